@@ -1,0 +1,296 @@
+"""Human and judge tables: reading and validating, so that everything after may trust what it is given.
+
+A table is CSV, Parquet or JSONL, told by its suffix, and comes back as a DataFrame with these columns:
+
+human   item_id, source, metric, annotator, score, group[, inclusion_probability]      a row a rating
+judge   item_id, source, metric, score, group[, judge][, sample_index][, p1..pK]       a row a judgment
+
+Ids are strings, numbers are floats, and other columns are kept as they are. ``group`` is what is resampled together.
+In a file ``item_id`` may be replaced by ``character`` and ``scenario``: then it is ``source/character/scenario``, and
+the group is the scenario. Without a group an item is a group of its own. An item has one source and one group.
+``sample_index`` tells apart the answers of a judge that was asked more than once.
+
+All that is wrong with a file is told at once, in one ``TableError``. Records are counted from 1, without the header.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+__all__ = ["Scale", "TableError", "read_ratings", "read_scores"]
+
+Scale = tuple[float, float] | Mapping[str, tuple[float, float]] | None
+"""Lowest and highest score, of every metric or of each; None where any finite number will do."""
+
+Problem = tuple[int, str]
+"""The record (from 1; 0 for the file as a whole), and what is wrong and what to do, without the file's name."""
+
+_MISSING = {"", "nan", "na", "null", "none"}
+_TOLERANCE = 1e-3
+_MOST = 20
+
+
+class TableError(ValueError):
+    """A table that cannot be used: its file, the records, what is wrong with each and what to do.
+
+    One line for one problem; for more, their number, the first 20 a line each, and how many more there are.
+    """
+
+    def __init__(self, path: str | Path, problems: Iterable[Problem]) -> None:
+        found = sorted(problems, key=lambda problem: problem[0])
+        lines = [f"record {record}: {text}" if record else text for record, text in found]
+        more = [f"and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
+        many = "\n  ".join([f"{path}: {len(lines)} problems:", *lines[:_MOST], *more])
+        super().__init__(f"{path}: {lines[0]}" if len(lines) == 1 else many)
+
+
+def read_ratings(
+    path: str | Path, scale: Scale = (1, 5), *, repeats: Literal["error", "keep"] = "error"
+) -> pd.DataFrame:
+    """Human ratings, a row each (columns above), scores within ``scale``.
+
+    ``repeats="keep"`` allows an annotator to have rated the same item on the same metric more than once. Raises
+    TableError: no such file, unreadable or empty; a column is missing; a cell of an id is empty; a score is missing, no
+    number or off the scale; an annotator repeats a rating; an inclusion probability is not in (0, 1]; an item has two
+    sources or two groups.
+    """
+    table, empty = _identified(path, _read(Path(path)), ["annotator"])
+    problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_inclusion(table)]
+    problems += _told(_missing(table["score"]), lambda _: "the score is missing; give one, or leave the record out")
+    if repeats == "error":
+        problems += _repeated(table[~empty.any(axis=1)], ["annotator"], "or read with repeats='keep'")
+    return _checked(path, table, problems, ["score", "inclusion_probability"])
+
+
+def read_scores(path: str | Path, scale: Scale = (1, 5), *, source: str | None = None) -> pd.DataFrame:
+    """A judge's scores, a row each (columns above), within ``scale``; a missing score is NaN: a missing judgment.
+
+    ``source`` is whose answers were judged, for a table that has no such column. Raises TableError: no such file,
+    unreadable or empty; a column is missing; a cell of an id is empty; a score is no number or off the scale; the same
+    judgment is there twice; p1..pK are not probabilities that sum to 1 (within 0.001; all of them may be missing where
+    the score is); an item has two sources or two groups.
+    """
+    raw = _read(Path(path))
+    if source is not None and "source" not in raw:
+        raw["source"] = source
+    who = [name for name in ("judge", "sample_index") if name in raw]
+    table, empty = _identified(path, raw, who)
+    problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_distributions(table)]
+    problems += _repeated(table[~empty.any(axis=1)], who, "or tell them apart in a column 'judge' or 'sample_index'")
+    return _checked(path, table, problems, ["score", *_levels(table)])
+
+
+# Files
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The file's records as they are there, numbered from 0."""
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise TableError(path, [(0, f"unknown kind of file {path.suffix!r}; give .csv, .parquet or .jsonl")])
+    try:
+        table = reader(path)
+    except FileNotFoundError:
+        raise TableError(path, [(0, "no such file; check the path")]) from None
+    except UnicodeDecodeError:
+        raise TableError(path, [(0, "not UTF-8 text; save it with that encoding")]) from None
+    except TableError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise TableError(path, [(0, f"cannot be read ({reason}); write it again as CSV, Parquet or JSONL")]) from error
+    if table.empty:
+        raise TableError(path, [(0, "no records; give at least one")])
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+    columns = [name.strip() for name in header]
+    problems = [(0, f"column {name!r} is there twice; rename one") for name in columns if columns.count(name) > 1]
+    for record, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            problems.append((record, f"{len(row)} cells under {len(columns)} columns; quote any cell with a comma"))
+    if problems:
+        raise TableError(path, dict.fromkeys(problems))
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def _read_jsonl(path: Path) -> pd.DataFrame:
+    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    rows = [_json(line) for line in lines]
+    bad = [record for record, row in enumerate(rows, 1) if not isinstance(row, dict)]
+    if bad:
+        raise TableError(path, [(record, "not a JSON object; write one object a line") for record in bad])
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    return table.reset_index(drop=set(table.index.names) == {None})
+
+
+# From what is in the file to the columns promised
+
+
+def _identified(path: str | Path, raw: pd.DataFrame, more_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table with its ids as text, ``item_id`` and ``group`` among them; and which id cells are empty."""
+    item = ["character", "scenario"] if "item_id" not in raw and {"character", "scenario"} & set(raw) else ["item_id"]
+    needed = ["source", *item, "metric", *more_ids, "score"]
+    found = ", ".join(map(str, raw.columns))
+    absent = [(0, f"no column {name!r} (found: {found}); add or rename one") for name in needed if name not in raw]
+    if absent:
+        raise TableError(path, absent)
+    names = [*needed[:-1], *(["group"] if "group" in raw else [])]
+    ids = raw.assign(**{name: [_text(value) for value in raw[name]] for name in names})
+    empty = pd.DataFrame({name: [not value.strip() for value in ids[name]] for name in names})
+    if item != ["item_id"]:
+        ids["item_id"] = ids["source"] + "/" + ids["character"] + "/" + ids["scenario"]
+    if "group" not in ids:
+        ids["group"] = ids[item[-1]]
+    first = ["item_id", "source", "metric", *more_ids, "score", "group"]
+    return ids[[*first, *(name for name in ids if name not in first)]], empty
+
+
+def _checked(path: str | Path, table: pd.DataFrame, problems: list[Problem], known: list[str]) -> pd.DataFrame:
+    """The table with its ``known`` numbers as floats, now that nothing is wrong with them."""
+    if problems:
+        raise TableError(path, problems)
+    return table.assign(**{name: _numbers(table[name]) for name in known if name in table}).infer_objects()
+
+
+def _text(value: object) -> str:
+    """An id as text, the same from every kind of file: 7 and 7.0 are ``7``; nothing is ``""``."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
+        number = float(value)
+        return "" if math.isnan(number) else str(int(number)) if number.is_integer() else str(value)
+    return str(value)
+
+
+def _number(value: object) -> float:
+    """A cell as a finite number; NaN for anything else."""
+    try:
+        number = float(_text(value))
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _numbers(cells: pd.Series) -> pd.Series:
+    return pd.Series([_number(value) for value in cells], index=cells.index, dtype=float)
+
+
+def _levels(table: pd.DataFrame) -> list[str]:
+    """The columns p1, p2, ... as far as they go on."""
+    names = [f"p{level}" for level in range(1, len(table.columns) + 1)]
+    return names[: next((i for i, name in enumerate(names) if name not in table), len(names))]
+
+
+# What can be wrong with a record
+
+
+def _told(wrong: pd.Series, text: Callable[[int], str]) -> list[Problem]:
+    """A problem for each record that is wrong; ``text`` is given the record's row, from 0."""
+    return [(row + 1, text(row)) for row in wrong.index[wrong]]
+
+
+def _missing(cells: pd.Series) -> pd.Series:
+    return pd.Series([_text(value).strip().lower() in _MISSING for value in cells], index=cells.index)
+
+
+def _bad_ids(table: pd.DataFrame, empty: pd.DataFrame) -> Iterator[Problem]:
+    """Empty cells of ids; items that have two sources or two groups."""
+    for name in empty:
+        yield from ((row + 1, f"{name!r} is empty; fill it in") for row in empty.index[empty[name]])
+    whole = table[~empty.any(axis=1)]
+    yield from _torn(whole, "source", "give the answer of each source an item_id of its own")
+    yield from _torn(whole, "group", "put an item in one group")
+
+
+def _bad_scores(table: pd.DataFrame, scale: Scale) -> Iterator[Problem]:
+    """Scores that are no number or off the scale."""
+    for record, (metric, cell) in enumerate(zip(table["metric"], table["score"], strict=True), 1):
+        if text := _bad_score(metric, cell, scale):
+            yield record, text
+
+
+def _bad_score(metric: str, cell: object, scale: Scale) -> str | None:
+    """What is wrong with a score; a missing one is not wrong here."""
+    if isinstance(scale, Mapping) and metric not in scale:
+        return f"no scale is known for metric {metric!r} (known: {', '.join(scale)}); give its scale, or correct it"
+    low, high = (scale[metric] if isinstance(scale, Mapping) else scale) or (-math.inf, math.inf)
+    if _text(cell).strip().lower() in _MISSING or low <= _number(cell) <= high:
+        return None
+    remedy = f"give a number from {low} to {high}" if math.isfinite(high) else "give one"
+    reason = "is not a number" if math.isnan(_number(cell)) else f"is off the scale of {metric!r}"
+    return f"score {_text(cell)!r} {reason}; {remedy}"
+
+
+def _torn(table: pd.DataFrame, column: str, remedy: str) -> list[Problem]:
+    """Records whose item had another ``column`` in an earlier record."""
+    item, here, first = table["item_id"], table[column], table.groupby("item_id")[column].transform("first")
+    return _told(
+        here != first,
+        lambda row: f"item {item[row]!r} has {column} {here[row]!r} here and {first[row]!r} before; {remedy}",
+    )
+
+
+def _repeated(table: pd.DataFrame, who: list[str], remedy: str) -> list[Problem]:
+    """Records that say again what an earlier one says: same item and metric, by the same annotator or judge."""
+    key = ["item_id", "source", "metric", *who]
+    first = table[key].assign(row=table.index).groupby(key)["row"].transform("min")
+
+    def text(row: int) -> str:
+        by = "".join(f", {name} {table[name][row]!r}" for name in who)
+        cell = f"item {table['item_id'][row]!r}, metric {table['metric'][row]!r}{by}"
+        return f"{cell}: already in record {first[row] + 1}; keep one of the two, {remedy}"
+
+    return _told(table.duplicated(key), text)
+
+
+def _bad_inclusion(table: pd.DataFrame) -> list[Problem]:
+    """Inclusion probabilities that are not in (0, 1]."""
+    if "inclusion_probability" not in table:
+        return []
+    cells = table["inclusion_probability"]
+    chance = _numbers(cells)
+    return _told(
+        ~((chance > 0) & (chance <= 1)),
+        lambda row: f"inclusion_probability {_text(cells[row])!r} is not in (0, 1]; give the chance it was drawn with",
+    )
+
+
+def _bad_distributions(table: pd.DataFrame) -> list[Problem]:
+    """Records whose p1..pK are not a distribution, unless score and all of them are missing."""
+    names = _levels(table)
+    if not names:
+        return []
+    levels = pd.DataFrame({name: _numbers(table[name]) for name in names})
+    total = levels.sum(axis=1, skipna=False)
+    none = _missing(table["score"]) & pd.DataFrame({name: _missing(table[name]) for name in names}).all(axis=1)
+    good = (levels >= 0).all(axis=1) & ((total - 1).abs() <= _TOLERANCE)
+
+    def text(row: int) -> str:
+        values = ", ".join(_text(table[name][row]) or "nothing" for name in names)
+        return f"p1..p{len(names)} are {values}; give probabilities that sum to 1"
+
+    return _told(~(good | none), text)

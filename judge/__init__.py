@@ -1,0 +1,65 @@
+"""esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
+
+``score`` judges dialogues into a run folder, ``load_judgments`` reads one back; the rest are the values they speak of.
+Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from judge.errors import EngineError, InputError, Interrupted, JudgeError
+from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Dialogue, Judgment, Metric, Turn
+
+if TYPE_CHECKING:
+    from judge.dialogues import read_dialogues
+    from judge.doctor import examine
+    from judge.fetch import check, fetch
+    from judge.rubric import Rubric, load_rubric
+    from judge.run import Options, Result, score, text_diversity
+    from judge.store import load_judgments
+
+_LAZY = {
+    "Options": "judge.run",
+    "Result": "judge.run",
+    "Rubric": "judge.rubric",
+    "check": "judge.fetch",
+    "examine": "judge.doctor",
+    "fetch": "judge.fetch",
+    "load_judgments": "judge.store",
+    "load_rubric": "judge.rubric",
+    "read_dialogues": "judge.dialogues",
+    "score": "judge.run",
+    "text_diversity": "judge.run",
+}
+
+__all__ = [
+    "DIMENSIONS",
+    "LEVELS",
+    "METRICS",
+    "RESPONSE_DIVERSITY",
+    "Dialogue",
+    "EngineError",
+    "InputError",
+    "Interrupted",
+    "JudgeError",
+    "Judgment",
+    "Metric",
+    "Options",
+    "Result",
+    "Rubric",
+    "Turn",
+    "check",
+    "examine",
+    "fetch",
+    "load_judgments",
+    "load_rubric",
+    "read_dialogues",
+    "score",
+    "text_diversity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'judge' has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""The command ``esrp-judge``: options in, tables out, one line for an error, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from judge.errors import JudgeError
+from judge.types import METRICS, RESPONSE_DIVERSITY
+
+app = typer.Typer(
+    help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Data = Annotated[
+    list[Path] | None, typer.Argument(metavar="DATA…", help="Dialogues: .json .jsonl .csv .parquet, or a folder.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+
+
+@app.command()
+def score(
+    data: Data = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default results/ and a name of its own.")
+    ] = None,
+    judge: Annotated[
+        str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id or a model folder.")
+    ] = "auto",
+    engine: Annotated[str, typer.Option(help="auto or packed.")] = "auto",
+    language: Annotated[str, typer.Option(help="Language of the rubric: zh or en.")] = "zh",
+    layout: Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")] = "prefill",
+    orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
+    metrics: Annotated[str, typer.Option(help="Metrics by id, with commas; all by default.")] = "",
+    sources: Annotated[str, typer.Option(help="Only these sources, with commas.")] = "",
+    characters: Annotated[str, typer.Option(help="Only these characters, with commas.")] = "",
+    limit: Annotated[int | None, typer.Option(help="Only so many dialogues, always the same ones.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Score dialogues into a run folder; the same command again goes on where it stopped.
+
+    Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
+    """
+    from judge import run as runs
+    from judge.rubric import load_rubric
+    from judge.terminal import TerminalProgress, show
+
+    options = runs.Options(
+        run=run,
+        judge=judge,
+        engine=engine,
+        language=language,
+        layout=layout,
+        orderings=orderings,
+        metrics=_listed(metrics) or (*METRICS, RESPONSE_DIVERSITY),
+        sources=_listed(sources),
+        characters=_listed(characters),
+        limit=limit,
+        prompts=prompts,
+    )
+    progress = TerminalProgress()
+    try:
+        result = runs.score(data or [], options, progress)
+    finally:
+        progress.finish()
+    if as_json:
+        print(_json(result))
+    else:
+        show(result, load_rubric(language, prompts))
+    return 1 if result.missing else 0
+
+
+@app.command()
+def diversity(data: Data = None, as_json: Json = False) -> int:
+    """Response diversity from the text alone, which needs no judge: distinct-2, self-BLEU, compression ratio."""
+    from judge.run import text_diversity
+    from judge.terminal import show_diversity
+
+    table = text_diversity(data or [])
+    if as_json:
+        print(table.to_json(orient="records", force_ascii=False))
+    else:
+        show_diversity(table)
+    return 0
+
+
+@data_app.command("fetch")
+def fetch_data(
+    folder: Annotated[Path | None, typer.Option(help="Where to put it; by default the cache.")] = None,
+    origin: Annotated[Path | None, typer.Option("--from", help="Copy from this folder instead of the network.")] = None,
+) -> int:
+    """Get ChatAnime (17 MB) at a pinned commit, checksums checked; a broken download goes on where it stopped."""
+    from judge.fetch import chatanime_folder, fetch
+    from judge.terminal import FetchProgress
+
+    folder = folder or chatanime_folder()
+    with FetchProgress() as progress:
+        fetch(folder, origin, on_progress=progress.show)
+    print(f"ChatAnime is in {folder}")
+    return 0
+
+
+@data_app.command("check")
+def check_data(
+    folder: Annotated[Path | None, typer.Argument(help="A copy; by default the one in the cache.")] = None,
+) -> int:
+    """Verify a copy of ChatAnime against the pinned checksums."""
+    from judge.errors import InputError, listed
+    from judge.fetch import chatanime_folder, check
+
+    folder = folder or chatanime_folder()
+    problems = check(folder)
+    if problems:
+        raise InputError(listed(problems))
+    print(f"{folder}: all files of ChatAnime, as published")
+    return 0
+
+
+@app.command()
+def doctor(as_json: Json = False) -> int:
+    """Say what was found: hardware, driver, versions, engines, caches and mirrors, and which judge auto would pick."""
+    from judge.doctor import examine
+    from judge.terminal import show_examination
+
+    found = examine()
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        show_examination(found)
+    return 3 if found["problem"] else 0
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _json(result: Any) -> str:
+    tables = {
+        name: json.loads(getattr(result, name).to_json(orient="records")) for name in ("leaderboard", "diversity")
+    }
+    plain = {"run": str(result.run), "judge": result.judge, "judgments": result.judgments, "missing": result.missing}
+    return json.dumps({**plain, **tables}, ensure_ascii=False, indent=2)
+
+
+def main() -> None:
+    """Run the command; an error is one line on stderr, its kind the exit code."""
+    import click
+
+    try:
+        code = app(standalone_mode=False)
+    except JudgeError as error:
+        code = _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("stopped at once; run the same command again to go on", 130)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"esrp-judge: {message}", file=sys.stderr)
+    return code

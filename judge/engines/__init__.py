@@ -1,0 +1,30 @@
+"""What turns prompt trees into log-probabilities of the levels: one protocol, one module an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from judge.prompt import Ids, PromptTree
+from judge.scoring import Array
+
+
+class Engine(Protocol):
+    """A model that answers prompt trees."""
+
+    name: str
+    """How it scores, for the manifest: ``packed``, or ``plain`` and why."""
+    max_tokens: int
+    """The longest prompt it takes."""
+
+    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+        """Check on a few trees that the engine scores this model rightly; where it does not, score in a surer way."""
+        ...
+
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+        """For each tree, shape (leaves, 5): log of the probability of each level's tokens, summed, at each leaf.
+
+        Raises:
+            EngineError: the model or the machine failed.
+        """
+        ...

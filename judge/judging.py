@@ -1,0 +1,162 @@
+"""A judge: a model, a rubric and a way of asking, which turn dialogues into judgments.
+
+The model itself is loaded when the first judgment is asked for, so that a finished run costs no loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from judge.checkpoint import Checkpoint
+from judge.dialogues import example_dialogues
+from judge.engines import Engine
+from judge.errors import InputError
+from judge.hardware import Hardware
+from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
+from judge.rubric import Rubric
+from judge.scoring import judgment
+from judge.tokens import JudgeTokenizer
+from judge.types import METRICS, Dialogue, Judgment, digest
+
+EMPTY_ANSWER = "empty_answer"
+"""The character said nothing in some round."""
+TOO_FEW_ANSWERS = "too_few_answers"
+"""A source answered as a character fewer than twice, so its answers cannot be compared."""
+TOO_LONG = "too_long"
+"""The prompt is longer than the model takes."""
+TRANSIENT: frozenset[str] = frozenset({"engine_failed"})
+"""Errors of a judgment that may be gone on another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """All that can change a score: two judges with the same identity give the same scores up to rounding."""
+
+    weights: str
+    config: str
+    quantisation: str | None
+    tokenizer: str
+    rubric: str
+    language: str
+    layout: str
+    orderings: int
+    level_tokens: tuple[Ids, ...]
+    dtype: str
+
+    @property
+    def judge_id(self) -> str:
+        """Hash of the identity (16 hexadecimal digits)."""
+        return digest(asdict(self), 16)
+
+    def differences(self, recorded: dict[str, Any]) -> list[str]:
+        """The names of the fields in which a recorded identity differs from this one."""
+        own = asdict(self)
+        own["level_tokens"] = [list(ids) for ids in self.level_tokens]
+        return [name for name, value in own.items() if recorded.get(name) != value]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Judgments of one dialogue, one a metric, with the tokens of each prompt (0 where none was written)."""
+
+    judgments: tuple[Judgment, ...]
+    prompt_tokens: tuple[int, ...]
+
+
+class Judge:
+    """Scores dialogues on metrics, and a source's answers on response diversity.
+
+    Args:
+        checkpoint: the model.
+        rubric: what is rated and how.
+        layout: one of ``LAYOUTS``.
+        orderings: 1, or 2 to average over the levels listed upwards and downwards.
+        load: makes the engine from the model's folder; the packed engine by default.
+
+    Raises:
+        InputError: an option or the model folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        rubric: Rubric,
+        hardware: Hardware,
+        layout: str = "prefill",
+        orderings: int = 1,
+        load: Callable[[Checkpoint], Engine] | None = None,
+    ) -> None:
+        if layout not in LAYOUTS:
+            raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
+        if orderings not in (1, 2):
+            raise InputError(f"--orderings {orderings}: must be 1 or 2")
+        tokenizer = JudgeTokenizer(checkpoint.folder)
+        self.checkpoint, self.name = checkpoint, checkpoint.name
+        self.writers = [PromptWriter(rubric, tokenizer, layout, ascending) for ascending in (True, False)[:orderings]]
+        self.level_ids = self.writers[0].level_ids
+        self._load = load or _packed
+        self.identity = Identity(
+            weights=checkpoint.weights_digest,
+            config=checkpoint.config_digest,
+            quantisation=checkpoint.quantisation,
+            tokenizer=tokenizer.digest,
+            rubric=rubric.digest,
+            language=rubric.language,
+            layout=layout,
+            orderings=orderings,
+            level_tokens=self.level_ids,
+            dtype="bfloat16" if hardware.gpus else "float32",
+        )
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, loaded on first use and checked on two dialogues of the packaged example."""
+        engine = self._load(self.checkpoint)
+        trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
+        engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
+        return engine
+
+    def judge(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Judged]:
+        """Judgments of dialogues, in their order; what cannot be judged has the reason in its place."""
+        askable = [d for d in dialogues if all(turn.character.strip() for turn in d.turns)]
+        trees = [[writer.dialogue(d, metrics) for writer in self.writers] for d in askable]
+        judged = dict(zip(map(id, askable), self._score(trees), strict=True))
+        empty = Judged((Judgment(None, None, EMPTY_ANSWER),) * len(metrics), (0,) * len(metrics))
+        return [judged.get(id(dialogue), empty) for dialogue in dialogues]
+
+    def judge_answers(self, groups: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[Judgment]:
+        """The response diversity of groups of answers, each with its character and profile."""
+        enough = [group for group in groups if len(group[2]) > 1]
+        trees = [[writer.answers(*group) for writer in self.writers] for group in enough]
+        judged = iter(self._score(trees))
+        none = Judgment(None, None, TOO_FEW_ANSWERS)
+        return [next(judged).judgments[0] if len(group[2]) > 1 else none for group in groups]
+
+    def _score(self, trees: Sequence[Sequence[PromptTree]]) -> list[Judged]:
+        """Judgments of trees, each given once per order of the levels."""
+        if not trees:
+            return []
+        fitting = [same for same in trees if all(max(t.lengths) <= self.engine.max_tokens for t in same)]
+        answers = [
+            self.engine.level_logprobs([same[order] for same in fitting], self.level_ids) if fitting else []
+            for order in range(len(self.writers))
+        ]
+        logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
+        return [self._judged(same, logprobs.get(id(same))) for same in trees]
+
+    def _judged(self, same: Sequence[PromptTree], logprobs: Sequence[Any] | None) -> Judged:
+        lengths = same[0].lengths
+        if logprobs is None:
+            return Judged((Judgment(None, None, TOO_LONG),) * len(lengths), lengths)
+        return Judged(tuple(judgment(leaf) for leaf in np.stack(logprobs, axis=1)), lengths)
+
+
+def _packed(checkpoint: Checkpoint) -> Engine:
+    from judge.engines.packed import PackedEngine
+
+    return PackedEngine(checkpoint.folder)

@@ -1,0 +1,137 @@
+"""A dialogue as a tree of token ids: rules and rubrics, then the character, then the dialogue, then a leaf per metric.
+
+Everything above a branch is shared by what is below it, so an engine computes it once. Text of a dialogue stands in
+fixed slots with line breaks around them and is encoded apart from the template (``JudgeTokenizer.encode_untrusted``).
+Knows nothing of models or engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from judge.rubric import Rubric
+from judge.tokens import JudgeTokenizer
+from judge.types import Dialogue, Metric
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rubric of a metric stands, and where it is asked for."""
+
+    rubrics_first: bool
+    """All nine rubrics at the root; otherwise only the metric's own, at its leaf."""
+    answer_begun: bool
+    """The answer is begun for the judge (``流畅性：``); otherwise each leaf asks in the user's turn."""
+
+
+LAYOUTS = {
+    "prefill": Layout(rubrics_first=True, answer_begun=True),
+    "question": Layout(rubrics_first=True, answer_begun=False),
+    "separate": Layout(rubrics_first=False, answer_begun=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTree:
+    """Token ids of one dialogue's prompts; the prompt of leaf ``i`` is root + character + dialogue + leaves[i]."""
+
+    root: Ids
+    character: Ids
+    dialogue: Ids
+    leaves: tuple[Ids, ...]
+
+    def prompt(self, leaf: int) -> Ids:
+        """The whole prompt that ends at a leaf."""
+        return self.root + self.character + self.dialogue + self.leaves[leaf]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each leaf's whole prompt."""
+        shared = len(self.root) + len(self.character) + len(self.dialogue)
+        return tuple(shared + len(leaf) for leaf in self.leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in the template for text that is not ours."""
+
+    text: str
+
+
+class PromptWriter:
+    """Writes the prompt trees of one rubric, layout and order of levels for one tokenizer.
+
+    ``level_ids`` are the tokens that stand for levels 1..5 in the answer slot.
+    """
+
+    def __init__(self, rubric: Rubric, tokenizer: JudgeTokenizer, layout: str = "prefill", ascending: bool = True):
+        self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
+        self.layout = LAYOUTS[layout]
+        self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
+        self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
+        self.level_ids = self._checked_level_ids((*rubric.metrics.values(), rubric.response_diversity))
+
+    def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
+        """The tree of one dialogue, with a leaf for each of ``metrics``."""
+        parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.dialogue}"]
+        for number, turn in enumerate(dialogue.turns, start=1):
+            parts += [f"\n\n## {self.rubric.texts.turn.format(number=number)}\n{self.rubric.texts.user}\n"]
+            parts += [Slot(turn.user), f"\n{self.rubric.texts.reply}\n", Slot(turn.character)]
+        chosen = [self.rubric.metrics[metric] for metric in metrics]
+        return self._tree(self._head, dialogue.character, dialogue.profile, parts, chosen)
+
+    def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
+        """The tree that asks for the response diversity of several answers of one source as one character."""
+        parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.answers}"]
+        for number, text in enumerate(texts, start=1):
+            parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
+        return self._tree(self._diversity_head, character, profile, parts, [self.rubric.response_diversity])
+
+    def _tree(
+        self, head: str, character: str, profile: str | None, parts: list[str | Slot], metrics: Sequence[Metric]
+    ) -> PromptTree:
+        texts = self.rubric.texts
+        who: list[str | Slot] = [Slot(character)]
+        if profile is not None:
+            who += [f"\n\n# {texts.profile}\n", Slot(profile)]
+        closing = f"\n\n{texts.closing}\n\n"
+        if self.layout.answer_begun:
+            closing += texts.instruction + self._tail
+        return PromptTree(
+            root=self.tokenizer.encode(f"{head}# {texts.character}\n"),
+            character=self._ids(who),
+            dialogue=self._ids([*parts, closing]),
+            leaves=tuple(self.tokenizer.encode(self._leaf(metric)) for metric in metrics),
+        )
+
+    def _ids(self, parts: Iterable[str | Slot]) -> Ids:
+        ids: list[int] = []
+        for part in parts:
+            if isinstance(part, Slot):
+                ids += self.tokenizer.encode_untrusted(part.text)
+            else:
+                ids += self.tokenizer.encode(part)
+        return tuple(ids)
+
+    def _leaf(self, metric: Metric) -> str:
+        if self.layout.answer_begun:
+            return metric.answer
+        question = f"{metric.question}\n{self.rubric.texts.single}{self._tail}"
+        if self.layout.rubrics_first:
+            return question
+        return f"{self.rubric.section(metric, self.ascending)}\n\n{question}"
+
+    def _system(self, metrics: Sequence[Metric]) -> str:
+        texts = self.rubric.texts
+        if not self.layout.rubrics_first:
+            return texts.rules
+        sections = (self.rubric.section(metric, self.ascending) for metric in metrics)
+        return "\n\n".join([texts.rules, f"# {texts.rubrics}", *sections])
+
+    def _checked_level_ids(self, metrics: Sequence[Metric]) -> tuple[Ids, ...]:
+        """The level tokens common to every leaf: what writes a level after one metric writes it after all."""
+        found = [self.tokenizer.level_ids(self._leaf(metric)) for metric in metrics]
+        return tuple(tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True))

@@ -1,0 +1,158 @@
+"""The rubric: the texts of the prompt and one guide per metric, read from ``prompts/`` or a folder of the user's.
+
+Knows nothing of tokens or models. Every problem names the file and the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from judge.errors import InputError, listed
+from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Metric, digest
+
+LANGUAGES = ("zh", "en")
+RESERVED = ("\ue000", "\ue001")
+"""Characters that mark the slots of a prompt while it is assembled; no rubric may contain them."""
+
+PLACEHOLDERS = {"level": ("level", "text"), "dimension": ("dimension",), "turn": ("number",), "answer": ("number",)}
+"""The texts of ``system.yaml`` that are filled in, and with what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the prompt says besides the rubrics (``system.yaml``): the rules, the headings and the closing line."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # type: ignore[misc]
+
+    rules: str
+    rubrics: str
+    level: str
+    dimensions: dict[str, str]
+    dimension: str
+    character: str
+    profile: str
+    dialogue: str
+    turn: str
+    user: str
+    reply: str
+    answers: str
+    answer: str
+    closing: str
+    instruction: str
+    single: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """All that the judge is told about rating: the texts, the nine metrics in order, and response diversity."""
+
+    language: str
+    texts: Texts
+    metrics: dict[str, Metric]
+    response_diversity: Metric
+
+    @property
+    def digest(self) -> str:
+        """Hash of every text in the rubric (32 hexadecimal digits)."""
+        metrics = [asdict(metric) for metric in (*self.metrics.values(), self.response_diversity)]
+        return digest([self.language, asdict(self.texts), metrics])
+
+    def section(self, metric: Metric, ascending: bool = True) -> str:
+        """One metric's guide as the judge reads it: title, dimension, definition, and the five anchors in order."""
+        levels = LEVELS if ascending else LEVELS[::-1]
+        lines = [f"## {metric.title}"]
+        if metric.id != RESPONSE_DIVERSITY:
+            lines.append(self.texts.dimension.format(dimension=self.texts.dimensions[metric.dimension]))
+        anchors = [self.texts.level.format(level=level, text=metric.levels[level]) for level in levels]
+        return "\n".join([*lines, metric.definition, *anchors])
+
+
+def load_rubric(language: str = "zh", folder: Path | None = None) -> Rubric:
+    """Read a rubric: the packaged one of ``language``, or the user's in ``folder`` (or ``folder/language``).
+
+    Raises:
+        InputError: an unknown language, or a file that is missing or wrong; names every file and field.
+    """
+    if language not in LANGUAGES:
+        raise InputError(f"--language {language}: unknown language; choose one of {', '.join(LANGUAGES)}")
+    home = _home(language, folder)
+    names = ("system", *METRICS, RESPONSE_DIVERSITY)
+    problems: list[str] = []
+    files = {name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems) for name in names}
+    if not problems:
+        problems = _inconsistencies(home, files)
+    if problems:
+        raise InputError(listed(problems))
+    return Rubric(language, files["system"], {name: files[name] for name in METRICS}, files[RESPONSE_DIVERSITY])
+
+
+def _home(language: str, folder: Path | None) -> Traversable | Path:
+    if folder is None:
+        return resources.files("prompts") / language
+    if not folder.is_dir():
+        raise InputError(f"--prompts {folder}: no such folder; give one with system.yaml and a YAML file per metric")
+    return folder / language if (folder / language).is_dir() else folder
+
+
+def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
+    except UnicodeDecodeError as error:
+        problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
+    except yaml.YAMLError as error:
+        problems.append(f"{file}: not YAML ({' '.join(str(error).split())}); mend the syntax")
+    except ValidationError as error:
+        problems += [f"{file}: field {_field(e['loc'])}: {e['msg'].lower()}; mend it" for e in error.errors()]
+    return None
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
+
+
+def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> list[str]:
+    problems = [f"{home / 'system.yaml'}: {problem}" for problem in _wrong_texts(files["system"])]
+    for name in (*METRICS, RESPONSE_DIVERSITY):
+        problems += [f"{home / f'{name}.yaml'}: {problem}" for problem in _wrong_metric(name, files[name])]
+    for name, content in files.items():
+        if any(mark in text for text in _strings(asdict(content)) for mark in RESERVED):
+            problems.append(f"{home / f'{name}.yaml'}: contains U+E000 or U+E001, which mark slots; remove them")
+    return problems
+
+
+def _wrong_metric(name: str, metric: Metric) -> Iterator[str]:
+    dimension = next((title for title, metrics in DIMENSIONS.items() if name in metrics), RESPONSE_DIVERSITY)
+    if metric.id != name:
+        yield f"field id: is {metric.id!r}, not {name!r}; the id is the file's name"
+    if metric.dimension != dimension:
+        yield f"field dimension: is {metric.dimension!r}; it must be {dimension!r}"
+    if tuple(sorted(metric.levels)) != LEVELS:
+        yield f"field levels: has {sorted(metric.levels)}; give one anchor for each of 1 to 5"
+
+
+def _wrong_texts(texts: Texts) -> Iterator[str]:
+    if set(texts.dimensions) != set(DIMENSIONS):
+        yield f"field dimensions: give a title for each of {', '.join(DIMENSIONS)}"
+    for field, names in PLACEHOLDERS.items():
+        try:
+            getattr(texts, field).format(**dict.fromkeys(names, ""))
+        except (KeyError, IndexError, ValueError):
+            yield f"field {field}: only {{{'} and {'.join(names)}}} can stand in braces; mend it"
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,168 @@
+"""A run's folder: the manifest and immutable Parquet parts. No server, no lock; ``pandas`` opens it.
+
+A part holds one unit of work. It is written whole, synced and renamed into place, and the folder synced, so a part
+that is there is complete, and resuming is the question which parts are missing. Temporary files begin with a dot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from judge.errors import EngineError, InputError
+from judge.judging import TRANSIENT
+from judge.types import LEVELS
+
+MANIFEST = "manifest.json"
+JUDGMENTS = "judgments"
+DIVERSITY = "diversity"
+
+_KEY = [(name, pa.string()) for name in ("judge_id", "judge", "source", "character")]
+_JUDGMENT = [
+    *((f"p{level}", pa.float64()) for level in LEVELS),
+    ("mass", pa.float64()),
+    ("score", pa.float64()),
+    ("error", pa.string()),
+]
+SCHEMAS = {
+    JUDGMENTS: pa.schema(
+        [
+            *_KEY,
+            ("scenario", pa.string()),
+            ("metric", pa.string()),
+            ("content_digest", pa.string()),
+            *_JUDGMENT,
+            ("suspicious", pa.string()),
+            ("prompt_tokens", pa.int32()),
+        ]
+    ),
+    DIVERSITY: pa.schema(
+        [
+            *_KEY,
+            ("dialogues", pa.int32()),
+            *((name, pa.float64()) for name in ("distinct_2", "self_bleu", "compression_ratio")),
+            *_JUDGMENT,
+        ]
+    ),
+}
+"""The columns of each kind of part."""
+
+
+class Store:
+    """The folder of one run.
+
+    Raises:
+        InputError: the folder holds something that is not a run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file; a run is a folder, choose another --run")
+        if folder.exists() and self.manifest is None and any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise InputError(f"{folder}: holds files but no {MANIFEST}, so it is not a run; choose another --run")
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """What the run says of itself; None before it began. InputError where it cannot be read."""
+        path = self.folder / MANIFEST
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); restore it or choose another --run") from error
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest, whole."""
+        with self.replacing(MANIFEST) as file:
+            file.write(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[TextIO]:
+        """A text file of the run to write anew: it takes the old one's place whole, or not at all."""
+        with _replacing(self.folder / name) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
+            yield text
+            text.detach()
+
+    def is_done(self, kind: str, unit: str) -> bool:
+        """Whether the part of a unit is there, with nothing in it that is worth another try."""
+        path = self.part(kind, unit)
+        if not path.is_file():
+            return False
+        errors = pq.read_table(path, columns=["error"])["error"].to_pylist()
+        return not TRANSIENT.intersection(errors)
+
+    def part(self, kind: str, unit: str) -> Path:
+        """The file of a unit's part."""
+        return self.folder / kind / f"part-{unit}.parquet"
+
+    def write_part(self, kind: str, unit: str, rows: list[dict[str, Any]]) -> None:
+        """Write the part of a unit, whole."""
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMAS[kind]), buffer, compression="zstd")
+        with _replacing(self.part(kind, unit)) as file:
+            file.write(buffer.getvalue().to_pybytes())
+
+    def read_parts(self, kind: str, units: Iterable[str]) -> Iterator[pd.DataFrame]:
+        """The parts of these units that are there, in order."""
+        for unit in units:
+            path = self.part(kind, unit)
+            if path.is_file():
+                yield pq.read_table(path).to_pandas()
+
+
+def load_judgments(run: Path | str) -> pd.DataFrame:
+    """The current judgments of a run: a row per dialogue and metric, columns as in ``SCHEMAS["judgments"]``.
+
+    Judgments of dialogues that have since been edited or left out stay in the folder but are not returned.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    store = Store(Path(run))
+    manifest = store.manifest
+    if manifest is None:
+        raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
+    frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
+    return pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside ``path`` that is synced and renamed over it once all was written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be written ({error.strerror}); make room or choose another --run") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

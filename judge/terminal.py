@@ -1,0 +1,169 @@
+"""What a person sees while and after a run: progress, the leaderboard as a table, the stand-in's warning."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from judge.checkpoint import STAND_IN
+from judge.rubric import Rubric
+from judge.run import Result
+from judge.summary import OVERALL
+
+STAND_IN_WARNING = (
+    "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."
+)
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def console(stderr: bool = False) -> Console:
+    """A console; where there is no terminal its lines are wide enough for the tables."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else 160)
+
+
+class TerminalProgress:
+    """Progress on stderr: a bar on a terminal, otherwise a plain line now and then."""
+
+    def __init__(self) -> None:
+        self._console = console(stderr=True)
+        self._bar: Progress | None = None
+        self._what, self._total, self._done = "", 0, 0
+        self._new = self._tokens = 0
+        self._started = self._last_line = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Something the user should know, on a line of its own."""
+        self._console.print(Text(text))
+
+    def begin(self, what: str, total: int, done: int) -> None:
+        """A stage of so many judgments begins, some of which are there already."""
+        self.finish()
+        self._what, self._total, self._done, self._new, self._tokens = what, total, done, 0, 0
+        self._started = self._last_line = time.monotonic()
+        if done == total:
+            return
+        if done:
+            self.note(f"{what}: {done:,} of {total:,} judgments were there already")
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console)
+            self._bar.add_task(what, total=total, completed=done, speed="")
+            self._bar.start()
+
+    def advance(self, judgments: int, tokens: int) -> None:
+        """So many judgments more, whose prompts had so many tokens in all."""
+        self._new, self._tokens, self._done = self._new + judgments, self._tokens + tokens, self._done + judgments
+        now = time.monotonic()
+        rate = self._new / max(now - self._started, 1e-9)
+        speed = f"{rate:,.0f}/s" + (f", {self._tokens / 1e6:,.1f}M prompt tokens" if self._tokens else "")
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=self._done, speed=speed)
+        elif now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
+            self._last_line = now
+            left = (self._total - self._done) / rate
+            self.note(f"{self._what}: {self._done:,} of {self._total:,} judgments, {speed}, {left:,.0f} s left")
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+def leaderboard_table(result: Result, rubric: Rubric) -> Table:
+    """Sources by their overall mean: a column per metric, the overall mean with the half-width of its interval."""
+    board = result.leaderboard
+    metrics = [metric for metric in rubric.metrics if metric in set(board["metric"])]
+    table = Table(title=f"judge means by {result.judge} (1 to 5; ± is a 95% interval over scenarios)", padding=(0, 1))
+    table.add_column("source", overflow="fold", min_width=12)
+    for metric in metrics:
+        table.add_column(rubric.metrics[metric].title, justify="right", overflow="fold", min_width=4)
+    has_overall = OVERALL in set(board["metric"])
+    if has_overall:
+        table.add_column(OVERALL, justify="right", no_wrap=True)
+    means = board.pivot(index="source", columns="metric", values="mean")
+    if has_overall:
+        means = means.sort_values(OVERALL, ascending=False)
+    halves = ((board["high"] - board["low"]) / 2).set_axis(pd.MultiIndex.from_frame(board[["source", "metric"]]))
+    for source, row in means.iterrows():
+        cells = [_number(row[metric]) for metric in metrics]
+        overall = [_number(row[OVERALL], halves[source, OVERALL])] if has_overall else []
+        table.add_row(Text(_plain(str(source))), *cells, *overall)
+    return table
+
+
+def show(result: Result, rubric: Rubric) -> None:
+    """Print a finished run: the table, what is missing and why, where the files are."""
+    out = console()
+    if not result.leaderboard.empty:
+        out.print(leaderboard_table(result, rubric))
+    if result.judge == STAND_IN:
+        out.print(Text(STAND_IN_WARNING, style="bold red"))
+    out.print(Text(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
+    out.print(Text("scores.csv, leaderboard.csv, diversity.csv; how they came about: manifest.json"))
+    for reason, count in result.missing.items():
+        out.print(Text(f"missing: {count:,} judgments, {reason}"))
+
+
+def _plain(text: str) -> str:
+    """Text from data without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def _number(mean: float, half: float | None = None) -> str:
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:.2f}" if half is None or pd.isna(half) else f"{mean:.2f} ±{half:.2f}"
+
+
+def show_diversity(table: pd.DataFrame) -> None:
+    """Print response diversity, a row per source."""
+    out = Table(
+        title="response diversity: means over characters (distinct-2: higher is more varied; the others: lower)"
+    )
+    sources = table[table["level"] == "source"].drop(columns=["level", "character"])
+    for column in sources.columns:
+        out.add_column(column, justify="left" if column == "source" else "right")
+    for source, dialogues, *values in sources.itertuples(index=False):
+        out.add_row(Text(_plain(source)), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
+    console().print(out)
+
+
+def show_examination(found: dict[str, Any]) -> None:
+    """Print what ``doctor`` found, a line a fact."""
+    for name, value in found.items():
+        facts = value.items() if isinstance(value, dict) else [("", value)]
+        for fact, content in facts:
+            print(f"{name}{'.' if fact else ''}{fact}: {'–' if content in (None, ()) else content}")
+
+
+class FetchProgress:
+    """Bars for downloads on a terminal; a line per finished file otherwise."""
+
+    def __init__(self) -> None:
+        self._console = console(stderr=True)
+        self._bars = Progress(console=self._console, disable=not self._console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> FetchProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def show(self, name: str, done: int, size: int) -> None:
+        """So many bytes of a file are here."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=size)
+        self._bars.update(self._tasks[name], completed=done)
+        if done == size and not self._console.is_terminal:
+            self._console.print(Text(f"{name}: {size:,} bytes"))

@@ -1,0 +1,134 @@
+"""Text to token ids: trusted template text, the chat template, and text that must never become a control token.
+
+Wraps one tokenizer of a model folder. Untrusted text is encoded by a second tokenizer, made from the same file with
+no added tokens at all, so that nothing written in a dialogue can turn into ``<|im_end|>`` or ``<think>``.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from judge.errors import InputError
+from judge.types import LEVELS, digest
+
+USER_SLOT = "\ue000user\ue001"
+"""Stands for the user's message while the chat template is rendered."""
+
+
+class JudgeTokenizer:
+    """The tokenizer of a judge.
+
+    Raises:
+        InputError: the folder has no tokenizer, no chat template, or one that cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._fast = _load(folder)
+        self.trusted = self._fast.backend_tokenizer
+        self.untrusted = _without_added_tokens(self.trusted.to_str())
+        self.added_ids = frozenset(self._fast.added_tokens_decoder)
+        self._encode = lru_cache(maxsize=4096)(self._encode_trusted)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of the project's own text; control tokens in it are control tokens."""
+        return self._encode(text)
+
+    def _encode_trusted(self, text: str) -> tuple[int, ...]:
+        return tuple(self.trusted.encode(text, add_special_tokens=False).ids)
+
+    def encode_untrusted(self, text: str) -> tuple[int, ...]:
+        """Ids of somebody else's text, none of them in the added vocabulary, whatever it says."""
+        encoding = self.untrusted.encode(text, add_special_tokens=False)
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if token in self.added_ids:
+                cut = start + 1 if end - start > 1 else end
+                return self._encode_apart(text, start, cut)
+        return tuple(encoding.ids)
+
+    def _encode_apart(self, text: str, start: int, cut: int) -> tuple[int, ...]:
+        """Break a control token that the vocabulary itself holds by cutting the text inside it."""
+        if cut >= len(text) and start == 0:
+            return ()  # a single character that is a control token: it cannot be written otherwise
+        return self.encode_untrusted(text[:cut]) + self.encode_untrusted(text[cut:])
+
+    def chat(self, system: str) -> tuple[str, str]:
+        """The chat template around the user's message: the text before it (system message included) and after.
+
+        The text after ends where the answer begins, with thinking switched off. A template that knows no system
+        message gets it at the head of the user's.
+        """
+        try:
+            text = self._render([{"role": "system", "content": system}, {"role": "user", "content": USER_SLOT}])
+        except InputError:
+            text = self._render([{"role": "user", "content": f"{system}\n\n{USER_SLOT}"}])
+        head, slot, tail = text.partition(USER_SLOT)
+        if not slot or USER_SLOT in tail:
+            raise InputError(
+                f"{self.folder}: its chat template does not print the user's message once; use another judge"
+            )
+        return head, f"{tail}\n\n</think>\n\n" if tail.rstrip().endswith("<think>") else tail
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        try:
+            rendered = self._fast.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        except Exception as error:
+            raise InputError(f"{self.folder}: its chat template fails ({error}); use another judge") from error
+        return str(rendered)
+
+    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
+        """For each level 1..5 the single tokens that write it right after ``context`` (``4``, ``４``, `` 4``).
+
+        Raises:
+            InputError: a level has no token of its own there.
+        """
+        before = self.encode(context)
+        found = []
+        for level in LEVELS:
+            texts = (str(level), chr(ord("０") + level), f" {level}")
+            after = [self.encode(context + text) for text in texts]
+            found.append(tuple(sorted({ids[-1] for ids in after if ids[:-1] == before and len(ids) > 0})))
+        flat = [token for tokens in found for token in tokens]
+        if not all(found) or len(flat) != len(set(flat)):
+            raise InputError(
+                f"{self.folder}: its tokenizer has no single token of its own for each level 1 to 5 after "
+                f"{context[-12:]!r}, so one digit cannot be read off; use a judge that writes a digit as one token"
+            )
+        return tuple(found)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the tokenizer and its chat template (32 hexadecimal digits)."""
+        return digest([self.trusted.to_str(), self._fast.get_chat_template()])
+
+
+def _load(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(
+            f"{folder}: no tokenizer there (tokenizer.json); a judge is a folder with weights and tokenizer"
+        )
+    try:
+        fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # a broken file fails in many ways inside the library
+        raise InputError(f"{folder}: its tokenizer cannot be read ({error}); fetch the folder again") from error
+    if not fast.is_fast:
+        raise InputError(f"{folder}: its tokenizer has no tokenizer.json form; use another judge")
+    if not fast.chat_template:
+        raise InputError(f"{folder}: no chat template (chat_template.jinja); use an instruction-tuned judge")
+    return fast
+
+
+def _without_added_tokens(serialized: str) -> Any:
+    from tokenizers import Tokenizer
+
+    description = json.loads(serialized)
+    description["added_tokens"] = []
+    description["post_processor"] = None
+    return Tokenizer.from_str(json.dumps(description))

@@ -1,0 +1,101 @@
+"""The values everything else passes around: dialogues, metrics, judgments and the scale.
+
+Knows nothing of files, models or tokens. Everything here is immutable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+LEVELS = (1, 2, 3, 4, 5)
+"""The rating scale, worst to best."""
+
+DIMENSIONS: dict[str, tuple[str, str, str]] = {
+    "basic_dialogue": ("fluency", "coherency", "consistency"),
+    "role_playing": ("character_knowledge", "speech_style", "behavioral_habit"),
+    "emotional_support": ("emotional_value", "experience_sharing", "demand_matching"),
+}
+"""The three dimensions, each with the ids of its three metrics."""
+
+METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for metric in metrics)
+"""The nine metrics of a dialogue, in the order they are always shown."""
+
+RESPONSE_DIVERSITY = "response_diversity"
+"""The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One round: what the user said, and what the character answered."""
+
+    user: str
+    character: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One conversation of a user with a character as played by a source (a model, or people)."""
+
+    source: str
+    character: str
+    scenario: str
+    turns: tuple[Turn, ...]
+    profile: str | None = None
+
+    @property
+    def id(self) -> str:
+        """``source/character/scenario``."""
+        return f"{self.source}/{self.character}/{self.scenario}"
+
+    @property
+    def content_digest(self) -> str:
+        """Hash of what a judge reads: turns, character and profile (32 hexadecimal digits)."""
+        return digest([self.character, self.profile, [[turn.user, turn.character] for turn in self.turns]])
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A rubric for one metric: what is rated, what each level looks like, and how it is asked.
+
+    ``levels`` maps 1..5 to the anchor of that level; ``question`` is put to the judge where the metric is asked in
+    the user's turn, ``answer`` is how the judge's answer begins where it is begun for it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # type: ignore[misc]
+
+    id: str
+    dimension: str
+    title: str
+    definition: str
+    levels: dict[int, str]
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """A judge's rating on one metric, as a distribution over the five levels; or why there is none.
+
+    ``probabilities`` sum to 1 (levels 1..5); ``mass`` is what they summed to before renormalising, in [0, 1].
+    Exactly one of ``probabilities`` and ``error`` is set.
+    """
+
+    probabilities: tuple[float, ...] | None
+    mass: float | None
+    error: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """Expected level, in [1, 5]; None where there is no judgment."""
+        if self.probabilities is None:
+            return None
+        return sum(level * p for level, p in zip(LEVELS, self.probabilities, strict=True))
+
+
+def digest(value: object, length: int = 32) -> str:
+    """Hash of a JSON-like value, the same on every machine: ``length`` hexadecimal digits of its sha256."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]

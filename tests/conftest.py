@@ -1,0 +1,39 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from judge.types import Dialogue, Turn
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of published data: ``$ESRP_SHARED_DATA``, or ``shared/data`` beside the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ESRP_SHARED_DATA") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"no published data at {folder}: set ESRP_SHARED_DATA to the folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chatanime(shared_data: Path) -> dict[str, dict[str, list[Dialogue]]]:
+    """ChatAnime: source -> character -> its 60 dialogues."""
+    paths = sorted((shared_data / "chatanime").glob("*.json"))
+    if not paths:
+        pytest.skip(f"no ChatAnime files in {shared_data / 'chatanime'}")
+    raw = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    return {
+        source: {who: [_dialogue(source, who, row) for row in rows] for who, rows in characters.items()}
+        for source, characters in raw.items()
+    }
+
+
+def _dialogue(source: str, character: str, row: dict[str, str]) -> Dialogue:
+    turns = tuple(Turn(row[f"question_r{i}"], row[f"answer_r{i}"]) for i in (1, 2))
+    return Dialogue(source, character, str(row["dialog_id"]), turns)
