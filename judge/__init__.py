@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from judge.dialogues import read_dialogues
     from judge.doctor import examine
     from judge.fetch import check, fetch
+    from judge.options import Options
     from judge.rubric import Rubric, load_rubric
-    from judge.run import Options, Result, score, text_diversity
+    from judge.run import Result, score, text_diversity
     from judge.store import load_judgments
 
 _LAZY = {
-    "Options": "judge.run",
+    "Options": "judge.options",
     "Result": "judge.run",
     "Rubric": "judge.rubric",
     "check": "judge.fetch",

@@ -10,16 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from judge.errors import JudgeError
-from judge.types import METRICS, RESPONSE_DIVERSITY
 
 app = typer.Typer(
     help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
-data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.", no_args_is_help=True)
+data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
 app.add_typer(data_app, name="data")
 
 Data = Annotated[
@@ -52,18 +50,19 @@ def score(
 
     Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
     """
-    from judge import run as runs
+    from judge.options import ALL_METRICS, Options
     from judge.rubric import load_rubric
+    from judge.run import score as score_into_run
     from judge.terminal import TerminalProgress, show
 
-    options = runs.Options(
+    options = Options(
         run=run,
         judge=judge,
         engine=engine,
         language=language,
         layout=layout,
         orderings=orderings,
-        metrics=_listed(metrics) or (*METRICS, RESPONSE_DIVERSITY),
+        metrics=_listed(metrics) or ALL_METRICS,
         sources=_listed(sources),
         characters=_listed(characters),
         limit=limit,
@@ -71,7 +70,7 @@ def score(
     )
     progress = TerminalProgress()
     try:
-        result = runs.score(data or [], options, progress)
+        result = score_into_run(data or [], options, progress)
     finally:
         progress.finish()
     if as_json:
@@ -155,15 +154,15 @@ def _json(result: Any) -> str:
 
 def main() -> None:
     """Run the command; an error is one line on stderr, its kind the exit code."""
-    import click
-
+    if sys.argv[1:] in ([], ["data"]):
+        sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)
     except JudgeError as error:
         code = _fail(str(error), error.exit_code)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         code = _fail("stopped at once; run the same command again to go on", 130)
     sys.exit(code or 0)
 

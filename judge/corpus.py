@@ -92,8 +92,9 @@ class Corpus:
 
     def _select(self, clauses: str, parameters: tuple[str | int, ...] = ()) -> Iterator[Dialogue]:
         columns = "source, character, scenario, turns, profile"
-        for *names, turns, profile in self._table.execute(f"SELECT {columns} FROM dialogue {clauses}", parameters):
-            yield Dialogue(*names, tuple(Turn(*turn) for turn in json.loads(turns)), profile)
+        rows = self._table.execute(f"SELECT {columns} FROM dialogue {clauses}", parameters)
+        for source, character, scenario, turns, profile in rows:
+            yield Dialogue(source, character, scenario, tuple(Turn(*turn) for turn in json.loads(turns)), profile)
 
     def units(self) -> Iterator[Unit]:
         """The units, in order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from judge.checkpoint import Checkpoint
 from judge.dialogues import example_dialogues
 from judge.engines import Engine
-from judge.errors import InputError
+from judge.errors import EngineError, InputError
 from judge.hardware import Hardware
 from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.rubric import Rubric
@@ -29,6 +30,10 @@ TOO_FEW_ANSWERS = "too_few_answers"
 """A source answered as a character fewer than twice, so its answers cannot be compared."""
 TOO_LONG = "too_long"
 """The prompt is longer than the model takes."""
+CHECKED_DIALOGUES = 50
+"""How many dialogues are looked at before a judge that does not understand the task is stopped."""
+MIN_MASS = 0.8
+"""The median level mass under which it does not."""
 TRANSIENT: frozenset[str] = frozenset({"engine_failed"})
 """Errors of a judgment that may be gone on another try."""
 
@@ -121,6 +126,11 @@ class Judge:
         engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
         return engine
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a judgment was asked for, so that the engine was loaded."""
+        return "engine" in vars(self)
+
     def judge(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Judged]:
         """Judgments of dialogues, in their order; what cannot be judged has the reason in its place."""
         askable = [d for d in dialogues if all(turn.character.strip() for turn in d.turns)]
@@ -154,6 +164,36 @@ class Judge:
         if logprobs is None:
             return Judged((Judgment(None, None, TOO_LONG),) * len(lengths), lengths)
         return Judged(tuple(judgment(leaf) for leaf in np.stack(logprobs, axis=1)), lengths)
+
+
+class MassCheck:
+    """Stops a judge that does not answer with a level: one whose level mass has a median under ``MIN_MASS``.
+
+    It looks at the first ``CHECKED_DIALOGUES`` dialogues, or at all where there are fewer.
+    """
+
+    def __init__(self, judge: str, metrics: int) -> None:
+        self._judge, self._wanted = judge, CHECKED_DIALOGUES * metrics
+        self._masses: list[float] = []
+        self._done = False
+
+    def see(self, judged: Sequence[Judged]) -> None:
+        """Take note of some judgments; EngineError once enough were seen and they are no answers."""
+        if not self._done:
+            self._masses += [j.mass for dialogue in judged for j in dialogue.judgments if j.mass is not None]
+            if len(self._masses) >= self._wanted:
+                self.conclude()
+
+    def conclude(self) -> None:
+        """Decide on what was seen; EngineError where it is no answers."""
+        if self._done or not self._masses:
+            return
+        self._done, middle = True, median(self._masses)
+        if middle < MIN_MASS:
+            raise EngineError(
+                f"{self._judge} does not answer with a level: the median probability of the five levels together is "
+                f"{middle:.3f}, under {MIN_MASS}; choose another judge or --layout"
+            )
 
 
 def _packed(checkpoint: Checkpoint) -> Engine:

@@ -30,7 +30,7 @@ PLACEHOLDERS = {"level": ("level", "text"), "dimension": ("dimension",), "turn":
 class Texts:
     """What the prompt says besides the rubrics (``system.yaml``): the rules, the headings and the closing line."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # type: ignore[misc]
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     rules: str
     rubrics: str

@@ -65,8 +65,8 @@ def _cells(scores: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Per judge, source and scenario: sum, count and missing of each column."""
     groups = scores.groupby(["judge", "source", "scenario"], sort=False)[columns]
     filled = groups.count()
-    missing = groups.size().to_numpy()[:, None] - filled
-    return pd.concat({"sum": groups.sum(), "n": filled, "missing": missing}, axis=1)
+    missing = filled.rsub(groups.size(), axis=0)
+    return pd.concat([groups.sum(), filled, missing], axis=1, keys=["sum", "n", "missing"])
 
 
 def _leaderboard(sums: pd.DataFrame | None, metrics: Sequence[str]) -> pd.DataFrame:

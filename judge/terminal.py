@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -89,14 +90,9 @@ def leaderboard_table(result: Result, rubric: Rubric) -> Table:
     has_overall = OVERALL in set(board["metric"])
     if has_overall:
         table.add_column(OVERALL, justify="right", no_wrap=True)
-    means = board.pivot(index="source", columns="metric", values="mean")
-    if has_overall:
-        means = means.sort_values(OVERALL, ascending=False)
-    halves = ((board["high"] - board["low"]) / 2).set_axis(pd.MultiIndex.from_frame(board[["source", "metric"]]))
-    for source, row in means.iterrows():
-        cells = [_number(row[metric]) for metric in metrics]
-        overall = [_number(row[OVERALL], halves[source, OVERALL])] if has_overall else []
-        table.add_row(Text(_plain(str(source))), *cells, *overall)
+    for source, cells in sorted(_cells(board).items(), key=lambda item: _last(item[1])):
+        shown = [_number(*cells[column]) for column in [*metrics, *([OVERALL] if has_overall else [])]]
+        table.add_row(Text(_plain(source)), *shown)
     return table
 
 
@@ -113,15 +109,30 @@ def show(result: Result, rubric: Rubric) -> None:
         out.print(Text(f"missing: {count:,} judgments, {reason}"))
 
 
+def _cells(board: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and half-width of the interval by source and metric; no half-width but for the overall mean."""
+    cells: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in board.to_dict(orient="records"):
+        half = (row["high"] - row["low"]) / 2 if row["metric"] == OVERALL and row["high"] is not None else math.nan
+        cells.setdefault(row["source"], {})[row["metric"]] = (row["mean"], half)
+    return cells
+
+
+def _last(cells: dict[str, tuple[float, float]]) -> float:
+    """Sorts sources by their overall mean, highest first, those without one last."""
+    mean = cells.get(OVERALL, (math.nan, math.nan))[0]
+    return math.inf if pd.isna(mean) else -mean
+
+
 def _plain(text: str) -> str:
     """Text from data without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
-def _number(mean: float, half: float | None = None) -> str:
+def _number(mean: float, half: float) -> str:
     if pd.isna(mean):
         return "–"
-    return f"{mean:.2f}" if half is None or pd.isna(half) else f"{mean:.2f} ±{half:.2f}"
+    return f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f} ±{half:.2f}"
 
 
 def show_diversity(table: pd.DataFrame) -> None:

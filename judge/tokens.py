@@ -87,12 +87,7 @@ class JudgeTokenizer:
         Raises:
             InputError: a level has no token of its own there.
         """
-        before = self.encode(context)
-        found = []
-        for level in LEVELS:
-            texts = (str(level), chr(ord("０") + level), f" {level}")
-            after = [self.encode(context + text) for text in texts]
-            found.append(tuple(sorted({ids[-1] for ids in after if ids[:-1] == before and len(ids) > 0})))
+        found = [self._single_tokens(context, (str(n), chr(ord("０") + n), f" {n}")) for n in LEVELS]
         flat = [token for tokens in found for token in tokens]
         if not all(found) or len(flat) != len(set(flat)):
             raise InputError(
@@ -100,6 +95,16 @@ class JudgeTokenizer:
                 f"{context[-12:]!r}, so one digit cannot be read off; use a judge that writes a digit as one token"
             )
         return tuple(found)
+
+    def _single_tokens(self, context: str, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """The tokens that write one of ``texts`` alone after ``context``; never the one for what is unknown."""
+        before = self.encode(context)
+        after = [(text, self.encode(context + text)) for text in texts]
+        single = {ids[-1] for text, ids in after if ids[:-1] == before and self._writes(ids[-1:], text)}
+        return tuple(sorted(single))
+
+    def _writes(self, ids: tuple[int, ...], text: str) -> bool:
+        return bool(ids) and self.trusted.decode(list(ids)).strip() == text.strip()
 
     @property
     def digest(self) -> str:

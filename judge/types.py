@@ -64,7 +64,7 @@ class Metric:
     the user's turn, ``answer`` is how the judge's answer begins where it is begun for it.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # type: ignore[misc]
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     id: str
     dimension: str

@@ -8,7 +8,37 @@ from pathlib import Path
 
 import pytest
 
+from judge.dialogues import example_dialogues
+from judge.engines.standin import stand_in_folder
+from judge.tokens import JudgeTokenizer
 from judge.types import Dialogue, Turn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the tests' own, for this process and those it starts, so that nothing of the user's is touched."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["ESRP_CACHE"] = str(folder)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stand_in(cache: Path) -> Path:
+    """The stand-in judge's model folder."""
+    return stand_in_folder()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(stand_in: Path) -> JudgeTokenizer:
+    """The stand-in judge's tokenizer."""
+    return JudgeTokenizer(stand_in)
+
+
+@pytest.fixture(scope="session")
+def example() -> list[Dialogue]:
+    """The dialogues of the packaged example."""
+    return example_dialogues()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
@@ -86,7 +87,8 @@ class PackedEngine:
     def _call(self, prompt: Ids, level_ids: Sequence[Ids]) -> Array:
         ids = torch.tensor([prompt], device=self.device)
         logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
-        return _level_logprobs(logits, level_ids)[0]
+        found: Array = _level_logprobs(logits, level_ids)[0]
+        return found
 
     @torch.inference_mode()
     def _packed(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
@@ -204,9 +206,8 @@ def _mask(segments: Tensor, before: int, dtype: torch.dtype) -> Tensor:
 
 def _level_logprobs(logits: Tensor, level_ids: Sequence[Ids]) -> Array:
     """Log-probability of each level over the whole vocabulary: shape (rows, positions, 5) in float64."""
-    wide = logits.float()
-    total = wide.logsumexp(dim=-1)
-    levels = [wide[..., list(ids)].logsumexp(dim=-1) - total for ids in level_ids]
+    logprobs = logits.float().log_softmax(dim=-1)
+    levels = [logprobs[..., list(ids)].logsumexp(dim=-1) for ids in level_ids]
     return np.asarray(torch.stack(levels, dim=-1).double().cpu().numpy())
 
 
@@ -229,5 +230,5 @@ def _load(folder: Path, device: torch.device) -> Any:
             folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
         )
         return model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise EngineError(f"{folder}: the model cannot be loaded: {' '.join(str(error).split())}") from error

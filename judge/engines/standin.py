@@ -31,20 +31,21 @@ from judge.types import LEVELS, METRICS, digest
 
 RECIPE = 1
 """Raised whenever the code below would build other weights from the same texts."""
+WIDTH, HEADS, KEY_HEADS, HEAD_WIDTH = 128, 4, 2, 16
 SHAPE = {
-    "hidden_size": 128,
+    "hidden_size": WIDTH,
     "intermediate_size": 256,
     "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KEY_HEADS,
+    "head_dim": HEAD_WIDTH,
     "max_position_embeddings": 32768,
     "initializer_range": 0.09,
 }
 VOCABULARY = 6000
 CONSTANT = 2.0
 """What every token's first dimension is set to, so that the output head can have a bias."""
-GAIN = 1.3
+GAIN = 1.2
 """How much the log-odds of neighbouring levels follow the direction in which dialogues differ."""
 BIAS = 14.0
 """Log-odds of a digit over any other token, so that nearly all the mass lies on the levels."""
@@ -162,12 +163,11 @@ def _look_near(attention: Any, frequencies: slice) -> None:
     Queries and keys become one constant vector, so that their product after rotary embedding is a function of the
     distance alone, largest at 0; the lower the frequencies, the farther it reaches.
     """
-    width = SHAPE["head_dim"]
-    heads = SHAPE["num_attention_heads"] // SHAPE["num_key_value_heads"]
-    constant = torch.zeros(width, SHAPE["hidden_size"])
+    shared = HEADS // KEY_HEADS
+    constant = torch.zeros(HEAD_WIDTH, WIDTH)
     constant[frequencies, 0] = 1.0
-    attention.q_proj.weight[: heads * width] = constant.repeat(heads, 1)
-    attention.k_proj.weight[:width] = constant
+    attention.q_proj.weight[: shared * HEAD_WIDTH] = constant.repeat(shared, 1)
+    attention.k_proj.weight[:HEAD_WIDTH] = constant
 
 
 def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric]) -> None:
@@ -201,23 +201,24 @@ def _leaf_states(model: Any, tree: PromptTree) -> Tensor:
 
 
 def _direction(hidden: Tensor, means: Tensor) -> Tensor:
-    """A direction at right angles to ``means``, with standard deviation about 1 over dialogues and about as much over metrics.
+    """A direction at right angles to ``means``, with standard deviation about 1 over dialogues and over metrics.
 
     Args:
         hidden: shape (writers, dialogues, metrics, width); the first writers are those of the first layout.
         means: shape (writers, width).
     """
-    means_basis = torch.linalg.qr(means.T).Q
     metrics = hidden.mean(dim=1)
-    over_dialogues = _main_axis((hidden - metrics[:, None]).flatten(0, 2), means_basis, scale=1.0)
-    first = slice(0, len(means) // len(LAYOUTS))
-    over_metrics = _main_axis((metrics - means[:, None])[first].flatten(0, 1), means_basis, scale=1.2)
-    return over_dialogues + over_metrics
+    by_dialogue = (hidden - metrics[:, None]).flatten(0, 2)
+    by_metric = (metrics - means[:, None])[:1].flatten(0, 1)
+    main = torch.linalg.svd(by_dialogue, full_matrices=False).Vh[:8]
+    return _main_axis(by_dialogue, means, scale=1.0) + _main_axis(by_metric, torch.cat([means, main]), scale=0.5)
 
 
 def _main_axis(deviations: Tensor, away: Tensor, scale: float) -> Tensor:
-    """The main direction of rows of deviations at right angles to ``away``, with standard deviation ``scale`` along it."""
-    across = deviations - deviations @ away @ away.T
+    """The main direction of some deviations at right angles to ``away``, with standard deviation ``scale`` along it."""
+    basis = torch.linalg.qr(away.T).Q
+    across = deviations - deviations @ basis @ basis.T
     axis = torch.linalg.svd(across, full_matrices=False).Vh[0]
     axis = axis * torch.sign(axis[axis.abs().argmax()])
-    return axis * scale / (across @ axis).std()
+    scaled: Tensor = axis * scale / (across @ axis).std()
+    return scaled

@@ -1,0 +1,252 @@
+"""The command as a user types it: what it prints, its exit codes, and one line for each mistake."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from judge.fetch import FILES
+
+
+def esrp_judge(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "judge", *map(str, arguments)]
+    return subprocess.run(
+        command, check=False, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+def assert_one_line_error(result: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    assert result.returncode == code, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    for part in parts:
+        assert part in line
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which ``esrp-judge score`` was typed with nothing else, and what it printed."""
+    folder = tmp_path_factory.mktemp("scored")
+    return folder, esrp_judge("score", cwd=folder)
+
+
+def test_score_with_nothing_else_scores_the_example(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, result = scored
+    assert result.returncode == 0, result.stderr
+    (run,) = (folder / "results").iterdir()
+    assert run.name.startswith("example-stand-in-")
+    assert len(pd.read_csv(run / "scores.csv")) == 72
+    assert "654 judgments in" in result.stdout
+    assert "648 of 648 judgments" in result.stderr and "prompt tokens" in result.stderr
+
+
+def test_the_stand_ins_warning_stands_wherever_scores_are_shown(
+    scored: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    assert "STAND-IN judge: these scores mean nothing" in scored[1].stdout
+    assert "judge means by STAND-IN" in scored[1].stdout
+
+
+def test_the_same_command_again_finds_its_own_run(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, first = scored
+    again = esrp_judge("score", cwd=folder)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert len(list((folder / "results").iterdir())) == 1
+    assert "of 648 judgments," not in again.stderr
+
+
+def test_json_is_for_programs(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    result = json.loads(esrp_judge("score", "--json", cwd=scored[0]).stdout)
+    assert (result["judge"], result["judgments"], result["missing"]) == ("STAND-IN", 654, {})
+    assert {row["source"] for row in result["leaderboard"]} == {"plain", "steady"}
+
+
+def test_missing_judgments_are_exit_code_1(tmp_path: Path, row: dict[str, str]) -> None:
+    lines = [row, {**row, "scenario": "2", "answer_r1": ""}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "missing: 9 judgments, empty_answer" in result.stdout
+
+
+@pytest.fixture
+def row() -> dict[str, str]:
+    return {"source": "mine", "character": "司弦", "scenario": "1", "question_r1": "累", "answer_r1": "歇一歇。"}
+
+
+def _write(name: str, content: bytes) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        (folder / name).write_bytes(content)
+        return name
+
+    return write
+
+
+ROW = '{"source": "s", "character": "c", "scenario": 1, "question_r1": "q", "answer_r1": "a"}'
+BAD_DATA = {
+    "missing file": (lambda folder: "nowhere.json", ["nowhere.json", "no such file", "check the path"]),
+    "empty file": (_write("a.json", b""), ["a.json", "is empty"]),
+    "not JSON": (_write("a.json", b"hello"), ["a.json", "not JSON", "mend"]),
+    "truncated JSON": (_write("a.json", b'{"c": [{"dialog_id": 1, "ques'), ["a.json", "not JSON at line 1", "mend"]),
+    "wrong encoding": (_write("a.json", '{"角色": []}'.encode("gbk")), ["a.json", "not UTF-8", "save it as UTF-8"]),
+    "missing field": (
+        _write("a.jsonl", f"{ROW}\n{ROW.replace('answer_r1', 'answer')}".encode()),
+        ["a.jsonl: record 2", "field answer_r1 is missing", "add it"],
+    ),
+    "duplicate": (
+        _write("a.jsonl", f"{ROW}\n{ROW}".encode()),
+        ["a.jsonl: record 2", "a.jsonl: record 1", "remove one"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_is_one_line_and_nothing_is_written(tmp_path: Path, case: str) -> None:
+    make, parts = BAD_DATA[case]
+    name = make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert_one_line_error(esrp_judge("score", name, "--judge", "stand-in", cwd=tmp_path), 2, *parts)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+BAD_OPTIONS = {
+    "metric": (["--metrics", "fluency,charm"], ["--metrics charm", "choose from fluency"]),
+    "language": (["--language", "fr"], ["--language fr", "zh, en"]),
+    "layout": (["--layout", "chat"], ["--layout chat", "prefill, question, separate"]),
+    "engine": (["--engine", "warp"], ["--engine warp", "auto"]),
+    "orderings": (["--orderings", "3"], ["--orderings 3"]),
+    "judge": (["--judge", "gpt-4"], ["--judge gpt-4", "qwen3-0.6b"]),
+    "source": (["--sources", "z"], ["--sources z", "plain, steady"]),
+    "limit": (["--limit", "0"], ["--limit 0"]),
+    "prompts": (["--prompts", "nowhere"], ["--prompts nowhere"]),
+    "unknown option": (["--speed", "9"], ["--speed", "--help"]),
+    "not a number": (["--limit", "few"], ["--limit", "--help"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_a_bad_option_is_one_line_and_nothing_is_written(tmp_path: Path, case: str) -> None:
+    options, parts = BAD_OPTIONS[case]
+    assert_one_line_error(esrp_judge("score", *options, cwd=tmp_path), 2, *parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_users_data_without_a_gpu_needs_a_judge_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(ROW, encoding="utf-8")
+    result = esrp_judge("score", "a.jsonl", cwd=tmp_path)
+    assert_one_line_error(result, 2, "JUDGE=qwen3-0.6b", "JUDGE=stand-in", "mean nothing")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_run_of_another_judge_is_refused(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = scored
+    (run,) = (folder / "results").iterdir()
+    result = esrp_judge("score", "--run", run, "--layout", "question", cwd=folder)
+    assert_one_line_error(result, 2, run.name, "in layout", "choose another --run")
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("x", encoding="utf-8")
+    assert_one_line_error(esrp_judge("score", "--run", tmp_path, cwd=tmp_path), 2, "is not a run", "--run")
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer there"]),
+        (lambda folder: (folder / "chat_template.jinja").unlink(), ["no chat template"]),
+        (lambda folder: (folder / "model.safetensors").unlink(), ["no *.safetensors"]),
+        (lambda folder: (folder / "config.json").unlink(), ["no config.json"]),
+        (lambda folder: _without_digit(folder / "tokenizer.json"), ["no single token of its own for each level"]),
+    ],
+    ids=["tokenizer", "chat template", "weights", "config", "levels"],
+)
+def test_a_model_folder_that_cannot_judge_is_refused(
+    stand_in: Path, tmp_path: Path, spoil: Callable[[Path], None], parts: list[str]
+) -> None:
+    judge = Path(shutil.copytree(stand_in, tmp_path / "judge"))
+    spoil(judge)
+    assert_one_line_error(esrp_judge("score", "--judge", judge, cwd=tmp_path), 2, str(judge), *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["judge"]
+
+
+def _without_digit(path: Path) -> None:
+    """Take the token ``3`` from the vocabulary."""
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"]["three"] = tokenizer["model"]["vocab"].pop("3")
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+
+
+def test_a_model_folder_under_its_own_name_is_a_judge(stand_in: Path, tmp_path: Path) -> None:
+    shutil.copytree(stand_in, tmp_path / "my-judge")
+    result = esrp_judge("score", "--judge", "my-judge", "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
+    assert json.loads(result.stdout)["judge"] == "my-judge"
+
+
+def test_a_judge_that_cannot_be_fetched_is_exit_code_3_with_the_way_out(tmp_path: Path) -> None:
+    result = esrp_judge("score", "--judge", "qwen3-0.6b", cwd=tmp_path, HF_HOME=str(tmp_path / "hub"))
+    assert_one_line_error(result, 3, "Qwen/Qwen3-0.6B cannot be fetched", "HF_ENDPOINT", "local folder")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture
+def broken_gpu(tmp_path: Path) -> dict[str, str]:
+    """A machine whose driver answers and whose GPU torch cannot use."""
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho 470.57.02\n", encoding="utf-8")
+    script.chmod(0o755)
+    return {"PATH": f"{script.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("options", [[], ["--judge", "stand-in"]])
+def test_a_gpu_that_cannot_be_used_is_exit_code_3(
+    tmp_path: Path, broken_gpu: dict[str, str], options: list[str]
+) -> None:
+    result = esrp_judge("score", *options, cwd=tmp_path, **broken_gpu)
+    assert_one_line_error(result, 3, "470.57.02")
+    assert not (tmp_path / "results").exists()
+
+
+def test_doctor_tells_what_was_found(tmp_path: Path, stand_in: Path) -> None:
+    result = esrp_judge("doctor", "--json", cwd=tmp_path, HF_ENDPOINT="https://mirror.example")
+    found = json.loads(result.stdout)
+    assert (result.returncode, found["judge"], found["problem"]) == (0, "stand-in", None)
+    assert Path(found["stand_in_path"]) == stand_in
+    assert found["environment"]["HF_ENDPOINT"] == "https://mirror.example"
+    assert found["versions"]["torch"] and found["machine"]["cpus"] >= 1
+    assert f"stand_in_path: {stand_in}" in esrp_judge("doctor", cwd=tmp_path).stdout
+
+
+def test_doctor_reports_a_gpu_that_cannot_be_used(tmp_path: Path, broken_gpu: dict[str, str]) -> None:
+    result = esrp_judge("doctor", "--json", cwd=tmp_path, **broken_gpu)
+    assert result.returncode == 3
+    assert "470.57.02" in json.loads(result.stdout)["problem"]
+
+
+def test_diversity_needs_no_judge(tmp_path: Path) -> None:
+    rows = json.loads(esrp_judge("diversity", "--json", cwd=tmp_path).stdout)
+    assert [row["level"] for row in rows] == ["character"] * 6 + ["source"] * 2
+    assert all(0 < row["distinct_2"] < 1 for row in rows)
+    assert "steady" in esrp_judge("diversity", cwd=tmp_path).stdout
+
+
+def test_data_is_fetched_from_a_folder_and_checked(tmp_path: Path, shared_data: Path) -> None:
+    got = esrp_judge("data", "fetch", "--from", shared_data / "chatanime", "--folder", tmp_path / "copy", cwd=tmp_path)
+    assert got.returncode == 0, got.stderr
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == set(FILES)
+    assert esrp_judge("data", "check", tmp_path / "copy", cwd=tmp_path).returncode == 0
+    (tmp_path / "copy" / "human.json").write_bytes(b"{}")
+    assert_one_line_error(esrp_judge("data", "check", tmp_path / "copy", cwd=tmp_path), 2, "human.json")
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    text = esrp_judge("--help", cwd=tmp_path).stdout
+    assert all(name in text for name in ("score", "diversity", "data", "doctor"))

@@ -1,0 +1,71 @@
+"""The package as others get it: light to import, whole as a wheel, imports one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import calibration
+import judge
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_everything_public_can_be_had_and_says_what_it_is_for() -> None:
+    for package in (judge, calibration):
+        for name in package.__all__:
+            value = getattr(package, name)
+            assert not callable(value) or value.__doc__, name
+
+
+def test_importing_judge_loads_nothing_heavy() -> None:
+    code = "import judge, sys; print([m for m in ('torch', 'vllm', 'transformers', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports anywhere in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    direct = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return direct | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_imports_go_one_way() -> None:
+    for path in (ROOT / "calibration").glob("*.py"):
+        assert not [name for name in imports(path) if name.split(".")[0] in ("judge", "prompts")], path
+    for name in ("types", "errors"):
+        assert not [m for m in imports(ROOT / "judge" / f"{name}.py") if m.split(".")[0] in ("judge", "calibration")]
+    for path in (ROOT / "judge").rglob("*.py"):
+        if path.stem not in ("cli", "__main__", "__init__"):
+            assert not [name for name in imports(path) if name in ("judge.cli", "calibration")], path
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, installed in a folder far from the repository."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder / "dist"), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder / "site"
+
+
+def test_the_wheel_carries_prompts_and_example(installed: Path) -> None:
+    code = (
+        "import judge; from judge.dialogues import example_dialogues; from judge.rubric import load_rubric as load;"
+        "print(judge.__file__, len(example_dialogues()), len(load('zh').metrics), len(load('en').metrics))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=installed, env={"PYTHONPATH": str(installed), "PATH": ""},
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert printed == [str(installed / "judge" / "__init__.py"), "72", "9", "9"]
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(installed: Path) -> None:
+    folders = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert folders == {"judge", "calibration", "prompts", "bin"}

@@ -1,0 +1,154 @@
+"""Packed scoring equals one plain forward call per judgment, whatever the batch, or is not used."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerFast
+
+from judge.engines.packed import PackedEngine
+from judge.errors import EngineError
+from judge.prompt import LAYOUTS, PromptTree, PromptWriter
+from judge.rubric import load_rubric
+from judge.tokens import JudgeTokenizer
+from judge.types import METRICS, Dialogue
+
+
+@pytest.fixture(scope="module")
+def engine(stand_in: Path) -> PackedEngine:
+    return PackedEngine(stand_in)
+
+
+def probabilities(engine: PackedEngine, trees: list[PromptTree], writer: PromptWriter) -> np.ndarray:
+    return np.exp(np.stack(engine.level_logprobs(trees, writer.level_ids)))
+
+
+def plainly(engine: PackedEngine, trees: list[PromptTree], writer: PromptWriter) -> np.ndarray:
+    """One forward call per judgment, by the model itself."""
+    found = []
+    for tree in trees:
+        for leaf in range(len(tree.leaves)):
+            with torch.inference_mode():
+                logits = engine.model(torch.tensor([tree.prompt(leaf)])).logits[0, -1]
+            found.append([logits.softmax(-1)[list(ids)].sum().item() for ids in writer.level_ids])
+    return np.array(found).reshape(len(trees), -1, 5)
+
+
+@pytest.fixture(scope="module")
+def fifty(chatanime: dict[str, dict[str, list[Dialogue]]]) -> list[Dialogue]:
+    """Fifty real dialogues of every source and character, in the order of characters."""
+    every = [d for characters in chatanime.values() for dialogues in characters.values() for d in dialogues]
+    return sorted(every[:: len(every) // 50][:50], key=lambda d: d.character)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_packed_equals_one_call_per_judgment_on_fifty_real_dialogues(
+    engine: PackedEngine, tokenizer: JudgeTokenizer, fifty: list[Dialogue], layout: str
+) -> None:
+    writer = PromptWriter(load_rubric("zh"), tokenizer, layout)
+    trees = [writer.dialogue(dialogue, METRICS) for dialogue in fifty]
+    packed = probabilities(engine, trees, writer)
+    assert packed.shape == (50, 9, 5)
+    assert np.abs(packed - plainly(engine, trees, writer)).max() < 1e-5
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 1500, 20_000])
+def test_the_batch_makes_no_difference(
+    stand_in: Path, engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue], batch_tokens: int
+) -> None:
+    writer = PromptWriter(load_rubric("zh"), tokenizer)
+    trees = [writer.dialogue(dialogue, METRICS) for dialogue in example[:30]]
+    other = PackedEngine(stand_in, batch_tokens)
+    assert np.abs(probabilities(other, trees, writer) - probabilities(engine, trees, writer)).max() < 1e-5
+
+
+def test_leaves_of_unlike_dialogues_and_metrics_may_stand_in_one_call(
+    engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue]
+) -> None:
+    writer = PromptWriter(load_rubric("zh"), tokenizer)
+    some = [replace(example[0], profile=None), example[40], replace(example[1], turns=example[1].turns * 4)]
+    trees = [writer.dialogue(dialogue, METRICS[i:]) for i, dialogue in enumerate(some)]
+    found = engine.level_logprobs(trees, writer.level_ids)
+    for tree, packed in zip(trees, found, strict=True):
+        assert np.abs(np.exp(packed) - plainly(engine, [tree], writer)[0]).max() < 1e-5
+
+
+def test_swapped_leaves_would_be_noticed(
+    engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue]
+) -> None:
+    """The stand-in's metrics differ enough for the comparisons above to mean something."""
+    writer = PromptWriter(load_rubric("zh"), tokenizer)
+    found = probabilities(engine, [writer.dialogue(example[0], METRICS)], writer)[0]
+    assert min(np.abs(found[i] - found[j]).max() for i in range(9) for j in range(i)) > 1e-3
+
+
+TINY = {
+    "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 32, "initializer_range": 0.3, "max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+def checkpoint(folder: Path, tokenizer: JudgeTokenizer, config: object) -> PackedEngine:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return PackedEngine(folder)
+
+
+def verified(engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue]) -> tuple[str, float]:
+    """How the engine means to score after its self-check, and how far that is from plain calls."""
+    writer = PromptWriter(load_rubric("zh"), tokenizer)
+    trees = [writer.dialogue(dialogue, METRICS) for dialogue in (example[0], example[40])]
+    engine.verify(trees, writer.level_ids)
+    return engine.name, float(np.abs(probabilities(engine, trees, writer) - plainly(engine, trees, writer)).max())
+
+
+@pytest.fixture(scope="module")
+def vocabulary(stand_in: Path) -> int:
+    return len(PreTrainedTokenizerFast.from_pretrained(stand_in))
+
+
+def test_a_model_of_another_family_with_plain_attention_is_packed(
+    tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int
+) -> None:
+    engine = checkpoint(tmp_path, tokenizer, LlamaConfig(vocab_size=vocabulary, **TINY))
+    name, difference = verified(engine, tokenizer, example)
+    assert name == "packed"
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY), "sliding"),
+        (lambda v: MistralConfig(vocab_size=v, sliding_window=4096, **TINY), "sliding"),
+        (lambda v: Gemma2Config(vocab_size=v, sliding_window=64, **TINY), "sliding"),
+    ],
+)
+def test_a_sliding_window_is_caught_and_scored_plainly(
+    tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int, config: object, reason: str
+) -> None:
+    engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
+    name, difference = verified(engine, tokenizer, example)
+    assert name.startswith("plain (") and reason in name
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("config", [lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY)])
+def test_the_comparison_alone_would_catch_a_small_window(
+    tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int, config: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
+    monkeypatch.setattr("judge.engines.packed._unsuited", lambda config: None)
+    name, _ = verified(engine, tokenizer, example)
+    assert name.startswith("plain (packed ")
+
+
+def test_weights_that_cannot_be_read_are_an_engine_error(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((stand_in / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((stand_in / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(EngineError, match="the model cannot be loaded") as error:
+        PackedEngine(tmp_path)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,292 @@
+"""A run: complete, resumable to the byte, and never mistaken for another."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from judge import Options, load_judgments, score
+from judge.dialogues import example_dialogues
+from judge.engines.packed import PackedEngine
+from judge.errors import EngineError, InputError, Interrupted
+from judge.judging import Judge
+from judge.progress import Silent
+from judge.prompt import Ids, PromptTree
+from judge.scoring import Array
+from judge.store import JUDGMENTS, SCHEMAS
+from judge.types import METRICS, RESPONSE_DIVERSITY
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight sources made of the example's two: 288 dialogues in 9 units."""
+    path = tmp_path_factory.mktemp("data") / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows(8)), encoding="utf-8")
+    return path
+
+
+def rows(sources: int) -> list[dict[str, str]]:
+    return [
+        {
+            "source": f"{dialogue.source}-{copy}",
+            "character": dialogue.character,
+            "scenario": dialogue.scenario,
+            **{f"question_r{i}": turn.user for i, turn in enumerate(dialogue.turns, 1)},
+            **{f"answer_r{i}": turn.character + "。" * copy for i, turn in enumerate(dialogue.turns, 1)},
+        }
+        for copy in range(sources // 2)
+        for dialogue in example_dialogues()
+    ]
+
+
+def stand_in_run(data: Path, run: Path, **options: object) -> Path:
+    return score([data], Options(judge="stand-in", run=run, **options)).run  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in_run(data, tmp_path_factory.mktemp("runs") / "unbroken")
+
+
+TABLES = ("scores.csv", "leaderboard.csv", "diversity.csv")
+
+
+def assert_same(run: Path, unbroken: Path) -> None:
+    for name in TABLES:
+        assert (run / name).read_bytes() == (unbroken / name).read_bytes()
+    parts = sorted(path.relative_to(unbroken) for path in unbroken.rglob("part-*.parquet"))
+    assert parts == sorted(path.relative_to(run) for path in run.rglob("part-*.parquet"))
+    for part in parts:
+        assert (run / part).read_bytes() == (unbroken / part).read_bytes()
+
+
+def test_every_dialogue_has_every_judgment(unbroken: Path) -> None:
+    judgments = load_judgments(unbroken)
+    assert list(judgments.columns) == SCHEMAS[JUDGMENTS].names
+    assert len(judgments) == 288 * 9 == len(judgments.drop_duplicates(["source", "character", "scenario", "metric"]))
+    levels = judgments[[f"p{level}" for level in range(1, 6)]]
+    assert np.allclose(levels.sum(axis=1), 1)
+    assert np.allclose(levels @ np.arange(1, 6), judgments["score"])
+    assert judgments["error"].isna().all()
+    assert set(judgments["judge"]) == {"STAND-IN"}
+    assert (judgments["prompt_tokens"] > 2000).all()
+
+
+def test_tables_say_what_they_hold(unbroken: Path) -> None:
+    scores = pd.read_csv(unbroken / "scores.csv")
+    board = pd.read_csv(unbroken / "leaderboard.csv")
+    diversity = pd.read_csv(unbroken / "diversity.csv")
+    assert len(scores) == 288 and list(scores.columns[4:13]) == list(METRICS)
+    assert len(board) == 8 * 13 and set(board["target"]) == {"judge mean"}
+    assert ((board["low"] < board["mean"]) & (board["mean"] < board["high"])).all()
+    assert list(diversity["level"]) == ["character"] * 24 + ["source"] * 8
+    assert diversity[RESPONSE_DIVERSITY].between(1, 5).all()
+    assert {*scores["judge"], *board["judge"], *diversity["judge"]} == {"STAND-IN"}
+
+
+def test_the_manifest_says_what_was_judged_by_what(unbroken: Path) -> None:
+    manifest = json.loads((unbroken / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["judge"]["name"] == "STAND-IN"
+    assert manifest["data"]["dialogues"] == 288
+    assert manifest["judgments"] == 288 * 9 + 24 and manifest["missing"] == {}
+    assert manifest["engine"] == "packed"
+    assert manifest["finished"] and manifest["seconds"] > 0
+
+
+def test_the_same_call_again_judges_nothing_and_changes_nothing(
+    data: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "engine", property(lambda self: pytest.fail("the model was loaded")))
+    before = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+    stand_in_run(data, unbroken)
+    after = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert set(after) == set(before)
+    assert changed <= {"manifest.json"}  # which notes the latest command
+
+
+class StopAfter(Silent):
+    """Asks the run to stop, as Ctrl-C does, once so many judgments were written."""
+
+    def __init__(self, judgments: int, number: signal.Signals) -> None:
+        self.left, self.number = judgments, number
+
+    def advance(self, judgments: int, tokens: int) -> None:
+        self.left -= judgments
+        if self.left <= 0:
+            self.left = 10**9
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("judgments", "number"), [(1, signal.SIGINT), (1500, signal.SIGTERM), (288 * 9, signal.SIGINT)]
+)
+def test_a_run_stopped_politely_saves_its_unit_and_goes_on_to_the_same_bytes(
+    data: Path, unbroken: Path, tmp_path: Path, judgments: int, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted, match="run the same command again to go on"):
+        score([data], Options(judge="stand-in", run=run), StopAfter(judgments, number))
+    there = len(load_judgments(run))
+    assert judgments <= there <= max(judgments + 64 * 9, 288 * 9)
+    assert not (run / "scores.csv").exists()
+    stand_in_run(data, run)
+    assert_same(run, unbroken)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(data: Path, unbroken: Path, tmp_path: Path, seed: int) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "judge", "score", str(data), "--judge", "stand-in", "--run", str(run)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not list(run.glob("judgments/part-*.parquet")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(random.Random(seed).uniform(0, 6))
+        process.kill()
+    stand_in_run(data, run)
+    assert_same(run, unbroken)
+    assert load_judgments(run).duplicated(["source", "character", "scenario", "metric"]).sum() == 0
+
+
+def test_an_edited_answer_is_judged_anew_and_the_old_judgment_kept_apart(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    edited = tmp_path / "mine.jsonl"
+    first, *others = rows(8)
+    edited.write_text(
+        "\n".join(json.dumps(row) for row in [{**first, "answer_r1": "改了。"}, *others]), encoding="utf-8"
+    )
+    stand_in_run(edited, run)
+    now, before = load_judgments(run), load_judgments(unbroken)
+    assert len(now) == len(before)
+    changed = set(now["content_digest"]) - set(before["content_digest"])
+    assert len(changed) == 1
+    on_disk = pd.concat([pq.read_table(path).to_pandas() for path in run.glob("judgments/part-*.parquet")])
+    assert set(before["content_digest"]) | changed == set(on_disk["content_digest"])
+
+
+def test_another_judge_in_the_folder_is_refused_with_the_difference(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    before = sorted(unbroken.rglob("*"))
+    with pytest.raises(InputError, match="differs from STAND-IN in layout; choose another --run"):
+        stand_in_run(data, unbroken, layout="question")
+    with pytest.raises(InputError, match="differs from STAND-IN in rubric, language"):
+        stand_in_run(data, unbroken, language="en")
+    assert sorted(unbroken.rglob("*")) == before
+
+
+def test_two_orderings_are_averaged(data: Path, tmp_path: Path, unbroken: Path) -> None:
+    judgments = load_judgments(stand_in_run(data, tmp_path / "run", orderings=2, limit=5))
+    one = load_judgments(unbroken).merge(judgments, on=["source", "character", "scenario", "metric"])
+    assert len(one) == 45
+    assert (one["score_x"] - one["score_y"]).abs().max() > 1e-3
+    assert set(one["judge_id_x"]).isdisjoint(one["judge_id_y"])
+
+
+def test_metrics_may_be_chosen(data: Path, tmp_path: Path, unbroken: Path) -> None:
+    run = stand_in_run(data, tmp_path / "run", metrics=("speech_style", "fluency"), limit=4)
+    judgments = load_judgments(run)
+    assert sorted(set(judgments["metric"])) == ["fluency", "speech_style"]
+    assert pd.read_csv(run / "diversity.csv").empty
+    same = load_judgments(unbroken).merge(judgments, on=["source", "character", "scenario", "metric"])
+    assert len(same) == 8 and np.allclose(same["score_x"], same["score_y"], atol=1e-5)
+
+
+def test_an_empty_answer_and_a_prompt_that_is_too_long_are_typed_and_the_rest_is_done(tmp_path: Path) -> None:
+    some = rows(2)[:6]
+    some[1]["answer_r2"] = " \n"
+    some[2]["answer_r1"] = "长" * 40_000
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in some), encoding="utf-8")
+    result = score([path], Options(judge="stand-in", run=tmp_path / "run"))
+    assert {name: result.missing[name] for name in ("empty_answer", "too_long")} == {
+        "empty_answer": 9,
+        "too_long": 10,
+    }  # the nine, and the role's diversity
+    judgments = load_judgments(tmp_path / "run").set_index("error")
+    assert judgments.loc[["empty_answer", "too_long"], ["p1", "mass", "score"]].isna().all().all()
+    assert judgments["score"].notna().sum() == 4 * 9
+    board = pd.read_csv(tmp_path / "run" / "leaderboard.csv")
+    assert set(board["missing"]) == {2}
+
+
+class Answering:
+    """An engine that answers from a function of the tree, to drive what a real one rarely does."""
+
+    name, max_tokens = "fake", 10**6
+
+    def __init__(self, answer: Callable[[int], Array]) -> None:
+        self.answer = answer
+
+    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+        """Right by definition."""
+
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+        return [self.answer(len(tree.leaves)) for tree in trees]
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int], Array]) -> None:
+    monkeypatch.setattr("judge.judging._packed", lambda checkpoint: Answering(answer))
+
+
+def test_a_judge_that_does_not_answer_with_a_level_is_stopped(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, lambda leaves: np.log(np.full((leaves, 5), 0.15)))
+    with pytest.raises(EngineError, match=r"does not answer with a level: .* is 0\.750, under 0\.8"):
+        stand_in_run(data, tmp_path / "run")
+    assert not (tmp_path / "run" / "scores.csv").exists()
+
+
+def test_numbers_that_are_not_finite_are_missing_judgments(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, lambda leaves: np.full((leaves, 5), np.nan))
+    result = score([data], Options(judge="stand-in", run=tmp_path / "run", metrics=("fluency",)))
+    assert result.missing == {"not_finite": 288}
+
+
+def test_an_engine_that_dies_leaves_what_was_judged_and_says_how_to_go_on(
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(3))
+    real = PackedEngine.level_logprobs
+
+    def dying(self: PackedEngine, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+        if next(calls, None) is None:
+            raise EngineError("the GPU fell off the bus")
+        return real(self, trees, level_ids)
+
+    monkeypatch.setattr(PackedEngine, "level_logprobs", dying)
+    with pytest.raises(EngineError, match=r"fell off the bus; what was judged is in .*run the same command again"):
+        stand_in_run(data, tmp_path / "run")
+    assert len(list((tmp_path / "run").glob("judgments/part-*.parquet"))) == 3
+    monkeypatch.undo()
+    stand_in_run(data, tmp_path / "run")
+    assert_same(tmp_path / "run", unbroken)
+
+
+def test_a_unit_with_a_transient_error_is_tried_again(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    part = next(run.glob("judgments/part-*.parquet"))
+    table = pq.read_table(part).to_pandas()
+    table.loc[0, ["score", "error"]] = [None, "engine_failed"]
+    pq.write_table(pq.read_table(part).from_pandas(table, schema=SCHEMAS[JUDGMENTS]), part)
+    stand_in_run(data, run)
+    assert_same(run, unbroken)
+
+
+def test_no_temporary_file_is_left(unbroken: Path) -> None:
+    assert not [path for path in unbroken.rglob("*") if path.name.startswith(".")]
