@@ -29,6 +29,8 @@ from judge.scoring import Array
 Prefix = list[tuple[Tensor, Tensor]]
 """Keys and values of a shared prefix, a pair a layer, each of shape (1, heads, tokens, width)."""
 
+KEPT_PREFIXES = 8
+"""How many shared prefixes are kept: the roots in use, and the characters met last."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a level's probability at which packed still counts as equal to plain, by precision."""
 
@@ -127,7 +129,7 @@ class PackedEngine:
             self._prefixes[whole] = self._extend(self._prefixes[root], character)
         self._prefixes.move_to_end(root)
         self._prefixes.move_to_end(whole)
-        while len(self._prefixes) > 6:
+        while len(self._prefixes) > KEPT_PREFIXES:
             self._prefixes.popitem(last=False)
         return self._prefixes[whole]
 
