@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from judge.cache import cache_folder
 from judge.errors import EngineError, InputError
+from judge.files import replacing
 from judge.hardware import GIB, Hardware
 from judge.types import digest
 
@@ -158,9 +158,6 @@ def _sha256(file: Path) -> str:
         return note.read_text(encoding="ascii")
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
-    note.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=note.parent)
-    with os.fdopen(handle, "w", encoding="ascii") as text:
-        text.write(found)
-    os.replace(temporary, note)
+    with suppress(OSError), replacing(note) as text:  # a cache that cannot be written only costs time
+        text.write(found.encode("ascii"))
     return found

@@ -7,7 +7,6 @@ checked, synced and renamed. What a broken connection left there is resumed. Kno
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ import httpx
 
 from judge.cache import cache_folder
 from judge.errors import EngineError, InputError, listed
+from judge.files import sync
 
 REPOSITORY = "LanlanQiu/ChatAnime"
 COMMIT = "39eca38dfcf455d5d8953a9311a5be6ea166a6fe"
@@ -191,9 +191,9 @@ def _accept(part: Path, place: Path) -> None:
     if wrong:
         part.unlink()
         raise InputError(f"{place}: what was received is not this file ({wrong}) and was removed; {_BY_HAND}")
-    _sync(part)
+    sync(part)
     part.replace(place)
-    _sync(place.parent)
+    sync(place.parent)
 
 
 def _problems(folder: Path, names: Iterable[str]) -> list[str]:
@@ -224,11 +224,3 @@ def _size(path: Path) -> int | None:
 
 def _part(folder: Path, name: str) -> Path:
     return folder / f".{name}.part"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,20 +22,12 @@ from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.rubric import Rubric
 from judge.scoring import judgment
 from judge.tokens import JudgeTokenizer
-from judge.types import METRICS, Dialogue, Judgment, digest
+from judge.types import EMPTY_ANSWER, METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, digest
 
-EMPTY_ANSWER = "empty_answer"
-"""The character said nothing in some round."""
-TOO_FEW_ANSWERS = "too_few_answers"
-"""A source answered as a character fewer than twice, so its answers cannot be compared."""
-TOO_LONG = "too_long"
-"""The prompt is longer than the model takes."""
 CHECKED_DIALOGUES = 50
 """How many dialogues are looked at before a judge that does not understand the task is stopped."""
 MIN_MASS = 0.8
 """The median level mass under which it does not."""
-TRANSIENT: frozenset[str] = frozenset({"engine_failed"})
-"""Errors of a judgment that may be gone on another try."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from judge.types import Judgment
+from judge.types import NOT_FINITE, Judgment
 
 Array = NDArray[np.float64]
 
@@ -23,5 +23,5 @@ def judgment(logprobs: Array) -> Judgment:
     probabilities = np.exp(logprobs).mean(axis=0)
     mass = float(probabilities.sum())
     if not np.isfinite(mass) or mass <= 0.0:
-        return Judgment(None, None, "not_finite")
+        return Judgment(None, None, NOT_FINITE)
     return Judgment(tuple(float(p) for p in probabilities / mass), min(mass, 1.0))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from judge.errors import EngineError, InputError
-from judge.judging import TRANSIENT
-from judge.types import LEVELS
+from judge.files import replacing
+from judge.types import LEVELS, TRANSIENT
 
 MANIFEST = "manifest.json"
 JUDGMENTS = "judgments"
@@ -91,7 +89,7 @@ class Store:
     @contextmanager
     def replacing(self, name: str) -> Iterator[TextIO]:
         """A text file of the run to write anew: it takes the old one's place whole, or not at all."""
-        with _replacing(self.folder / name) as file:
+        with _writing(self.folder / name) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
             yield text
             text.detach()
@@ -112,7 +110,7 @@ class Store:
         """Write the part of a unit, whole."""
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMAS[kind]), buffer, compression="zstd")
-        with _replacing(self.part(kind, unit)) as file:
+        with _writing(self.part(kind, unit)) as file:
             file.write(buffer.getvalue().to_pybytes())
 
     def read_parts(self, kind: str, units: Iterable[str]) -> Iterator[pd.DataFrame]:
@@ -140,29 +138,9 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that is synced and renamed over it once all was written."""
+def _writing(path: Path) -> Iterator[BinaryIO]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with replacing(path) as file:
+            yield file
     except OSError as error:
         raise EngineError(f"{path}: cannot be written ({error.strerror}); make room or choose another --run") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

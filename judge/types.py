@@ -26,6 +26,17 @@ METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for m
 RESPONSE_DIVERSITY = "response_diversity"
 """The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
 
+EMPTY_ANSWER = "empty_answer"
+"""The character said nothing in some round."""
+TOO_FEW_ANSWERS = "too_few_answers"
+"""A source answered as a character fewer than twice, so its answers cannot be compared."""
+TOO_LONG = "too_long"
+"""The prompt is longer than the model takes."""
+NOT_FINITE = "not_finite"
+"""The model's probabilities are no numbers, or carry no mass on any level."""
+TRANSIENT: frozenset[str] = frozenset({"engine_failed"})
+"""Errors of a judgment that may be gone on another try."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:

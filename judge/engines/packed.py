@@ -29,7 +29,7 @@ from judge.scoring import Array
 Prefix = list[tuple[Tensor, Tensor]]
 """Keys and values of a shared prefix, a pair a layer, each of shape (1, heads, tokens, width)."""
 
-KEPT_PREFIXES = 8
+KEPT_PREFIXES = 4
 """How many shared prefixes are kept: the roots in use, and the characters met last."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a level's probability at which packed still counts as equal to plain, by precision."""
@@ -56,6 +56,8 @@ class PackedEngine:
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Compare packed with plain on ``trees`` and fall back to plain, for good, where they differ."""
+        if not trees:
+            return
         problem = _unsuited(self.model.config.get_text_config()) or self._difference(trees, level_ids)
         if problem:
             self.name = f"plain ({problem})"
