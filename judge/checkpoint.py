@@ -133,11 +133,15 @@ def _check_space(repository: str) -> None:
     """EngineError where the disk has no room for what is still to be fetched; nothing where the Hub cannot be asked."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
+    disable_progress_bars()
     try:
         files = snapshot_download(repository, allow_patterns=FILES, dry_run=True)
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
         return
+    finally:
+        enable_progress_bars()
     needed = sum(file.file_size for file in files if file.will_download)
     home = Path(constants.HF_HUB_CACHE)
     existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())

@@ -23,10 +23,9 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
         "judge": {"name": judge.name, "judge_id": judge.identity.judge_id},
         "identity": asdict(judge.identity),
         "machine": {"python": platform.python_version(), "torch": version("torch"), **asdict(hardware)},
-        "command": ["esrp-judge", *sys.argv[1:]],
         **about,
     }
-    course = {"engine": None, "started": _now(), "finished": None, "seconds": 0.0}
+    course = {"command": ["esrp-judge", *sys.argv[1:]], "engine": None, "started": _now(), "finished": None, "seconds": 0.0}
     before = store.manifest or {}
     store.write_manifest({**own, **{key: before.get(key, value) for key, value in course.items()}})
 
