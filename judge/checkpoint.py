@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from judge.cache import cache_folder
-from judge.errors import EngineError, InputError
+from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
 from judge.hardware import GIB, Hardware
 from judge.types import digest
 
 STAND_IN = "STAND-IN"
 """The name of the stand-in judge in every row, table and page."""
+
+MARK = "esrp_judge_stand_in"
+"""What the stand-in's ``config.json`` says of itself, so that it is known under any name."""
 
 PRESETS: dict[str, tuple[str, float]] = {
     "qwen3-0.6b": ("Qwen/Qwen3-0.6B", 3),
@@ -39,10 +42,15 @@ FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A judge's model on disk, under the name that its judgments carry."""
+    """A judge's model on disk, and what it was asked for by."""
 
-    name: str
+    asked: str
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """The name that its judgments carry: the stand-in's is always its own."""
+        return STAND_IN if self.config.get(MARK) else self.asked
 
     @property
     def config(self) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def resolve(judge: str) -> Checkpoint:
         from judge.engines.standin import stand_in_folder
 
         return Checkpoint(STAND_IN, stand_in_folder())
-    if Path(judge).is_dir():
+    if judge and Path(judge).is_dir():
         return Checkpoint(Path(judge).resolve().name, Path(judge))
     if judge in PRESETS:
         return Checkpoint(judge, _fetch(PRESETS[judge][0]))
@@ -115,18 +123,16 @@ def resolve(judge: str) -> Checkpoint:
 def _fetch(repository: str) -> Path:
     """The folder of a model of the Hub or the mirror in ``HF_ENDPOINT``, fetched into ``HF_HOME`` where it is new."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         _check_space(repository)
         return Path(snapshot_download(repository, allow_patterns=FILES))
-    except RepositoryNotFoundError as error:
+    except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"--judge {repository}: the Hub has no such model (or it is gated); check the id") from error
     except (LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise EngineError(
-            f"{repository} cannot be fetched ({reason}); set HF_ENDPOINT to a mirror, or give --judge a local folder"
-        ) from error
+        remedy = "set HF_ENDPOINT to a mirror, or give --judge a local folder"
+        raise EngineError(f"{repository} cannot be fetched ({one_line(error)}); {remedy}") from error
 
 
 def _check_space(repository: str) -> None:

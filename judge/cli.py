@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from judge.errors import JudgeError
+from judge.errors import JudgeError, plain
 
 app = typer.Typer(
     help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
@@ -39,7 +41,7 @@ def score(
     language: Annotated[str, typer.Option(help="Language of the rubric: zh or en.")] = "zh",
     layout: Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")] = "prefill",
     orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
-    metrics: Annotated[str, typer.Option(help="Metrics by id, with commas; all by default.")] = "",
+    metrics: Annotated[str | None, typer.Option(help="Metrics by id, with commas; all by default.")] = None,
     sources: Annotated[str, typer.Option(help="Only these sources, with commas.")] = "",
     characters: Annotated[str, typer.Option(help="Only these characters, with commas.")] = "",
     limit: Annotated[int | None, typer.Option(help="Only so many dialogues, always the same ones.")] = None,
@@ -62,7 +64,7 @@ def score(
         language=language,
         layout=layout,
         orderings=orderings,
-        metrics=_listed(metrics) or ALL_METRICS,
+        metrics=_listed(metrics) if metrics is not None else ALL_METRICS,
         sources=_listed(sources),
         characters=_listed(characters),
         limit=limit,
@@ -154,6 +156,9 @@ def _json(result: Any) -> str:
 
 def main() -> None:
     """Run the command; an error is one line on stderr, its kind the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if sys.argv[1:] in ([], ["data"]):
         sys.argv.append("--help")
     try:
@@ -164,9 +169,14 @@ def main() -> None:
         code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("stopped at once; run the same command again to go on", 130)
+    except Exception as error:  # a fault of ours, still told in one line
+        if os.environ.get("ESRP_DEBUG"):
+            raise
+        code = _fail(f"internal error: {type(error).__name__}: {error}; ESRP_DEBUG=1 shows where; please report it", 3)
     sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"esrp-judge: {message}", file=sys.stderr)
+    lines = message.split("\n  ")  # as ``listed`` breaks them
+    print("esrp-judge: " + "\n  ".join(plain(" ".join(line.split())) for line in lines), file=sys.stderr)
     return code

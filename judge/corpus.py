@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,8 @@ class Corpus:
     Args:
         paths: files or folders, as for ``read_dialogues``.
         sources, characters: keep only these, where given.
-        limit: keep only so many dialogues, drawn by the hash of their ids: always the same ones.
+        limit: keep only so many dialogues, drawn by the hash of character and scenario:
+            always the same ones, and the same for every source.
 
     Raises:
         InputError: a file or record is wrong, a dialogue stands twice, or nothing is left; all problems are named.
@@ -54,18 +54,21 @@ class Corpus:
         characters: Sequence[str] = (),
         limit: int | None = None,
     ) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="esrp-judge-", suffix=".sqlite")  # noqa: SIM115
-        self._table = sqlite3.connect(self._file.name, isolation_level=None)
+        self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
         self._table.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
             "CREATE TABLE dialogue (character TEXT, profile TEXT, source TEXT, sort TEXT, scenario TEXT, turns TEXT,"
             " place TEXT, lot TEXT, PRIMARY KEY (source, character, scenario)) WITHOUT ROWID"
         )
-        self._fill(read_dialogues(paths))
-        self._keep("source", sources)
-        self._keep("character", characters)
-        if limit is not None:
-            self._thin(limit)
+        try:
+            self._fill(read_dialogues(paths))
+            self._keep("source", sources)
+            self._keep("character", characters)
+            if limit is not None:
+                self._thin(limit)
+        except BaseException:
+            self.close()
+            raise
         self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
         self.unit_digests, self.unit_sizes = self._measure_units()
         self.digest = digest(self.unit_digests)
@@ -85,8 +88,15 @@ class Corpus:
         rows = self._table.execute("SELECT DISTINCT source, character FROM dialogue ORDER BY character, source")
         return [(source, character) for source, character in rows]
 
+    def shared(self) -> tuple[int, int]:
+        """How many pairs of character and scenario every source has, and how many there are in all."""
+        pairs = "SELECT count(*) AS n FROM dialogue GROUP BY character, scenario"
+        sources = len(self.values("source"))
+        found = self._table.execute(f"SELECT sum(n = ?), count(*) FROM ({pairs})", (sources,)).fetchone()
+        return int(found[0]), int(found[1])
+
     def sample(self, source: str, character: str, most: int) -> list[Dialogue]:
-        """At most so many dialogues of a source as a character, drawn by the hash of their ids: always the same."""
+        """At most so many dialogues of a source as a character, of scenarios drawn by hash, alike for every source."""
         chosen = "WHERE source = ? AND character = ? ORDER BY lot, scenario LIMIT ?"
         return list(self._select(chosen, (source, character, most)))
 
@@ -113,7 +123,6 @@ class Corpus:
     def close(self) -> None:
         """Remove the temporary table."""
         self._table.close()
-        self._file.close()
 
     def _fill(self, items: Iterable[Record | Problem]) -> None:
         problems: list[str] = []
@@ -132,7 +141,16 @@ class Corpus:
         d = record.dialogue
         turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
         sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario
-        row = (d.character, d.profile, d.source, sort, d.scenario, turns, record.place, digest(d.id, 16))
+        row = (
+            d.character,
+            d.profile,
+            d.source,
+            sort,
+            d.scenario,
+            turns,
+            record.place,
+            digest([d.character, d.scenario], 16),
+        )
         try:
             self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
@@ -155,7 +173,7 @@ class Corpus:
     def _thin(self, limit: int) -> None:
         if limit < 1:
             raise InputError(f"--limit {limit}: must be at least 1")
-        drawn = "SELECT source, character, scenario FROM dialogue ORDER BY lot, source, character, scenario LIMIT ?"
+        drawn = "SELECT source, character, scenario FROM dialogue ORDER BY lot, character, scenario, source LIMIT ?"
         self._table.execute(f"DELETE FROM dialogue WHERE (source, character, scenario) NOT IN ({drawn})", (limit,))
 
     def _measure_units(self) -> tuple[list[str], list[int]]:

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from judge.errors import InputError
+from judge.errors import InputError, one_line
 from judge.types import Dialogue, Turn
 
 Fields = Mapping[str, Any]
@@ -72,7 +72,8 @@ def _files(path: Path) -> list[Path]:
         if path.suffix not in READERS:
             raise InputError(f"{path}: cannot tell its format; use one of {', '.join(READERS)}")
         return [path]
-    found = sorted(path.glob("*.json")) or sorted(file for suffix in READERS for file in path.glob(f"*{suffix}"))
+    inside = sorted(file for file in path.iterdir() if file.suffix in READERS and not file.name.startswith("."))
+    found = [file for file in inside if file.suffix == ".json"] or inside
     if not found:
         raise InputError(f"{path}: a folder without dialogues; it should hold {', '.join(READERS)} files")
     return found
@@ -90,7 +91,7 @@ def _read_file(file: Path) -> Iterator[Record | Problem]:
     except UnicodeDecodeError as error:
         yield Problem(f"{file}: not UTF-8 (byte {error.start} of a line or file); save it as UTF-8")
     except OSError as error:
-        yield Problem(f"{file}: cannot be read ({error.strerror or error}); check the file")
+        yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
     else:
         if not count:
             yield Problem(f"{file}: no dialogues in it; remove it or fill it")
@@ -177,6 +178,9 @@ READERS: dict[str, Callable[[Path], Iterator[Record | Problem]]] = {
 
 
 def _check_columns(columns: Iterable[str]) -> None:
+    columns = list(columns)
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise _Wrong(f"column {', '.join(twice)} stands twice; remove one")
     missing = [name for name in (*NAMES, "question_r1", "answer_r1") if name not in columns]
     if missing and not ("turns" in columns and set(missing) <= {"question_r1", "answer_r1"}):
         raise _Wrong(
@@ -204,7 +208,7 @@ def _name(fields: Fields, name: str) -> str:
         value = str(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise _Wrong(f"field {name} is missing; add it")
-    return _text(value, name)
+    return _text(value, name).strip()
 
 
 def _text(value: Any, name: str) -> str:
@@ -220,6 +224,8 @@ def _text(value: Any, name: str) -> str:
 
 
 def _turns(fields: Fields) -> tuple[Turn, ...]:
+    if "turns" in fields and any(name.startswith(("question_r", "answer_r")) for name in fields):
+        raise _Wrong("has both turns and question_r…; keep one of the two")
     turns = _listed_turns(fields["turns"]) if "turns" in fields else _numbered_turns(fields)
     while len(turns) > 1 and not turns[-1].user and not turns[-1].character:
         turns.pop()  # a table gives shorter dialogues empty cells

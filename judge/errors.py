@@ -3,6 +3,7 @@
 JudgeError            something stops the work; str(error) is one line for a person
 ├── InputError        the user's input or options are wrong             exit code 2
 ├── EngineError       the engine or the machine failed                  exit code 3
+│   └── UnfitJudge    the judge does not do the task                    exit code 3
 └── Interrupted       the user stopped the run; what was done is saved  exit code 130
 
 What a model got wrong about one dialogue is data (``Judgment.error``), never an exception.
@@ -31,10 +32,24 @@ class EngineError(JudgeError):
     exit_code = 3
 
 
+class UnfitJudge(EngineError):
+    """The judge does not do the task; another try will not help."""
+
+
 class Interrupted(JudgeError):
     """The user stopped the run; everything judged so far is saved."""
 
     exit_code = 130
+
+
+def plain(text: str) -> str:
+    """Text from data without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
 
 
 def listed(problems: Sequence[str], total: int | None = None, most: int = 20) -> str:

@@ -5,7 +5,7 @@ The model itself is loaded when the first judgment is asked for, so that a finis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import median
@@ -15,14 +15,15 @@ import numpy as np
 
 from judge.checkpoint import Checkpoint
 from judge.dialogues import example_dialogues
+from judge.diversity import sample_answers
 from judge.engines import Engine
-from judge.errors import EngineError, InputError
+from judge.errors import InputError, UnfitJudge
 from judge.hardware import Hardware
 from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.rubric import Rubric
 from judge.scoring import judgment
 from judge.tokens import JudgeTokenizer
-from judge.types import EMPTY_ANSWER, METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, digest
+from judge.types import EMPTY_ANSWER, METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, Turn, digest
 
 CHECKED_DIALOGUES = 50
 """How many dialogues are looked at before a judge that does not understand the task is stopped."""
@@ -38,6 +39,7 @@ class Identity:
     config: str
     quantisation: str | None
     tokenizer: str
+    prompt: str
     rubric: str
     language: str
     layout: str
@@ -102,6 +104,7 @@ class Judge:
             config=checkpoint.config_digest,
             quantisation=checkpoint.quantisation,
             tokenizer=tokenizer.digest,
+            prompt=digest([_probe(writer) for writer in self.writers]),
             rubric=rubric.digest,
             language=rubric.language,
             layout=layout,
@@ -158,31 +161,44 @@ class Judge:
         return Judged(tuple(judgment(leaf) for leaf in np.stack(logprobs, axis=1)), lengths)
 
 
+def _probe(writer: PromptWriter) -> list[list[Ids]]:
+    """The prompts of a fixed dialogue, which show whatever in template or code changes a prompt."""
+    dialogue = Dialogue("", "角色\n名", "", (Turn("问\n话", "答"), Turn("又问", "又答")), "资料")
+    trees = [writer.dialogue(dialogue, METRICS), writer.answers(*sample_answers([dialogue] * 20))]
+    return [[tree.prompt(leaf) for leaf in range(len(tree.leaves))] for tree in trees]
+
+
 class MassCheck:
     """Stops a judge that does not answer with a level: one whose level mass has a median under ``MIN_MASS``.
 
-    It looks at the first ``CHECKED_DIALOGUES`` dialogues, or at all where there are fewer.
+    It looks at the first judgments of a run, those of earlier sessions included, as many as ``CHECKED_DIALOGUES``
+    dialogues have, or at all where there are fewer.
     """
 
     def __init__(self, judge: str, metrics: int) -> None:
         self._judge, self._wanted = judge, CHECKED_DIALOGUES * metrics
         self._masses: list[float] = []
-        self._done = False
 
-    def see(self, judged: Sequence[Judged]) -> None:
-        """Take note of some judgments; EngineError once enough were seen and they are no answers."""
-        if not self._done:
-            self._masses += [j.mass for dialogue in judged for j in dialogue.judgments if j.mass is not None]
-            if len(self._masses) >= self._wanted:
+    @property
+    def is_done(self) -> bool:
+        """Whether enough was seen."""
+        return len(self._masses) >= self._wanted
+
+    def see(self, masses: Iterable[float | None]) -> None:
+        """Take note of level masses; None and NaN, of a judgment without numbers, count as no mass at all.
+
+        UnfitJudge once enough were seen and they are no answers.
+        """
+        if not self.is_done:
+            self._masses += [mass if mass is not None and mass >= 0 else 0.0 for mass in masses]
+            if self.is_done:
                 self.conclude()
 
     def conclude(self) -> None:
-        """Decide on what was seen; EngineError where it is no answers."""
-        if self._done or not self._masses:
-            return
-        self._done, middle = True, median(self._masses)
+        """Decide on what was seen; UnfitJudge where it is no answers."""
+        middle = median(self._masses) if self._masses else 1.0
         if middle < MIN_MASS:
-            raise EngineError(
+            raise UnfitJudge(
                 f"{self._judge} does not answer with a level: the median probability of the five levels together is "
                 f"{middle:.3f}, under {MIN_MASS}; choose another judge or --layout"
             )

@@ -16,7 +16,7 @@ from judge.store import Store
 
 
 def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any]) -> None:
-    """Write the manifest of a run that begins or goes on; what an earlier session noted of its course is kept."""
+    """Write the manifest of a run that begins or goes on; what earlier sessions noted of its course is kept."""
     own = {
         "format": 1,
         "esrp_judge": version("esrp-judge"),
@@ -25,30 +25,38 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
         "machine": {"python": platform.python_version(), "torch": version("torch"), **asdict(hardware)},
         **about,
     }
-    course = {"command": ["esrp-judge", *sys.argv[1:]], "engine": None, "started": _now(), "finished": None, "seconds": 0.0}
+    course = {"command": ["esrp-judge", *sys.argv[1:]], "engine": None, "started": _now(), "finished": None}
     before = store.manifest or {}
-    store.write_manifest({**own, **{key: before.get(key, value) for key, value in course.items()}})
+    store.write_manifest({**own, **{key: before.get(key, value) for key, value in (course | {"seconds": 0.0}).items()}})
 
 
-def finish(store: Store, engine: str | None, seconds: float, result: dict[str, Any]) -> None:
-    """Write how the run ended; its course only where an engine was needed, so that looking again changes nothing."""
-    manifest = store.manifest or {}
-    if engine is not None:
-        total = round(manifest["seconds"] + seconds, 1)
-        manifest |= {"engine": engine, "finished": _now(), "seconds": total}
-    store.write_manifest({**manifest, **result})
-
-
-def refuse_another_judge(store: Store, judge: Judge) -> None:
-    """InputError where the folder holds judgments of another judge; it names what differs."""
+def note(store: Store, engine: str | None, seconds: float) -> None:
+    """Write how a session went that needed an engine; the run is not finished, or not any more."""
     manifest = store.manifest
-    if manifest is None or manifest["judge"]["judge_id"] == judge.identity.judge_id:
+    if manifest and engine:
+        total = round(manifest["seconds"] + seconds, 1)
+        store.write_manifest({**manifest, "engine": engine, "seconds": total, "finished": None})
+
+
+def finish(store: Store, result: dict[str, Any]) -> None:
+    """Write how the run ended, and when it first did with what it now holds."""
+    manifest = store.manifest or {}
+    store.write_manifest({**manifest, "finished": manifest.get("finished") or _now(), **result})
+
+
+def refuse_another(store: Store, judge: Judge, metrics: list[str]) -> None:
+    """InputError where the folder holds judgments of another judge or on other metrics; it names what differs."""
+    manifest = store.manifest
+    if manifest is None:
         return
-    names = ", ".join(judge.identity.differences(manifest["identity"])) or "name"
-    raise InputError(
-        f"{store.folder}: holds judgments of {manifest['judge']['name']}, which differs from {judge.name} in {names}; "
-        "choose another --run"
-    )
+    if manifest["judge"]["judge_id"] != judge.identity.judge_id:
+        differing, there = judge.identity.differences(manifest["identity"]), manifest["judge"]["name"]
+        message = f"holds judgments of {there}, which differs from {judge.name} in {', '.join(differing)}"
+    elif manifest["metrics"] != metrics:
+        message = f"holds judgments on {', '.join(manifest['metrics'])} and not on {', '.join(metrics)}"
+    else:
+        return
+    raise InputError(f"{store.folder}: {message}; choose another --run")
 
 
 def _now() -> str:

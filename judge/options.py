@@ -38,6 +38,8 @@ class Options:
     prompts: Path | None = None
 
     def __post_init__(self) -> None:
+        if not self.metrics:
+            raise InputError(f"--metrics names none; choose from {', '.join(ALL_METRICS)}")
         for metric in self.metrics:
             if metric not in ALL_METRICS:
                 raise InputError(f"--metrics {metric}: unknown metric; choose from {', '.join(ALL_METRICS)}")

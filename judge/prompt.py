@@ -1,7 +1,7 @@
 """A dialogue as a tree of token ids: rules and rubrics, then the character, then the dialogue, then a leaf per metric.
 
 Everything above a branch is shared by what is below it, so an engine computes it once. Text of a dialogue stands in
-fixed slots with line breaks around them and is encoded apart from the template (``JudgeTokenizer.encode_untrusted``).
+fixed slots, quoted line by line, and is encoded apart from the template (``JudgeTokenizer.encode_untrusted``).
 Knows nothing of models or engines.
 """
 
@@ -15,6 +15,9 @@ from judge.tokens import JudgeTokenizer
 from judge.types import Dialogue, Metric
 
 Ids = tuple[int, ...]
+
+QUOTE = "> "
+"""Begins every line of text that is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,10 @@ class PromptTree:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place in the template for text that is not ours."""
+    """A place in the template for text that is not ours, which is quoted line by line.
+
+    So no line of it can pass for a heading or for a speaker of ours: those begin a line, and it never does.
+    """
 
     text: str
 
@@ -110,11 +116,15 @@ class PromptWriter:
     def _ids(self, parts: Iterable[str | Slot]) -> Ids:
         ids: list[int] = []
         for part in parts:
-            if isinstance(part, Slot):
-                ids += self.tokenizer.encode_untrusted(part.text)
-            else:
-                ids += self.tokenizer.encode(part)
+            ids += self._quoted(part.text) if isinstance(part, Slot) else self.tokenizer.encode(part)
         return tuple(ids)
+
+    def _quoted(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for number, line in enumerate(text.splitlines() or [""]):
+            ids += self.tokenizer.encode(f"\n{QUOTE}" if number else QUOTE)
+            ids += self.tokenizer.encode_untrusted(line)
+        return ids
 
     def _leaf(self, metric: Metric) -> str:
         if self.layout.answer_begun:

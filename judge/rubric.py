@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from judge.errors import InputError, listed
+from judge.errors import InputError, listed, one_line
 from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Metric, digest
 
 LANGUAGES = ("zh", "en")
@@ -109,8 +109,10 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
         problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
     except UnicodeDecodeError as error:
         problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
-    except yaml.YAMLError as error:
-        problems.append(f"{file}: not YAML ({' '.join(str(error).split())}); mend the syntax")
+    except OSError as error:
+        problems.append(f"{file}: cannot be read ({error.strerror}); check the file")
+    except (yaml.YAMLError, RecursionError) as error:
+        problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")
     except ValidationError as error:
         problems += [f"{file}: field {_field(e['loc'])}: {e['msg'].lower()}; mend it" for e in error.errors()]
     return None
@@ -125,6 +127,8 @@ def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> list[st
     for name in (*METRICS, RESPONSE_DIVERSITY):
         problems += [f"{home / f'{name}.yaml'}: {problem}" for problem in _wrong_metric(name, files[name])]
     for name, content in files.items():
+        if not all(text.strip() for text in _strings(asdict(content))):
+            problems.append(f"{home / f'{name}.yaml'}: a text is empty; write it")
         if any(mark in text for text in _strings(asdict(content)) for mark in RESERVED):
             problems.append(f"{home / f'{name}.yaml'}: contains U+E000 or U+E001, which mark slots; remove them")
     return problems
@@ -145,9 +149,11 @@ def _wrong_texts(texts: Texts) -> Iterator[str]:
         yield f"field dimensions: give a title for each of {', '.join(DIMENSIONS)}"
     for field, names in PLACEHOLDERS.items():
         try:
-            getattr(texts, field).format(**dict.fromkeys(names, ""))
-        except (KeyError, IndexError, ValueError):
-            yield f"field {field}: only {{{'} and {'.join(names)}}} can stand in braces; mend it"
+            filled = getattr(texts, field).format(**{name: f"\0{name}\0" for name in names})
+        except (KeyError, IndexError, ValueError, AttributeError):
+            filled = ""
+        if any(f"\0{name}\0" not in filled for name in names):
+            yield f"field {field}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; mend it"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from judge import diversity, manifest
 from judge.checkpoint import resolve
 from judge.corpus import Corpus, Unit
 from judge.dialogues import example_files
-from judge.errors import EngineError, Interrupted
+from judge.errors import EngineError, Interrupted, UnfitJudge
 from judge.hardware import Hardware, detect, require_usable
 from judge.judging import Judge, Judged, MassCheck
 from judge.options import Options, choose_judge, default_data
@@ -26,7 +26,7 @@ from judge.rubric import load_rubric
 from judge.stopping import stoppable
 from judge.store import DIVERSITY, JUDGMENTS, Store
 from judge.summary import STATISTICS, diversity_table, summarise
-from judge.types import LEVELS, METRICS, RESPONSE_DIVERSITY, Judgment, digest
+from judge.types import LEVELS, METRICS, NOT_FINITE, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, Judgment, digest
 
 EXAMPLE = "example"
 ROLES_PER_UNIT = 32
@@ -68,7 +68,9 @@ def score(data: Sequence[Path] = (), options: Options | None = None, progress: P
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         judge = Judge(resolve(name), rubric, hardware, options.layout, options.orderings)
         run = _Run(corpus, judge, options, paths, progress)
-        progress.note(f"judge {judge.name}: {reason}; {len(corpus):,} dialogues; run {run.store.folder}")
+        progress.note(f"judge {judge.name} ({reason}): {len(corpus):,} dialogues into {run.store.folder}")
+        for remark in run.remarks():
+            progress.note(remark)
         with stoppable() as stop:
             run.complete(stop, hardware)
         return run.summarise()
@@ -94,11 +96,13 @@ class _Run:
         self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
         self.dialogue_units = [self._unit(name) for name in corpus.unit_digests] if self.metrics else []
         self.role_units = dict(self._cut_roles()) if RESPONSE_DIVERSITY in options.metrics else {}
-        self.data = EXAMPLE if paths == example_files() else paths[0].resolve().stem
-        self.paths = [EXAMPLE] if self.data == EXAMPLE else [str(path) for path in paths]
-        self.store = Store(options.run or Path("results") / self._default_name())
-        manifest.refuse_another_judge(self.store, judge)
-        self.seconds = 0.0
+        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if self.role_units else [])]
+        self.paths = [EXAMPLE] if paths == example_files() else [str(path) for path in paths]
+        self.store = Store(options.run or Path("results") / self._default_name(options))
+        self.before = self.store.manifest
+        manifest.refuse_another(self.store, judge, self.asked)
+        if self.before:
+            judge.name = self.before["judge"]["name"]  # the same model under another name is the same judge
 
     def _unit(self, content: str) -> str:
         """The name of a unit's part: what it is, by which judge, on which metrics."""
@@ -111,9 +115,21 @@ class _Run:
             chunk = roles[start : start + ROLES_PER_UNIT]
             yield self._unit(digest([chunk, self.corpus.digest])), chunk
 
-    def _default_name(self) -> str:
-        judge = self.judge.name.lower().replace("/", "-")
-        return f"{self.data}-{judge}-{digest([self.dialogue_units, list(self.role_units)], 8)}"
+    def _default_name(self, options: Options) -> str:
+        """Made of the data's place, the judge and what was chosen, so that the same command finds its own run."""
+        places = [str(Path(path).resolve()) for path in self.paths if path != EXAMPLE]
+        chosen = [options.sources, options.characters, options.limit, self.asked]
+        data = Path(self.paths[0]).resolve().stem[:40]
+        return f"{data}-{self.judge.name.lower().replace('/', '-')}-{digest([self._unit(''), places, chosen], 8)}"
+
+    def remarks(self) -> Iterator[str]:
+        """What the user should know of the data before it is judged."""
+        shared, pairs = self.corpus.shared()
+        if shared < pairs:
+            yield f"only {shared:,} of {pairs:,} pairs of character and scenario are in every source: compare with care"
+        left_out = set(self.before["units"][JUDGMENTS]) - set(self.dialogue_units) if self.before else set()
+        if left_out:
+            yield f"{len(left_out):,} parts of earlier data in this run are kept, but not in its tables any more"
 
     def complete(self, stop: threading.Event, hardware: Hardware) -> None:
         """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight."""
@@ -124,13 +140,19 @@ class _Run:
                 for _ in stage:
                     if stop.is_set():
                         raise Interrupted(f"stopped; all judged so far is in {self.store.folder}; {GO_ON}")
+        except UnfitJudge:
+            raise
         except EngineError as error:
             raise EngineError(f"{error}; what was judged is in {self.store.folder}; mend it, then {GO_ON}") from error
-        self.seconds = time.monotonic() - started
+        finally:
+            manifest.note(self.store, self._engine_name(), time.monotonic() - started)
+
+    def _engine_name(self) -> str | None:
+        return self.judge.engine.name if self.judge.is_loaded else None
 
     def _about(self) -> dict[str, Any]:
         return {
-            "metrics": [*self.metrics, *([RESPONSE_DIVERSITY] if self.role_units else [])],
+            "metrics": self.asked,
             "data": {"paths": self.paths, "digest": self.corpus.digest, "dialogues": len(self.corpus)},
             "sources": self.corpus.values("source"),
             "units": {JUDGMENTS: self.dialogue_units, DIVERSITY: list(self.role_units)},
@@ -142,16 +164,25 @@ class _Run:
         sizes = dict(zip(self.dialogue_units, self.corpus.unit_sizes, strict=False))
         there = sum(sizes[name] for name in done)
         self.progress.begin("dialogues", sum(sizes.values()) * len(self.metrics), there * len(self.metrics))
-        check = MassCheck(self.judge.name, len(self.metrics))
+        check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in done])
         for name, unit in zip(self.dialogue_units, self.corpus.units(), strict=False):
             if name not in done:
                 self._judge_unit(name, unit, check)
                 yield
         check.conclude()
 
+    def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
+        """A check that knows what earlier sessions of the run saw."""
+        check = MassCheck(self.judge.name, len(self.metrics) or 1)
+        for part in self.store.read_parts(kind, done):
+            check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
+            if check.is_done:
+                break
+        return check
+
     def _judge_unit(self, name: str, unit: Unit, check: MassCheck) -> None:
         judged = self.judge.judge(unit.dialogues, self.metrics)
-        check.see(judged)
+        check.see(judgment.mass for dialogue in judged for judgment in dialogue.judgments if _was_asked(judgment))
         self.store.write_part(JUDGMENTS, name, list(self._rows(unit, judged)))
         tokens = sum(sum(dialogue.prompt_tokens) for dialogue in judged)
         self.progress.advance(len(judged) * len(self.metrics), tokens)
@@ -177,9 +208,11 @@ class _Run:
         todo = {name: roles for name, roles in self.role_units.items() if not self.store.is_done(DIVERSITY, name)}
         total = sum(len(roles) for roles in self.role_units.values())
         self.progress.begin("response diversity", total, total - sum(map(len, todo.values())))
+        check = self._mass_check(DIVERSITY, [name for name in self.role_units if name not in todo])
         for name, roles in todo.items():
             samples = [self.corpus.sample(*role, diversity.MOST_DIALOGUES) for role in roles]
             judgments = self.judge.judge_answers([diversity.sample_answers(sample) for sample in samples])
+            check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
             rows = [
                 {**self._signature(*role), **_role_statistics(self.corpus, *role), **_columns(judgment)}
                 for role, judgment in zip(roles, judgments, strict=True)
@@ -187,6 +220,7 @@ class _Run:
             self.store.write_part(DIVERSITY, name, rows)
             self.progress.advance(len(roles), 0)
             yield
+        check.conclude()
 
     def summarise(self) -> Result:
         """Write the tables from the parts, and the end of the story into the manifest."""
@@ -198,10 +232,15 @@ class _Run:
         for name, table in (("leaderboard.csv", leaderboard), ("diversity.csv", varied)):
             with self.store.replacing(name) as text:
                 table.to_csv(text, index=False, float_format="%.4f", lineterminator="\n")
+        counts.pop(TOO_FEW_ANSWERS, None)  # nothing to rate, so nothing is missing
         missing = dict(sorted((error, count) for error, count in counts.items() if error))
-        engine = self.judge.engine.name if self.judge.is_loaded else None
-        manifest.finish(self.store, engine, self.seconds, {"judgments": counts.total(), "missing": missing})
+        manifest.finish(self.store, {"judgments": counts.total(), "missing": missing})
         return Result(self.store.folder, self.judge.name, counts.total(), missing, leaderboard, varied)
+
+
+def _was_asked(judgment: Judgment) -> bool:
+    """Whether the model was asked at all, and so could have answered with a level."""
+    return judgment.error in (None, NOT_FINITE)
 
 
 def _role_statistics(corpus: Corpus, source: str, character: str) -> dict[str, Any]:

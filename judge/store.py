@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from judge.errors import EngineError, InputError
+from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
 from judge.types import LEVELS, TRANSIENT
 
@@ -55,6 +55,10 @@ SCHEMAS = {
 }
 """The columns of each kind of part."""
 
+_RESTORE = "restore it or choose another --run"
+_SHAPE = {"judge": dict, "identity": dict, "metrics": list, "units": dict, "seconds": float}
+"""What every manifest has, as the least that marks a file as one."""
+
 
 class Store:
     """The folder of one run.
@@ -75,11 +79,14 @@ class Store:
         """What the run says of itself; None before it began. InputError where it cannot be read."""
         path = self.folder / MANIFEST
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); restore it or choose another --run") from error
+            raise InputError(f"{path}: cannot be read ({one_line(error)}); {_RESTORE}") from error
+        if not isinstance(manifest, dict) or any(not isinstance(manifest.get(k), t) for k, t in _SHAPE.items()):
+            raise InputError(f"{path}: is not the manifest of a run; {_RESTORE}")
+        return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest, whole."""
@@ -99,7 +106,10 @@ class Store:
         path = self.part(kind, unit)
         if not path.is_file():
             return False
-        errors = pq.read_table(path, columns=["error"])["error"].to_pylist()
+        try:
+            errors = pq.read_table(path, columns=["error"])["error"].to_pylist()
+        except (OSError, pa.ArrowException):
+            return False  # damaged: its unit is judged again and the part replaced
         return not TRANSIENT.intersection(errors)
 
     def part(self, kind: str, unit: str) -> Path:

@@ -53,9 +53,10 @@ def summarise(parts: Iterable[pd.DataFrame], metrics: Sequence[str], scores_csv:
     target, n, missing, scenarios``; ``n`` and ``missing`` count dialogues.
     """
     sums: pd.DataFrame | None = None
+    scores_csv.write(",".join([*KEY, *scale_columns(metrics)]) + "\n")
     for part in parts:
         scores = scores_table(part, metrics)
-        scores.to_csv(scores_csv, index=False, header=sums is None, float_format="%.4f", lineterminator="\n")
+        scores.to_csv(scores_csv, index=False, header=False, float_format="%.4f", lineterminator="\n")
         cells = _cells(scores, scale_columns(metrics))
         sums = cells if sums is None else sums.add(cells, fill_value=0)
     return _leaderboard(sums, metrics)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from judge.checkpoint import STAND_IN
+from judge.errors import plain
 from judge.rubric import Rubric
 from judge.run import Result
 from judge.summary import OVERALL
@@ -42,7 +43,7 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Something the user should know, on a line of its own."""
-        self._console.print(Text(text))
+        self._console.print(Text(plain(text)))
 
     def begin(self, what: str, total: int, done: int) -> None:
         """A stage of so many judgments begins, some of which are there already."""
@@ -92,7 +93,7 @@ def leaderboard_table(result: Result, rubric: Rubric) -> Table:
         table.add_column(OVERALL, justify="right", no_wrap=True)
     for source, cells in sorted(_cells(board).items(), key=lambda item: _last(item[1])):
         shown = [_number(*cells[column]) for column in [*metrics, *([OVERALL] if has_overall else [])]]
-        table.add_row(Text(_plain(source)), *shown)
+        table.add_row(Text(plain(source)), *shown)
     return table
 
 
@@ -124,11 +125,6 @@ def _last(cells: dict[str, tuple[float, float]]) -> float:
     return math.inf if pd.isna(mean) else -mean
 
 
-def _plain(text: str) -> str:
-    """Text from data without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "�" for c in text)
-
-
 def _number(mean: float, half: float) -> str:
     if pd.isna(mean):
         return "–"
@@ -144,7 +140,7 @@ def show_diversity(table: pd.DataFrame) -> None:
     for column in sources.columns:
         out.add_column(column, justify="left" if column == "source" else "right")
     for source, dialogues, *values in sources.itertuples(index=False):
-        out.add_row(Text(_plain(source)), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
+        out.add_row(Text(plain(source)), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
     console().print(out)
 
 

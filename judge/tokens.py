@@ -7,11 +7,12 @@ no added tokens at all, so that nothing written in a dialogue can turn into ``<|
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from judge.errors import InputError
+from judge.errors import InputError, one_line
 from judge.types import LEVELS, digest
 
 USER_SLOT = "\ue000user\ue001"
@@ -30,7 +31,7 @@ class JudgeTokenizer:
         self._fast = _load(folder)
         self.trusted = self._fast.backend_tokenizer
         self.untrusted = _without_added_tokens(self.trusted.to_str())
-        self.added_ids = frozenset(self._fast.added_tokens_decoder)
+        self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
         self._encode = lru_cache(maxsize=4096)(self._encode_trusted)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -41,19 +42,25 @@ class JudgeTokenizer:
         return tuple(self.trusted.encode(text, add_special_tokens=False).ids)
 
     def encode_untrusted(self, text: str) -> tuple[int, ...]:
-        """Ids of somebody else's text, none of them in the added vocabulary, whatever it says."""
-        encoding = self.untrusted.encode(text, add_special_tokens=False)
-        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token in self.added_ids:
-                cut = start + 1 if end - start > 1 else end
-                return self._encode_apart(text, start, cut)
-        return tuple(encoding.ids)
+        """Ids of somebody else's text, none of them a control token, whatever it says.
 
-    def _encode_apart(self, text: str, start: int, cut: int) -> tuple[int, ...]:
-        """Break a control token that the vocabulary itself holds by cutting the text inside it."""
-        if cut >= len(text) and start == 0:
-            return ()  # a single character that is a control token: it cannot be written otherwise
-        return self.encode_untrusted(text[:cut]) + self.encode_untrusted(text[cut:])
+        Where the vocabulary itself holds a control token, the text is cut inside it; a single character that is one
+        cannot be written otherwise and is left out.
+        """
+        ids: list[int] = []
+        pieces = [text]
+        while pieces:
+            encoding = self.untrusted.encode(piece := pieces.pop(), add_special_tokens=False)
+            spans = zip(encoding.ids, encoding.offsets, strict=True)
+            offence = next((span for token, span in spans if token in self.control_ids), None)
+            if offence is None:
+                ids += encoding.ids
+            else:
+                start, end = offence
+                rest = piece[start + 1 :] if end - start > 1 else piece[end:]
+                kept = piece[: start + 1] if end - start > 1 else piece[:start]
+                pieces += [rest, kept]
+        return tuple(ids)
 
     def chat(self, system: str) -> tuple[str, str]:
         """The chat template around the user's message: the text before it (system message included) and after.
@@ -75,10 +82,16 @@ class JudgeTokenizer:
     def _render(self, messages: list[dict[str, str]]) -> str:
         try:
             rendered = self._fast.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+                strftime_now=datetime(2025, 1, 1).strftime,  # a template that tells the date tells always the same
             )
         except Exception as error:
-            raise InputError(f"{self.folder}: its chat template fails ({error}); use another judge") from error
+            raise InputError(
+                f"{self.folder}: its chat template fails ({one_line(error)}); use another judge"
+            ) from error
         return str(rendered)
 
     def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
@@ -122,7 +135,9 @@ def _load(folder: Path) -> Any:
     try:
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a broken file fails in many ways inside the library
-        raise InputError(f"{folder}: its tokenizer cannot be read ({error}); fetch the folder again") from error
+        raise InputError(
+            f"{folder}: its tokenizer cannot be read ({one_line(error)}); fetch the folder again"
+        ) from error
     if not fast.is_fast:
         raise InputError(f"{folder}: its tokenizer has no tokenizer.json form; use another judge")
     if not fast.chat_template:

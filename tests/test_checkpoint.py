@@ -126,7 +126,7 @@ def resolved(code: str, hub: str, home: Path, offline: bool = False) -> str:
     ).stdout.strip()
 
 
-FETCH = "c = resolve('org/model'); print(c.name, c.weights_digest)"
+FETCH = "c = resolve('org/model'); print(c.asked, c.weights_digest)"
 REFUSED = "try: resolve('{}')\nexcept JudgeError as error: print(error.exit_code, error)"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from judge.checkpoint import MARK
 from judge.fetch import FILES
 
 
@@ -123,6 +124,8 @@ BAD_OPTIONS = {
     "orderings": (["--orderings", "3"], ["--orderings 3"]),
     "judge": (["--judge", "gpt-4"], ["--judge gpt-4", "qwen3-0.6b"]),
     "source": (["--sources", "z"], ["--sources z", "plain, steady"]),
+    "no metric": (["--metrics", ","], ["--metrics names none"]),
+    "empty judge": (["--judge", ""], ["--judge", "neither a preset"]),
     "limit": (["--limit", "0"], ["--limit 0"]),
     "prompts": (["--prompts", "nowhere"], ["--prompts nowhere"]),
     "unknown option": (["--speed", "9"], ["--speed", "--help"]),
@@ -186,8 +189,17 @@ def _without_digit(path: Path) -> None:
 
 def test_a_model_folder_under_its_own_name_is_a_judge(stand_in: Path, tmp_path: Path) -> None:
     shutil.copytree(stand_in, tmp_path / "my-judge")
+    config = json.loads((stand_in / "config.json").read_text(encoding="utf-8"))
+    del config[MARK]
+    (tmp_path / "my-judge" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     result = esrp_judge("score", "--judge", "my-judge", "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
     assert json.loads(result.stdout)["judge"] == "my-judge"
+
+
+def test_the_stand_in_is_known_under_any_name(stand_in: Path, tmp_path: Path) -> None:
+    shutil.copytree(stand_in, tmp_path / "my-judge")
+    result = esrp_judge("score", "--judge", "my-judge", "--limit", 2, "--metrics", "fluency", cwd=tmp_path)
+    assert "STAND-IN judge: these scores mean nothing" in result.stdout
 
 
 def test_a_judge_that_cannot_be_fetched_is_exit_code_3_with_the_way_out(tmp_path: Path) -> None:

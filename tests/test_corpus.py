@@ -71,6 +71,17 @@ def test_sources_characters_and_limit_choose(tmp_path: Path) -> None:
     assert few < more
 
 
+def test_a_limit_takes_the_same_scenarios_of_every_source(tmp_path: Path) -> None:
+    corpus = Corpus([write(tmp_path / "a.jsonl", ["a", "b", "c"])], limit=30)
+    assert len(corpus) == 30
+    assert corpus.shared() == (10, 10)
+
+
+def test_sources_of_unlike_scenarios_are_counted(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a.jsonl", ["a"], scenarios=5), write(tmp_path / "b.jsonl", ["b"], scenarios=8)]
+    assert Corpus(paths).shared() == (10, 16)
+
+
 def test_an_unknown_source_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--sources z: not in the data, which has a, b"):
         Corpus([write(tmp_path / "a.jsonl", ["a", "b"])], sources=["z"])

@@ -64,6 +64,7 @@ def test_an_empty_answer_is_read_and_kept_for_the_judge_to_report(tmp_path: Path
     assert record.dialogue.turns[1].character == ""
 
 
+NAMED = {name: ROW[name] for name in ("source", "character", "scenario")}
 GOOD = json.dumps(ROW)
 BAD_FILES = {
     "empty.json": (b"", "is empty"),
@@ -84,9 +85,14 @@ BAD_FILES = {
     "number.jsonl": (json.dumps({**ROW, "answer_r1": 5}).encode(), "record 1: field answer_r1 is int, not text"),
     "blank.jsonl": (json.dumps({**ROW, "character": " "}).encode(), "record 1: field character is missing"),
     "gap.jsonl": (json.dumps({**ROW, "answer_r4": "x"}).encode(), "record 1: field question_r3 is missing"),
-    "turns.jsonl": (json.dumps({**ROW, "turns": [{"user": "x"}]}).encode(), "record 1: field turns[1] lacks"),
+    "turns.jsonl": (json.dumps({**NAMED, "turns": [{"user": "x"}]}).encode(), "record 1: field turns[1] lacks"),
     "column.csv": (b"source,character,question_r1,answer_r1\na,b,c,d\n", "column scenario is missing"),
     "cells.csv": (b"source,character,scenario,question_r1,answer_r1\na,b,c,d\n", "record 1: has more or fewer cells"),
+    "twice.csv": (
+        b"source,character,scenario,question_r1,answer_r1,answer_r1\na,b,c,d,e,f\n",
+        "answer_r1 stands twice",
+    ),
+    "both.jsonl": (json.dumps({**ROW, "turns": []}).encode(), "record 1: has both turns and question_r"),
     "quote.csv": (b'source,character,scenario,question_r1,answer_r1\na,b,c,d,"e', "not CSV near line"),
     "words.parquet": (b"hello", "not Parquet"),
 }

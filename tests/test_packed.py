@@ -75,6 +75,17 @@ def test_leaves_of_unlike_dialogues_and_metrics_may_stand_in_one_call(
         assert np.abs(np.exp(packed) - plainly(engine, [tree], writer)[0]).max() < 1e-5
 
 
+def test_a_very_long_dialogue_is_scored_plainly_among_the_others(
+    engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = PromptWriter(load_rubric("zh"), tokenizer)
+    long = replace(example[1], turns=example[1].turns * 9)
+    trees = [writer.dialogue(dialogue, METRICS[:2]) for dialogue in (example[0], long, example[2])]
+    monkeypatch.setattr("judge.engines.packed.LONGEST_ROW", 1000)
+    assert [len(tree.dialogue) > 1000 for tree in trees] == [False, True, False]
+    assert np.abs(probabilities(engine, trees, writer) - plainly(engine, trees, writer)).max() < 1e-5
+
+
 def test_swapped_leaves_would_be_noticed(
     engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue]
 ) -> None:
@@ -87,6 +98,12 @@ def test_swapped_leaves_would_be_noticed(
 TINY = {
     "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 32, "initializer_range": 0.3, "max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+LONG_ROPE = {
+    "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 4096, "factor": 2.0,
+    "short_factor": [1.0] * 16, "long_factor": [4.0] * 16,
 }  # fmt: skip
 
 
@@ -123,10 +140,11 @@ def test_a_model_of_another_family_with_plain_attention_is_packed(
     [
         (lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY), "sliding"),
         (lambda v: MistralConfig(vocab_size=v, sliding_window=4096, **TINY), "sliding"),
+        (lambda v: LlamaConfig(vocab_size=v, rope_parameters=LONG_ROPE, **TINY), "rotary"),
         (lambda v: Gemma2Config(vocab_size=v, sliding_window=64, **TINY), "sliding"),
     ],
 )
-def test_a_sliding_window_is_caught_and_scored_plainly(
+def test_attention_that_is_not_plain_is_caught_and_scored_plainly(
     tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int, config: object, reason: str
 ) -> None:
     engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]

@@ -65,6 +65,7 @@ FAULTS = {
     "level kind": ({"levels": {"one": "a"}}, "field levels.one"),
     "id": ({"id": "flow"}, "field id: is 'flow', not 'fluency'"),
     "dimension": ({"dimension": "style"}, "field dimension: is 'style'"),
+    "empty": ({"answer": " "}, "a text is empty"),
     "reserved": ({"definition": "a\ue000b"}, "U+E000"),
 }
 
@@ -97,9 +98,10 @@ def test_all_faults_are_listed_together(own: Path) -> None:
         assert part in str(error.value)
 
 
-def test_a_placeholder_that_nothing_fills_is_named(own: Path) -> None:
-    change(own / "system.yaml", turn="{round}")
-    with pytest.raises(InputError, match=r"system.yaml: field turn: only \{number\}"):
+@pytest.mark.parametrize("turn", ["{round}", "第几轮", "{number.x}", "{"])
+def test_a_placeholder_that_is_missing_or_that_nothing_fills_is_named(own: Path, turn: str) -> None:
+    change(own / "system.yaml", turn=turn)
+    with pytest.raises(InputError, match=r"system.yaml: field turn: \{number\} must stand in it"):
         load_rubric("zh", own)
 
 

@@ -19,7 +19,7 @@ import pytest
 from judge import Options, load_judgments, score
 from judge.dialogues import example_dialogues
 from judge.engines.packed import PackedEngine
-from judge.errors import EngineError, InputError, Interrupted
+from judge.errors import EngineError, InputError, Interrupted, UnfitJudge
 from judge.judging import Judge
 from judge.progress import Silent
 from judge.prompt import Ids, PromptTree
@@ -151,8 +151,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(data: Path, unbroken: Pa
         while not list(run.glob("judgments/part-*.parquet")):
             assert process.poll() is None
             time.sleep(0.02)
-        time.sleep(random.Random(seed).uniform(0, 6))
+        time.sleep(random.Random(seed).uniform(0, 2))
         process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 1 <= len(list(run.glob("judgments/part-*.parquet"))) < 9
     stand_in_run(data, run)
     assert_same(run, unbroken)
     assert load_judgments(run).duplicated(["source", "character", "scenario", "metric"]).sum() == 0
@@ -178,11 +180,57 @@ def test_an_edited_answer_is_judged_anew_and_the_old_judgment_kept_apart(
 
 def test_another_judge_in_the_folder_is_refused_with_the_difference(data: Path, unbroken: Path, tmp_path: Path) -> None:
     before = sorted(unbroken.rglob("*"))
-    with pytest.raises(InputError, match="differs from STAND-IN in layout; choose another --run"):
+    with pytest.raises(InputError, match="differs from STAND-IN in prompt, layout; choose another --run"):
         stand_in_run(data, unbroken, layout="question")
-    with pytest.raises(InputError, match="differs from STAND-IN in rubric, language"):
+    with pytest.raises(InputError, match="differs from STAND-IN in prompt, rubric, language"):
         stand_in_run(data, unbroken, language="en")
     assert sorted(unbroken.rglob("*")) == before
+
+
+def test_other_metrics_in_the_folder_are_refused(data: Path, unbroken: Path) -> None:
+    with pytest.raises(InputError, match=r"holds judgments on fluency, .* and not on fluency; choose another --run"):
+        stand_in_run(data, unbroken, metrics=("fluency",))
+
+
+def test_the_same_model_under_another_name_goes_on_under_the_first(
+    data: Path, unbroken: Path, stand_in: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    next(run.glob("judgments/part-*.parquet")).unlink()
+    copy = shutil.copytree(stand_in, tmp_path / "other-name")
+    assert score([data], Options(judge=str(copy), run=run)).judge == "STAND-IN"
+    assert_same(run, unbroken)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"judge": 1}', "{"])
+def test_a_manifest_that_is_none_is_refused(data: Path, unbroken: Path, tmp_path: Path, content: str) -> None:
+    run = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    (run / "manifest.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"manifest.json: .*restore it or choose another --run"):
+        stand_in_run(data, run)
+
+
+def test_a_damaged_part_is_judged_again(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    first, second, *_ = sorted(run.glob("judgments/part-*.parquet"))
+    first.write_bytes(first.read_bytes()[:500])
+    second.write_bytes(b"")
+    stand_in_run(data, run)
+    assert_same(run, unbroken)
+
+
+def test_sources_that_share_few_scenarios_are_remarked_on(data: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    some = [row for row in rows(2) if (row["source"], row["scenario"]) != ("plain-0", "1")]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in some), encoding="utf-8")
+    score([path], Options(judge="stand-in", run=tmp_path / "run", metrics=("fluency",)), Noting())
+    assert any("only 33 of 36 pairs" in note for note in notes)
 
 
 def test_two_orderings_are_averaged(data: Path, tmp_path: Path, unbroken: Path) -> None:
@@ -243,17 +291,33 @@ def test_a_judge_that_does_not_answer_with_a_level_is_stopped(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, lambda leaves: np.log(np.full((leaves, 5), 0.15)))
-    with pytest.raises(EngineError, match=r"does not answer with a level: .* is 0\.750, under 0\.8"):
-        stand_in_run(data, tmp_path / "run")
+    for _ in range(2):  # trying again does not make it fit
+        with pytest.raises(UnfitJudge, match=r"does not answer with a level: .* is 0\.750, under 0\.8") as error:
+            stand_in_run(data, tmp_path / "run")
+        assert "run the same command" not in str(error.value)
     assert not (tmp_path / "run" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("options", [{"limit": 3}, {"metrics": (RESPONSE_DIVERSITY,)}])
+@pytest.mark.parametrize("share", [0.15, np.nan])
+def test_a_judge_that_does_not_understand_is_stopped_on_little_data_too_and_on_every_try(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], share: float
+) -> None:
+    answer_with(monkeypatch, lambda leaves: np.log(np.full((leaves, 5), share)))
+    for _ in range(2):
+        with pytest.raises(UnfitJudge):
+            stand_in_run(data, tmp_path / "run", **options)
 
 
 def test_numbers_that_are_not_finite_are_missing_judgments(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer_with(monkeypatch, lambda leaves: np.full((leaves, 5), np.nan))
+    calls = iter(range(10**6))
+    bad, good = np.full((1, 5), np.nan), np.log(np.full((1, 5), 0.2))
+    answer_with(monkeypatch, lambda leaves: bad if next(calls) % 4 == 0 else good)
     result = score([data], Options(judge="stand-in", run=tmp_path / "run", metrics=("fluency",)))
-    assert result.missing == {"not_finite": 288}
+    assert result.missing == {"not_finite": 288 // 4}
+    assert load_judgments(result.run)["score"].isna().sum() == 288 // 4
 
 
 def test_an_engine_that_dies_leaves_what_was_judged_and_says_how_to_go_on(

@@ -26,18 +26,18 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_control_tokens_in_untrusted_text_stay_text(tokenizer: JudgeTokenizer, text: str) -> None:
     ids = tokenizer.encode_untrusted(text)
-    assert not tokenizer.added_ids.intersection(ids)
+    assert not tokenizer.control_ids.intersection(ids)
     assert tokenizer.trusted.decode(list(ids), skip_special_tokens=False) == text
 
 
 def test_the_same_text_from_us_is_a_control_token(tokenizer: JudgeTokenizer) -> None:
     for text in (*CONTROL, *THINKING):
-        assert set(tokenizer.encode(text)) <= tokenizer.added_ids
+        assert set(tokenizer.encode(text)) <= tokenizer.control_ids
 
 
 @given(st.lists(st.one_of(st.sampled_from([*CONTROL, *THINKING]), st.text(max_size=5))).map("".join))
 def test_no_text_at_all_becomes_a_control_token(tokenizer: JudgeTokenizer, text: str) -> None:
-    assert not tokenizer.added_ids.intersection(tokenizer.encode_untrusted(text))
+    assert not tokenizer.control_ids.intersection(tokenizer.encode_untrusted(text))
 
 
 def word_level(folder: Path, vocabulary: list[str], added: list[str] = []) -> Path:  # noqa: B006
@@ -55,10 +55,17 @@ def word_level(folder: Path, vocabulary: list[str], added: list[str] = []) -> Pa
 def test_a_control_token_that_the_vocabulary_itself_holds_is_cut_apart(tmp_path: Path) -> None:
     letters = sorted(set("a</s>b"))
     tokenizer = JudgeTokenizer(word_level(tmp_path, [*letters, "</s>"], added=["</s>"]))
-    assert tokenizer.added_ids.intersection(tokenizer.untrusted.encode("a</s>b").ids)  # a naive encoder is fooled
+    assert tokenizer.control_ids.intersection(tokenizer.untrusted.encode("a</s>b").ids)  # a naive encoder is fooled
     ids = tokenizer.encode_untrusted("a</s>b</s>")
-    assert not tokenizer.added_ids.intersection(ids)
+    assert not tokenizer.control_ids.intersection(ids)
     assert tokenizer.trusted.decode(list(ids)).replace(" ", "") == "a</s>b</s>"
+
+
+def test_many_control_tokens_and_characters_nobody_knows_are_no_trouble(tmp_path: Path) -> None:
+    tokenizer = JudgeTokenizer(word_level(tmp_path, [*"a</s>b", "</s>"], added=["</s>", "?"]))
+    assert not tokenizer.control_ids.intersection(tokenizer.encode_untrusted("</s>" * 3000))
+    unknown = tokenizer.trusted.token_to_id("?")
+    assert tokenizer.encode_untrusted("a😀b").count(unknown) == 1
 
 
 def test_each_level_is_one_digit_token_of_its_own(tokenizer: JudgeTokenizer) -> None:
@@ -86,6 +93,11 @@ def test_the_chat_template_leaves_thinking_off_and_ends_where_the_answer_begins(
     head, tail = tokenizer.chat("守则")
     assert head == "<|im_start|>system\n守则<|im_end|>\n<|im_start|>user\n"
     assert tail == "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+def test_a_template_that_tells_the_date_tells_always_the_same(stand_in: Path, tmp_path: Path) -> None:
+    template = "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert _with_template(stand_in, tmp_path, template).chat("守则")[0] == "2025-01-01守则"
 
 
 TEMPLATES = {

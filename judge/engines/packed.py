@@ -22,13 +22,15 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.utils.logging import disable_progress_bar
 
-from judge.errors import EngineError
+from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
 Prefix = list[tuple[Tensor, Tensor]]
 """Keys and values of a shared prefix, a pair a layer, each of shape (1, heads, tokens, width)."""
 
+LONGEST_ROW = 6144
+"""Dialogues of more tokens are scored plainly, as the memory of a mask grows with the square of them."""
 KEPT_PREFIXES = 4
 """How many shared prefixes are kept: the roots in use, and the characters met last."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -47,7 +49,7 @@ class PackedEngine:
     """
 
     def __init__(self, folder: Path, batch_tokens: int | None = None) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = _device()
         self.model = _load(folder, self.device)
         self.name = "packed"
         self.max_tokens = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2**31))
@@ -63,11 +65,16 @@ class PackedEngine:
             self.name = f"plain ({problem})"
 
     def _difference(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> str | None:
-        plain = np.exp(np.stack(self._plain(trees, level_ids)))
+        try:
+            plain = np.exp(np.stack(self._plain(trees, level_ids)))
+        except RuntimeError as error:
+            raise EngineError(f"the model fails on this machine: {one_line(error)}; choose another judge") from error
         try:
             packed = np.exp(np.stack(self._packed(trees, level_ids)))
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"the model leaves too little memory: {one_line(error)}; free some") from error
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            return f"packed scoring fails on this model: {' '.join(str(error).split())[:120]}"
+            return f"packed scoring fails on this model: {one_line(error)}"
         largest = float(np.abs(packed - plain).max())
         if largest <= TOLERANCE[self.model.dtype]:
             return None
@@ -78,8 +85,8 @@ class PackedEngine:
         score = self._packed if self.name == "packed" else self._plain
         try:
             return score(trees, level_ids)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"the GPU ran out of memory ({error}); free some or choose a smaller judge") from error
+        except RuntimeError as error:  # out of memory, a lost device, a kernel that is missing
+            raise EngineError(f"the model failed: {one_line(error)}; free memory or choose a smaller judge") from error
 
     @torch.inference_mode()
     def _plain(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
@@ -100,7 +107,11 @@ class PackedEngine:
         order = range(len(trees))
         for (root, character), group in groupby(order, key=lambda i: (trees[i].root, trees[i].character)):
             prefix = self._prefix(root, character)
-            for batch in self._batches(list(group), trees):
+            indices = list(group)
+            for i in indices:
+                if _row_length(trees[i]) > LONGEST_ROW:
+                    found[i] = self._plain([trees[i]], level_ids)[0]
+            for batch in self._batches([i for i in indices if _row_length(trees[i]) <= LONGEST_ROW], trees):
                 rows = self._forward([trees[i] for i in batch], prefix, level_ids)
                 for i, row in zip(batch, rows, strict=True):
                     found[i] = row
@@ -112,11 +123,10 @@ class PackedEngine:
         def shape(i: int) -> tuple[tuple[int, ...], int]:
             return tuple(map(len, trees[i].leaves)), len(trees[i].dialogue)
 
-        for leaves, group in groupby(sorted(indices, key=shape), key=lambda i: shape(i)[0]):
+        for _, group in groupby(sorted(indices, key=shape), key=lambda i: shape(i)[0]):
             batch: list[int] = []
             for i in group:
-                row = len(trees[i].dialogue) + sum(leaves)
-                if batch and (len(batch) + 1) * row > self.batch_tokens:
+                if batch and (len(batch) + 1) * _row_length(trees[i]) > self.batch_tokens:
                     yield batch
                     batch = []
                 batch.append(i)
@@ -176,6 +186,18 @@ class SharedLayer(DynamicLayer):  # type: ignore[misc]
         return keys, values
 
 
+def _device() -> torch.device:
+    """The visible GPU with most memory free, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+    return torch.device("cuda", free.index(max(free)))
+
+
+def _row_length(tree: PromptTree) -> int:
+    return len(tree.dialogue) + sum(map(len, tree.leaves))
+
+
 def _row(tree: PromptTree, trunk: int) -> list[int]:
     """The dialogue, padded on the left to ``trunk`` tokens so that all rows' leaves stand alike, then the leaves."""
     padding = [tree.leaves[0][-1]] * (trunk - len(tree.dialogue))
@@ -217,6 +239,9 @@ def _level_logprobs(logits: Tensor, level_ids: Sequence[Ids]) -> Array:
 
 def _unsuited(config: Any) -> str | None:
     """Why packed scoring cannot be right for a model, where its configuration tells."""
+    rope = str(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or "")
+    if "longrope" in rope or "dynamic" in rope:
+        return "its rotary embedding changes with the length of the prompt"
     kinds = sorted(set(getattr(config, "layer_types", None) or []) - {"full_attention"})
     if kinds:
         return f"its layers use {', '.join(kinds)}"
@@ -235,4 +260,4 @@ def _load(folder: Path, device: torch.device) -> Any:
         )
         return model.to(device).eval()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise EngineError(f"{folder}: the model cannot be loaded: {' '.join(str(error).split())}") from error
+        raise EngineError(f"{folder}: the model cannot be loaded: {one_line(error)}") from error

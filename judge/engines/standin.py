@@ -23,6 +23,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from judge.cache import cache_folder
+from judge.checkpoint import MARK
 from judge.dialogues import example_dialogues
 from judge.prompt import LAYOUTS, PromptTree, PromptWriter
 from judge.rubric import LANGUAGES, Rubric, load_rubric
@@ -45,7 +46,7 @@ SHAPE = {
 VOCABULARY = 6000
 CONSTANT = 2.0
 """What every token's first dimension is set to, so that the output head can have a bias."""
-GAIN = 1.2
+GAIN = 1.0
 """How much the log-odds of neighbouring levels follow the direction in which dialogues differ."""
 BIAS = 14.0
 """Log-odds of a digit over any other token, so that nearly all the mass lies on the levels."""
@@ -143,7 +144,9 @@ def _random_model(vocabulary: int) -> Any:
     """Random weights, but for a first dimension that is the same for every token and that no layer writes to."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=False, **SHAPE)).eval()
+    model = Qwen3ForCausalLM(
+        Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=False, **SHAPE, **{MARK: True})
+    ).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = CONSTANT
         for layer in model.model.layers:
@@ -211,7 +214,7 @@ def _direction(hidden: Tensor, means: Tensor) -> Tensor:
     by_dialogue = (hidden - metrics[:, None]).flatten(0, 2)
     by_metric = (metrics - means[:, None])[:1].flatten(0, 1)
     main = torch.linalg.svd(by_dialogue, full_matrices=False).Vh[:8]
-    return _main_axis(by_dialogue, means, scale=1.0) + _main_axis(by_metric, torch.cat([means, main]), scale=0.5)
+    return _main_axis(by_dialogue, means, scale=1.0) + _main_axis(by_metric, torch.cat([means, main]), scale=0.7)
 
 
 def _main_axis(deviations: Tensor, away: Tensor, scale: float) -> Tensor:
