@@ -18,13 +18,7 @@ from judge.cache import cache_folder
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
 from judge.hardware import GIB, Hardware
-from judge.types import digest
-
-STAND_IN = "STAND-IN"
-"""The name of the stand-in judge in every row, table and page."""
-
-MARK = "esrp_judge_stand_in"
-"""What the stand-in's ``config.json`` says of itself, so that it is known under any name."""
+from judge.types import STAND_IN, STAND_IN_MARK, digest
 
 PRESETS: dict[str, tuple[str, float]] = {
     "qwen3-0.6b": ("Qwen/Qwen3-0.6B", 3),
@@ -50,7 +44,7 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """The name that its judgments carry: the stand-in's is always its own."""
-        return STAND_IN if self.config.get(MARK) else self.asked
+        return STAND_IN if self.config.get(STAND_IN_MARK) else self.asked
 
     @property
     def config(self) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from judge.checkpoint import STAND_IN
 from judge.errors import plain
 from judge.rubric import Rubric
 from judge.run import Result
 from judge.summary import OVERALL
+from judge.types import STAND_IN
 
 STAND_IN_WARNING = (
     "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."

@@ -26,6 +26,11 @@ METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for m
 RESPONSE_DIVERSITY = "response_diversity"
 """The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
 
+STAND_IN = "STAND-IN"
+"""The name of the stand-in judge in every row, table and page."""
+STAND_IN_MARK = "esrp_judge_stand_in"
+"""What the stand-in's ``config.json`` says of itself, so that it is known under any name."""
+
 EMPTY_ANSWER = "empty_answer"
 """The character said nothing in some round."""
 TOO_FEW_ANSWERS = "too_few_answers"

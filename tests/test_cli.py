@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from judge.checkpoint import MARK
 from judge.fetch import FILES
+from judge.types import STAND_IN_MARK
 
 
 def esrp_judge(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -190,7 +190,7 @@ def _without_digit(path: Path) -> None:
 def test_a_model_folder_under_its_own_name_is_a_judge(stand_in: Path, tmp_path: Path) -> None:
     shutil.copytree(stand_in, tmp_path / "my-judge")
     config = json.loads((stand_in / "config.json").read_text(encoding="utf-8"))
-    del config[MARK]
+    del config[STAND_IN_MARK]
     (tmp_path / "my-judge" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     result = esrp_judge("score", "--judge", "my-judge", "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
     assert json.loads(result.stdout)["judge"] == "my-judge"

@@ -23,12 +23,11 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from judge.cache import cache_folder
-from judge.checkpoint import MARK
 from judge.dialogues import example_dialogues
 from judge.prompt import LAYOUTS, PromptTree, PromptWriter
 from judge.rubric import LANGUAGES, Rubric, load_rubric
 from judge.tokens import JudgeTokenizer
-from judge.types import LEVELS, METRICS, digest
+from judge.types import LEVELS, METRICS, STAND_IN_MARK, digest
 
 RECIPE = 1
 """Raised whenever the code below would build other weights from the same texts."""
@@ -145,7 +144,7 @@ def _random_model(vocabulary: int) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     model = Qwen3ForCausalLM(
-        Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=False, **SHAPE, **{MARK: True})
+        Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=False, **SHAPE, **{STAND_IN_MARK: True})
     ).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = CONSTANT
