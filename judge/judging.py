@@ -53,10 +53,11 @@ class Identity:
         return digest(asdict(self), 16)
 
     def differences(self, recorded: dict[str, Any]) -> list[str]:
-        """The names of the fields in which a recorded identity differs from this one."""
+        """The names of the fields in which a recorded identity differs; the prompt only if it alone does."""
         own = asdict(self)
         own["level_tokens"] = [list(ids) for ids in self.level_tokens]
-        return [name for name, value in own.items() if recorded.get(name) != value]
+        names = [name for name, value in own.items() if recorded.get(name) != value]
+        return [name for name in names if name != "prompt"] or names
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,19 @@ def test_a_gpu_that_cannot_be_used_is_exit_code_3(
     assert not (tmp_path / "results").exists()
 
 
+def test_a_fault_that_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
+    result = esrp_judge("score", cwd=tmp_path, ESRP_CACHE="/dev/null/cache")
+    assert_one_line_error(result, 3, "internal error: NotADirectoryError", "ESRP_DEBUG=1")
+
+
+def test_text_of_the_data_cannot_command_the_terminal(tmp_path: Path, row: dict[str, str]) -> None:
+    rows = [{**row, "source": "a\x1b[31mb"}, {**row, "source": "a\x1b[31mb"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    assert_one_line_error(result, 2, "stands already")
+    assert "\x1b" not in result.stderr
+
+
 def test_doctor_tells_what_was_found(tmp_path: Path, stand_in: Path) -> None:
     result = esrp_judge("doctor", "--json", cwd=tmp_path, HF_ENDPOINT="https://mirror.example")
     found = json.loads(result.stdout)

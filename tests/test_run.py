@@ -180,9 +180,9 @@ def test_an_edited_answer_is_judged_anew_and_the_old_judgment_kept_apart(
 
 def test_another_judge_in_the_folder_is_refused_with_the_difference(data: Path, unbroken: Path, tmp_path: Path) -> None:
     before = sorted(unbroken.rglob("*"))
-    with pytest.raises(InputError, match="differs from STAND-IN in prompt, layout; choose another --run"):
+    with pytest.raises(InputError, match="differs from STAND-IN in layout; choose another --run"):
         stand_in_run(data, unbroken, layout="question")
-    with pytest.raises(InputError, match="differs from STAND-IN in prompt, rubric, language"):
+    with pytest.raises(InputError, match="differs from STAND-IN in rubric, language"):
         stand_in_run(data, unbroken, language="en")
     assert sorted(unbroken.rglob("*")) == before
 
