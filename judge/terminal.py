@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,6 +23,8 @@ from judge.types import STAND_IN
 STAND_IN_WARNING = (
     "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."
 )
+ROOM_FOR_METRICS = 120
+"""Columns of a terminal from which on the table shows every metric."""
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -80,20 +83,23 @@ class TerminalProgress:
             self._bar = None
 
 
-def leaderboard_table(result: Result, rubric: Rubric) -> Table:
-    """Sources by their overall mean: a column per metric, the overall mean with the half-width of its interval."""
+def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
+    """Sources by their overall mean, beside which stands the half-width of its interval.
+
+    A column per metric where there is room for them, or else one per dimension.
+    """
     board = result.leaderboard
-    metrics = [metric for metric in rubric.metrics if metric in set(board["metric"])]
-    table = Table(title=f"judge means by {result.judge} (1 to 5; ± is a 95% interval over scenarios)", padding=(0, 1))
-    table.add_column("source", overflow="fold", min_width=12)
-    for metric in metrics:
-        table.add_column(rubric.metrics[metric].title, justify="right", overflow="fold", min_width=4)
-    has_overall = OVERALL in set(board["metric"])
-    if has_overall:
-        table.add_column(OVERALL, justify="right", no_wrap=True)
+    metrics = {name: metric.title for name, metric in rubric.metrics.items()}
+    titles = {OVERALL: OVERALL, **(metrics if width >= ROOM_FOR_METRICS else rubric.texts.dimensions)}
+    there = set(board["metric"])
+    columns = [column for column in titles if column in there] or [metric for metric in metrics if metric in there]
+    title = f"judge means by {result.judge} (1 to 5; ± is a 95% interval over scenarios)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("source", overflow="fold")
+    for column in columns:
+        table.add_column({**metrics, **titles}[column], justify="right", no_wrap=column == OVERALL)
     for source, cells in sorted(_cells(board).items(), key=lambda item: _last(item[1])):
-        shown = [_number(*cells[column]) for column in [*metrics, *([OVERALL] if has_overall else [])]]
-        table.add_row(Text(plain(source)), *shown)
+        table.add_row(Text(plain(source)), *(_number(*cells[column]) for column in columns))
     return table
 
 
@@ -101,7 +107,7 @@ def show(result: Result, rubric: Rubric) -> None:
     """Print a finished run: the table, what is missing and why, where the files are."""
     out = console()
     if not result.leaderboard.empty:
-        out.print(leaderboard_table(result, rubric))
+        out.print(leaderboard_table(result, rubric, out.width))
     if result.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
     out.print(Text(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
