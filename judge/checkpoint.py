@@ -5,7 +5,6 @@ Knows nothing of prompts. Weights are read as safetensors only, and no code of a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 
 from judge.cache import cache_folder
 from judge.errors import EngineError, InputError, one_line
-from judge.files import replacing
+from judge.files import replacing, sha256
 from judge.hardware import GIB, Hardware
 from judge.types import STAND_IN, STAND_IN_MARK, digest
 
@@ -160,8 +159,7 @@ def _sha256(file: Path) -> str:
     note = cache_folder() / "sha256" / key
     if note.is_file():
         return note.read_text(encoding="ascii")
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    found = sha256(file)
     with suppress(OSError), replacing(note) as text:  # a cache that cannot be written only costs time
         text.write(found.encode("ascii"))
     return found

@@ -166,7 +166,7 @@ def _read_parquet(file: Path) -> Iterator[Record | Problem]:
                 present = {name: value for name, value in fields.items() if value is not None}
                 yield _record(f"{file}: record {number}", lambda f=present: f)  # type: ignore[misc]
     except pa.ArrowException as error:
-        raise _Wrong(f"not Parquet ({' '.join(str(error).split())}); write it again") from error
+        raise _Wrong(f"not Parquet ({one_line(error)}); write it again") from error
 
 
 READERS: dict[str, Callable[[Path], Iterator[Record | Problem]]] = {

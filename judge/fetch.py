@@ -6,7 +6,6 @@ checked, synced and renamed. What a broken connection left there is resumed. Kno
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ import httpx
 
 from judge.cache import cache_folder
 from judge.errors import EngineError, InputError, listed
-from judge.files import sync
+from judge.files import sha256, sync
 
 REPOSITORY = "LanlanQiu/ChatAnime"
 COMMIT = "39eca38dfcf455d5d8953a9311a5be6ea166a6fe"
@@ -203,19 +202,14 @@ def _problems(folder: Path, names: Iterable[str]) -> list[str]:
 
 def _wrong(path: Path, name: str) -> str | None:
     """What is wrong with the file at ``path``, which is to be the data set's file ``name``; None where it is right."""
-    size, sha256 = FILES[name]
+    size, expected = FILES[name]
     have = _size(path)
     if have is None:
         return "missing"
     if have != size:
         return f"{have} bytes found, {size} expected"
-    found = _sha256(path)
-    return None if found == sha256 else f"sha256 {found} found, {sha256} expected"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
+    return None if found == expected else f"sha256 {found} found, {expected} expected"
 
 
 def _size(path: Path) -> int | None:

@@ -26,7 +26,7 @@ from judge.rubric import load_rubric
 from judge.stopping import stoppable
 from judge.store import DIVERSITY, JUDGMENTS, Store
 from judge.summary import STATISTICS, diversity_table, summarise
-from judge.types import LEVELS, METRICS, NOT_FINITE, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, Judgment, digest
+from judge.types import LEVELS, METRICS, NOT_FINITE, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, Dialogue, Judgment, digest
 
 EXAMPLE = "example"
 ROLES_PER_UNIT = 32
@@ -83,7 +83,7 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
         data: files or folders of dialogues; none for the packaged example.
     """
     with closing(Corpus(list(data) or example_files())) as corpus:
-        rows = [{"judge": "", **_role_statistics(corpus, *role)} for role in corpus.roles()]
+        rows = [{"judge": "", **_role_statistics(_sample(corpus, role))} for role in corpus.roles()]
     table = diversity_table([pd.DataFrame(rows).assign(score=None, mass=None, error=None)])
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
@@ -210,12 +210,12 @@ class _Run:
         self.progress.begin("response diversity", total, total - sum(map(len, todo.values())))
         check = self._mass_check(DIVERSITY, [name for name in self.role_units if name not in todo])
         for name, roles in todo.items():
-            samples = [self.corpus.sample(*role, diversity.MOST_DIALOGUES) for role in roles]
+            samples = [_sample(self.corpus, role) for role in roles]
             judgments = self.judge.judge_answers([diversity.sample_answers(sample) for sample in samples])
             check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
             rows = [
-                {**self._signature(*role), **_role_statistics(self.corpus, *role), **_columns(judgment)}
-                for role, judgment in zip(roles, judgments, strict=True)
+                {**self._signature(*role), **_role_statistics(sample), **_columns(judgment)}
+                for role, sample, judgment in zip(roles, samples, judgments, strict=True)
             ]
             self.store.write_part(DIVERSITY, name, rows)
             self.progress.advance(len(roles), 0)
@@ -243,9 +243,13 @@ def _was_asked(judgment: Judgment) -> bool:
     return judgment.error in (None, NOT_FINITE)
 
 
-def _role_statistics(corpus: Corpus, source: str, character: str) -> dict[str, Any]:
-    sample = corpus.sample(source, character, diversity.MOST_DIALOGUES)
-    names = {"source": source, "character": character, "dialogues": len(sample)}
+def _sample(corpus: Corpus, role: tuple[str, str]) -> list[Dialogue]:
+    return corpus.sample(*role, diversity.MOST_DIALOGUES)
+
+
+def _role_statistics(sample: list[Dialogue]) -> dict[str, Any]:
+    """Names and text statistics of a source's dialogues as a character."""
+    names = {"source": sample[0].source, "character": sample[0].character, "dialogues": len(sample)}
     return {**names, **diversity.text_statistics(sample)}
 
 
