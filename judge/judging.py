@@ -208,4 +208,4 @@ class MassCheck:
 def _packed(checkpoint: Checkpoint) -> Engine:
     from judge.engines.packed import PackedEngine
 
-    return PackedEngine(checkpoint.folder)
+    return PackedEngine.load(checkpoint.folder)

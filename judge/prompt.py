@@ -39,22 +39,31 @@ LAYOUTS = {
 
 @dataclass(frozen=True, slots=True)
 class PromptTree:
-    """Token ids of one dialogue's prompts; the prompt of leaf ``i`` is root + character + dialogue + leaves[i]."""
+    """Token ids of one dialogue's prompts; that of leaf ``i`` is root + character + opening + dialogue + leaves[i].
+
+    The opening is the user's first question, which every source that plays the scenario answers.
+    """
 
     root: Ids
     character: Ids
+    opening: Ids
     dialogue: Ids
     leaves: tuple[Ids, ...]
 
     def prompt(self, leaf: int) -> Ids:
         """The whole prompt that ends at a leaf."""
-        return self.root + self.character + self.dialogue + self.leaves[leaf]
+        return self.root + self.character + self.opening + self.dialogue + self.leaves[leaf]
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each leaf's whole prompt."""
-        shared = len(self.root) + len(self.character) + len(self.dialogue)
+        shared = len(self.root) + len(self.character) + len(self.opening) + len(self.dialogue)
         return tuple(shared + len(leaf) for leaf in self.leaves)
+
+    @property
+    def own(self) -> int:
+        """Tokens of the dialogue, its opening left out, and of all leaves."""
+        return len(self.dialogue) + sum(map(len, self.leaves))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +96,23 @@ class PromptWriter:
             parts += [f"\n\n## {self.rubric.texts.turn.format(number=number)}\n{self.rubric.texts.user}\n"]
             parts += [Slot(turn.user), f"\n{self.rubric.texts.reply}\n", Slot(turn.character)]
         chosen = [self.rubric.metrics[metric] for metric in metrics]
-        return self._tree(self._head, dialogue.character, dialogue.profile, parts, chosen)
+        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:3], parts[3:], chosen)
 
     def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
         """The tree that asks for the response diversity of several answers of one source as one character."""
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.answers}"]
         for number, text in enumerate(texts, start=1):
             parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
-        return self._tree(self._diversity_head, character, profile, parts, [self.rubric.response_diversity])
+        return self._tree(self._diversity_head, character, profile, [], parts, [self.rubric.response_diversity])
 
     def _tree(
-        self, head: str, character: str, profile: str | None, parts: list[str | Slot], metrics: Sequence[Metric]
+        self,
+        head: str,
+        character: str,
+        profile: str | None,
+        opening: list[str | Slot],
+        parts: list[str | Slot],
+        metrics: Sequence[Metric],
     ) -> PromptTree:
         texts = self.rubric.texts
         who: list[str | Slot] = [Slot(character)]
@@ -109,6 +124,7 @@ class PromptWriter:
         return PromptTree(
             root=self.tokenizer.encode(f"{head}# {texts.character}\n"),
             character=self._ids(who),
+            opening=self._ids(opening),
             dialogue=self._ids([*parts, closing]),
             leaves=tuple(self.tokenizer.encode(self._leaf(metric)) for metric in metrics),
         )

@@ -22,7 +22,7 @@ def scores(
     """Shape (dialogues, metrics), and the median level mass."""
     writer = PromptWriter(load_rubric("zh"), tokenizer, layout)
     trees = [writer.dialogue(dialogue, METRICS) for dialogue in dialogues]
-    p = np.exp(np.stack(PackedEngine(stand_in).level_logprobs(trees, writer.level_ids)))
+    p = np.exp(np.stack(PackedEngine.load(stand_in).level_logprobs(trees, writer.level_ids)))
     mass = p.sum(-1)
     return (p / mass[..., None]) @ np.arange(1, 6), float(np.median(mass))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
@@ -14,8 +14,15 @@ class Engine(Protocol):
 
     name: str
     """How it scores, for the manifest: ``packed``, or ``plain`` and why."""
+    window: int
+    """How many dialogues it takes together at best; what is judged together is written, or lost, together."""
     max_tokens: int
     """The longest prompt it takes."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """How it went so far, for the manifest: ``name`` and what the engine counts."""
+        ...
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Check on a few trees that the engine scores this model rightly; where it does not, score in a surer way."""

@@ -1,60 +1,75 @@
 """Packed scoring on torch and transformers: one forward pass returns every metric of a batch of dialogues.
 
-A row holds the tokens of a dialogue and then all its leaves; a mask lets each leaf see its ancestors and itself only,
-so the pass gives exactly what a separate call per leaf would. The keys and values of what comes before the dialogue
-(rules and rubrics, then the character) are computed once and shared by all rows. This is right only where attention
-is plain; on loading, packed is compared with plain calls, and where they differ the engine scores plainly and says so.
+Rules and rubrics are computed once, a character once, the opening of a dialogue once for all the sources that answer
+it, and each dialogue once for all its leaves; attention lets each token see its ancestors only
+(``judge.engines.tree_attention``), so the pass gives exactly what a separate call per leaf would. This is right only
+where a model's attention is plain; on loading, packed is compared with plain calls, and where they differ the engine
+scores plainly and says so.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.utils.logging import disable_progress_bar
 
+from judge.engines import tree_attention
+from judge.engines.tree_attention import Layers, Row, TreePass
 from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
-Prefix = list[tuple[Tensor, Tensor]]
-"""Keys and values of a shared prefix, a pair a layer, each of shape (1, heads, tokens, width)."""
-
 LONGEST_ROW = 6144
 """Dialogues of more tokens are scored plainly, as the memory of a mask grows with the square of them."""
+LONGEST_PIECE = 2048
+"""A shared prefix is computed in pieces of at most so many tokens, for the same reason."""
+SMALLEST_BATCH = 256
+"""Fewer tokens a pass than this are not tried after running out of memory."""
 KEPT_PREFIXES = 4
 """How many shared prefixes are kept: the roots in use, and the characters met last."""
+KEPT_OPENINGS = 2
+"""How many sets of openings are kept: one for each order of the levels."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a level's probability at which packed still counts as equal to plain, by precision."""
+
+Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 
 class PackedEngine:
     """Scores prompt trees with a causal language model in this process.
 
     Args:
-        folder: a model folder (config, safetensors).
-        batch_tokens: how many tokens of dialogues, padding included, one forward pass takes.
-
-    Raises:
-        EngineError: the model cannot be loaded.
+        model: a causal language model of transformers, on its device.
+        batch_tokens: how many tokens of dialogues one forward pass takes.
     """
 
-    def __init__(self, folder: Path, batch_tokens: int | None = None) -> None:
-        self.device = _device()
-        self.model = _load(folder, self.device)
+    window = 1
+
+    def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
+        self.model, self.device = model, model.device
         self.name = "packed"
-        self.max_tokens = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2**31))
         self.batch_tokens = batch_tokens or (16384 if self.device.type == "cuda" else 4096)
-        self._prefixes: OrderedDict[Ids, Prefix] = OrderedDict()
+        self._halved = 0
+        config = model.config.get_text_config()
+        self.max_tokens = int(getattr(config, "max_position_embeddings", 2**31))
+        self._group = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or 1)
+        self._prefixes: Kept[Layers] = Kept(KEPT_PREFIXES)
+        self._openings: Kept[tuple[Layers, dict[Ids, tuple[int, int]]]] = Kept(KEPT_OPENINGS)
+
+    @classmethod
+    def load(cls, folder: Path, batch_tokens: int | None = None) -> PackedEngine:
+        """The engine of a model folder (config, safetensors); EngineError where it cannot be loaded."""
+        return cls(_load(folder, _device()), batch_tokens)
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Compare packed with plain on ``trees`` and fall back to plain, for good, where they differ."""
@@ -83,10 +98,27 @@ class PackedEngine:
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         """See ``Engine.level_logprobs``."""
         score = self._packed if self.name == "packed" else self._plain
-        try:
-            return score(trees, level_ids)
-        except RuntimeError as error:  # out of memory, a lost device, a kernel that is missing
-            raise EngineError(f"the model failed: {one_line(error)}; free memory or choose a smaller judge") from error
+        while True:
+            try:
+                return score(trees, level_ids)
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+            except RuntimeError as error:  # a lost device, a kernel that is missing
+                raise EngineError(f"the model failed: {one_line(error)}; choose another judge or device") from error
+
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        """Go on with half as many tokens a pass; EngineError where that is too few to be worth it."""
+        if self.batch_tokens < 2 * SMALLEST_BATCH or self.name != "packed":
+            raise EngineError(f"out of memory: {one_line(error)}; free some or choose a smaller judge") from error
+        self._prefixes, self._openings = Kept(KEPT_PREFIXES), Kept(KEPT_OPENINGS)
+        torch.cuda.empty_cache()
+        self.batch_tokens //= 2
+        self._halved += 1
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """See ``Engine.report``."""
+        return {"name": self.name, "batch_tokens": self.batch_tokens, "out_of_memory": self._halved}
 
     @torch.inference_mode()
     def _plain(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
@@ -97,93 +129,138 @@ class PackedEngine:
 
     def _call(self, prompt: Ids, level_ids: Sequence[Ids]) -> Array:
         ids = torch.tensor([prompt], device=self.device)
-        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
-        found: Array = _level_logprobs(logits, level_ids)[0]
-        return found
+        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0]
+        return _to_array(_level_logprobs(logits, level_ids))
 
     @torch.inference_mode()
     def _packed(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         found: list[Array] = [np.empty(0)] * len(trees)
-        order = range(len(trees))
-        for (root, character), group in groupby(order, key=lambda i: (trees[i].root, trees[i].character)):
-            prefix = self._prefix(root, character)
-            indices = list(group)
-            for i in indices:
-                if _row_length(trees[i]) > LONGEST_ROW:
+        for (root, character), group in groupby(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character)):
+            short = []
+            for i in group:
+                if max(trees[i].own, len(trees[i].opening)) > LONGEST_ROW:
                     found[i] = self._plain([trees[i]], level_ids)[0]
-            for batch in self._batches([i for i in indices if _row_length(trees[i]) <= LONGEST_ROW], trees):
-                rows = self._forward([trees[i] for i in batch], prefix, level_ids)
-                for i, row in zip(batch, rows, strict=True):
-                    found[i] = row
+                else:
+                    short.append(i)
+            for i, row in self._below(self._prefix(root, character), short, trees, level_ids):
+                found[i] = row
         return found
 
-    def _batches(self, indices: list[int], trees: Sequence[PromptTree]) -> Iterator[list[int]]:
-        """Trees of like shape and length together, as many as the token budget takes once padded."""
+    def _below(
+        self, prefix: Layers, indices: list[int], trees: Sequence[PromptTree], level_ids: Sequence[Ids]
+    ) -> Iterator[tuple[int, Array]]:
+        """Score trees that share their prefix; the results are fetched when all batches are on their way."""
+        if not indices:
+            return
+        above, places = self._computed_openings([trees[i] for i in indices], prefix)
+        batches = list(
+            _by_budget(sorted(indices, key=lambda i: trees[i].own), lambda i: trees[i].own, self.batch_tokens)
+        )
+        rows = [self._forward([trees[i] for i in batch], prefix, above, places, level_ids) for batch in batches]
+        for batch, found in zip(batches, rows, strict=True):
+            array, leaves = _to_array(found), [len(trees[i].leaves) for i in batch]
+            yield from zip(batch, np.split(array, list(accumulate(leaves))[:-1]), strict=True)
 
-        def shape(i: int) -> tuple[tuple[int, ...], int]:
-            return tuple(map(len, trees[i].leaves)), len(trees[i].dialogue)
-
-        for _, group in groupby(sorted(indices, key=shape), key=lambda i: shape(i)[0]):
-            batch: list[int] = []
-            for i in group:
-                if batch and (len(batch) + 1) * _row_length(trees[i]) > self.batch_tokens:
-                    yield batch
-                    batch = []
-                batch.append(i)
-            yield batch
-
-    def _prefix(self, root: Ids, character: Ids) -> Prefix:
+    def _prefix(self, root: Ids, character: Ids) -> Layers:
         """The keys and values of root and character, computed once; the last few are kept."""
-        if root not in self._prefixes:
-            self._prefixes[root] = self._extend([], root)
-        whole = root + character
-        if whole not in self._prefixes:
-            self._prefixes[whole] = self._extend(self._prefixes[root], character)
-        self._prefixes.move_to_end(root)
-        self._prefixes.move_to_end(whole)
-        while len(self._prefixes) > KEPT_PREFIXES:
-            self._prefixes.popitem(last=False)
-        return self._prefixes[whole]
+        start = self._prefixes.get(root, lambda: self._extended([], root))
+        return self._prefixes.get(root + character, lambda: self._extended(start, character))
 
-    def _extend(self, prefix: Prefix, ids: Ids) -> Prefix:
-        if not ids:
-            return prefix
-        cache = DynamicCache(prefix) if prefix else DynamicCache()
-        tokens = torch.tensor([ids], device=self.device)
-        self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return [(layer.keys, layer.values) for layer in cache.layers]
+    def _extended(self, prefix: Layers, ids: Ids) -> Layers:
+        for start in range(0, len(ids), LONGEST_PIECE):
+            piece = ids[start : start + LONGEST_PIECE]
+            prefix = _joined([prefix, self._run(piece, [Row(len(piece))], prefix, [])[1]])
+        return prefix
 
-    def _forward(self, trees: list[PromptTree], prefix: Prefix, level_ids: Sequence[Ids]) -> Array:
-        """Log-probabilities of the levels, shape (trees, leaves, 5), of trees whose leaves have the same lengths."""
-        leaves = [len(leaf) for leaf in trees[0].leaves]
-        trunks = [len(tree.dialogue) for tree in trees]
-        before = prefix[0][0].shape[-2]
-        segments = torch.tensor([_segments(trunk, leaves, max(trunks)) for trunk in trunks], device=self.device)
-        logits = self.model(
-            input_ids=torch.tensor([_row(tree, max(trunks)) for tree in trees], device=self.device),
-            position_ids=before + _positions(segments),
-            attention_mask=_mask(segments, before, self.model.dtype),
-            past_key_values=Cache(layers=[SharedLayer(*pair) for pair in prefix]),
-            use_cache=True,
-            logits_to_keep=max(trunks) - 1 + torch.tensor(leaves, device=self.device).cumsum(0),
-        ).logits
-        return _level_logprobs(logits, level_ids)
+    def _computed_openings(
+        self, trees: Sequence[PromptTree], prefix: Layers
+    ) -> tuple[Layers, dict[Ids, tuple[int, int]]]:
+        """Keys and values of the openings of some trees, and which stretch of them each opening is.
+
+        All of these trees' openings are computed together, so that what comes out depends on these trees alone and
+        not on what was computed before; the sources that answer the same openings find them done.
+        """
+        openings = tuple(sorted({tree.opening for tree in trees if tree.opening}, key=lambda ids: (len(ids), ids)))
+        key = (trees[0].root, trees[0].character, openings)
+        return self._openings.get(key, lambda: self._compute_openings(openings, prefix))
+
+    def _compute_openings(self, openings: Sequence[Ids], prefix: Layers) -> tuple[Layers, dict[Ids, tuple[int, int]]]:
+        ends = list(accumulate(map(len, openings)))
+        places = {ids: (end - len(ids), end) for ids, end in zip(openings, ends, strict=True)}
+        passes = [
+            self._run([token for ids in batch for token in ids], [Row(len(ids)) for ids in batch], prefix, [])[1]
+            for batch in _by_budget(openings, len, self.batch_tokens)
+        ]
+        return _joined(passes), places
+
+    def _forward(
+        self,
+        trees: list[PromptTree],
+        prefix: Layers,
+        above: Layers,
+        places: dict[Ids, tuple[int, int]],
+        level_ids: Sequence[Ids],
+    ) -> Tensor:
+        """Log-probabilities of the levels at the leaves of all trees, shape (leaves, 5), on the model's device."""
+        ids = [token for tree in trees for part in (tree.dialogue, *tree.leaves) for token in part]
+        rows = [
+            Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0))) for tree in trees
+        ]
+        return _level_logprobs(self._run(ids, rows, prefix, above)[0], level_ids)
+
+    def _run(self, ids: Sequence[int], rows: Sequence[Row], prefix: Layers, above: Layers) -> tuple[Tensor, Layers]:
+        """One pass: the logits at the leaves, shape (leaves, vocabulary), and the keys and values of all its tokens."""
+        tree = TreePass(rows, prefix, above, self._group, self.device, self.model.dtype)
+        with tree_attention.used_by(self.model):
+            output = self.model(
+                input_ids=torch.tensor([ids], device=self.device),
+                position_ids=tree.positions,
+                attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # shaped as a ready one: none is made
+                use_cache=False,
+                logits_to_keep=tree.last,
+                tree=tree,
+            )
+        return output.logits[0], tree.computed
 
 
-class SharedLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values of a prefix that every row of a batch shares; what is added is never kept."""
+class Kept(Generic[Value]):
+    """What was computed last, by key: as many as there is room for."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
-        self.keys, self.values, self.is_initialized = keys, values, True
-        self.dtype, self.device = keys.dtype, keys.device
+    def __init__(self, room: int) -> None:
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._room = room
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The prefix, repeated for each row, with the new keys and values after it."""
-        rows = key_states.shape[0]
-        keys = torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=-2)
-        values = torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=-2)
-        return keys, values
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of a key, made where it is not there."""
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        if len(self._values) > self._room:
+            self._values.popitem(last=False)
+        return self._values[key]
+
+
+def _joined(layers: Sequence[Layers]) -> Layers:
+    """Keys and values of several stretches as one."""
+    filled = [some for some in layers if some]
+    if len(filled) < 2:
+        return filled[0] if filled else []
+    return [
+        (torch.cat([keys for keys, _ in pairs], dim=2), torch.cat([values for _, values in pairs], dim=2))
+        for pairs in zip(*filled, strict=True)
+    ]
+
+
+def _by_budget(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Consecutive items whose sizes add up to at most ``most``; an item that is larger stands alone."""
+    batch: list[Item] = []
+    for item in items:
+        if batch and sum(map(size, batch)) + size(item) > most:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 def _device() -> torch.device:
@@ -194,47 +271,15 @@ def _device() -> torch.device:
     return torch.device("cuda", free.index(max(free)))
 
 
-def _row_length(tree: PromptTree) -> int:
-    return len(tree.dialogue) + sum(map(len, tree.leaves))
+def _level_logprobs(logits: Tensor, level_ids: Sequence[Ids]) -> Tensor:
+    """Log-probability of each level over the whole vocabulary: shape (positions, 5) from (positions, vocabulary)."""
+    logits = logits.float()
+    levels = [logits[:, list(ids)].logsumexp(dim=-1) for ids in level_ids]
+    return torch.stack(levels, dim=-1) - logits.logsumexp(dim=-1, keepdim=True)
 
 
-def _row(tree: PromptTree, trunk: int) -> list[int]:
-    """The dialogue, padded on the left to ``trunk`` tokens so that all rows' leaves stand alike, then the leaves."""
-    padding = [tree.leaves[0][-1]] * (trunk - len(tree.dialogue))
-    return [*padding, *tree.dialogue, *(token for leaf in tree.leaves for token in leaf)]
-
-
-def _segments(trunk: int, leaves: list[int], width: int) -> list[int]:
-    """Which part of the tree each token of a row belongs to: -1 padding, 0 the dialogue, 1.. the leaves."""
-    numbered = [number for number, length in enumerate(leaves, start=1) for _ in range(length)]
-    return [-1] * (width - trunk) + [0] * trunk + numbered
-
-
-def _positions(segments: Tensor) -> Tensor:
-    """The place of each token on its own path, counted from the end of the prefix: shape (rows, tokens)."""
-    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    padding = (segments < 0).sum(dim=1, keepdim=True)
-    trunk = (segments == 0).sum(dim=1, keepdim=True)
-    starts = torch.searchsorted(segments.contiguous(), segments.contiguous())
-    return torch.where(segments > 0, trunk + index - starts, (index - padding).clamp(min=0))
-
-
-def _mask(segments: Tensor, before: int, dtype: torch.dtype) -> Tensor:
-    """What each token may attend to, as numbers to add: shape (rows, 1, tokens, before + tokens)."""
-    rows, tokens = segments.shape
-    query, key = segments[:, :, None], segments[:, None, :]
-    causal = torch.ones(tokens, tokens, dtype=torch.bool, device=segments.device).tril()
-    allowed = causal & ((query == key) | ((key == 0) & (query > 0)))
-    mask = torch.zeros(rows, 1, tokens, before + tokens, dtype=dtype, device=segments.device)
-    mask[:, 0, :, before:].masked_fill_(~allowed, torch.finfo(dtype).min)
-    return mask
-
-
-def _level_logprobs(logits: Tensor, level_ids: Sequence[Ids]) -> Array:
-    """Log-probability of each level over the whole vocabulary: shape (rows, positions, 5) in float64."""
-    logprobs = logits.float().log_softmax(dim=-1)
-    levels = [logprobs[..., list(ids)].logsumexp(dim=-1) for ids in level_ids]
-    return np.asarray(torch.stack(levels, dim=-1).double().cpu().numpy())
+def _to_array(logprobs: Tensor) -> Array:
+    return np.asarray(logprobs.double().cpu().numpy())
 
 
 def _unsuited(config: Any) -> str | None:

@@ -195,7 +195,8 @@ def _answer_states(model: Any, writer: PromptWriter) -> Tensor:
 
 def _leaf_states(model: Any, tree: PromptTree) -> Tensor:
     cache = DynamicCache()
-    model.model(torch.tensor([tree.root + tree.character + tree.dialogue]), past_key_values=cache, use_cache=True)
+    trunk = tree.root + tree.character + tree.opening + tree.dialogue
+    model.model(torch.tensor([trunk]), past_key_values=cache, use_cache=True)
     passes = (
         model.model(torch.tensor([leaf]), past_key_values=copy.deepcopy(cache), use_cache=True) for leaf in tree.leaves
     )

@@ -1,0 +1,230 @@
+"""Attention over a tree of tokens that is laid out flat: no token is computed twice, none is padding.
+
+The tokens of a pass stand in one sequence, row after row; a row is a stretch of the tree (a dialogue, say) with its
+leaves. What a row's tokens see is a prefix that all rows share, a stretch above the row that was computed in an
+earlier pass (``above``), and their own ancestors in the row. Attention over the prefix needs no mask, so all rows and
+all heads that share keys are one long query and the prefix is never copied; attention within rows is small and
+masked; the two are merged by their log-sum-exps, which is exact (cascade attention: Juravsky et al. 2024,
+"Hydragen", section 3.1; Ye et al. 2024, "FlashInfer").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+NAME = "esrp_tree"
+"""The name under which transformers knows this attention."""
+ALIGNMENT = 8
+"""Keys of a row are padded to a multiple of this, as GPU kernels want of a mask."""
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Keys and values, a pair a layer, each of shape (1, key heads, tokens, width)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stretch of the tree: a trunk of so many tokens, and leaves of so many that see it and not each other.
+
+    ``above`` is what it hangs from: start and end within the tokens above the pass.
+    """
+
+    trunk: int
+    leaves: tuple[int, ...] = ()
+    above: tuple[int, int] = (0, 0)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row itself."""
+        return self.trunk + sum(self.leaves)
+
+
+@dataclass(slots=True)
+class TreePass:
+    """All that attention must know of one pass over some rows; ``computed`` gets the keys and values it makes.
+
+    Args:
+        rows: the rows, in the order of their tokens.
+        prefix, above: keys and values from earlier passes; empty for none.
+        group: how many query heads share a key head.
+    """
+
+    rows: Sequence[Row]
+    prefix: Layers
+    above: Layers
+    group: int
+    device: torch.device
+    dtype: torch.dtype
+    computed: Layers = field(default_factory=list)
+    positions: Tensor = field(init=False)
+    """Shape (1, tokens): the place of each token in its own prompt."""
+    last: Tensor = field(init=False)
+    """Shape (rows x leaves,): the index of the last token of every leaf."""
+    _queries: Tensor = field(init=False)
+    _keys: Tensor = field(init=False)
+    _mask: Tensor = field(init=False)
+    _back: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        segments, places = _segments(self.rows), _places(self.rows)
+        above = _padded([np.arange(*row.above) for row in self.rows])
+        own = _padded(_consecutive([row.length for row in self.rows]))
+        before = self.prefix[0][0].shape[2] if self.prefix else 0
+        depth = np.array([row.above[1] - row.above[0] for row in self.rows])
+        real = own >= 0
+        self.positions = self._tensor((before + depth[:, None] + places)[real][None])
+        self.last = self._tensor(_last(self.rows))
+        offset = self.above[0][0].shape[2] if self.above else 0
+        keys = np.concatenate([above, np.where(real, own + offset, -1)], axis=1)
+        keys = np.pad(keys, ((0, 0), (0, -keys.shape[1] % ALIGNMENT)), constant_values=-1)
+        self._queries, self._keys = self._tensor(own.clip(0)), self._tensor(keys.clip(0))
+        self._back = self._tensor(np.flatnonzero(real))
+        self._mask = self._additive(_visible(segments, keys >= 0, above.shape[1]))
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+
+    def _additive(self, visible: np.ndarray) -> Tensor:
+        """The mask as numbers to add, once per query head of a group: shape (rows, 1, group x tokens, keys)."""
+        seen = self._tensor(visible)
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
+        return mask.repeat(1, self.group, 1)[:, None]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, layer: int) -> Tensor:
+        """Attention of all tokens in one layer: (1, heads, tokens, width) in and out."""
+        self.computed.append((key, value))
+        within, within_lse = self._attend_rows(query, *self._with_above(key, value, layer), scale)
+        if not self.prefix:
+            return within
+        folded = query.reshape(1, key.shape[1], -1, query.shape[3])
+        shared, shared_lse = attention(folded, *self.prefix[layer], None, scale)
+        weight = torch.sigmoid(within_lse - shared_lse.reshape(within_lse.shape))[..., None]
+        return torch.lerp(shared.reshape(within.shape).to(weight.dtype), within.to(weight.dtype), weight).to(
+            query.dtype
+        )
+
+    def _with_above(self, key: Tensor, value: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        if not self.above:
+            return key, value
+        keys, values = self.above[layer]
+        return torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+
+    def _attend_rows(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Attention within rows, with its log-sum-exps: shapes (1, heads, tokens, width) and (1, heads, tokens)."""
+        (rows, width), heads, key_heads, size = self._queries.shape, query.shape[1], key.shape[1], query.shape[3]
+        queries = query[0].view(key_heads, self.group, -1, size)[:, :, self._queries].permute(2, 0, 1, 3, 4)
+        queries = queries.reshape(rows, key_heads, self.group * width, size)
+        keys, values = (tensor[0][:, self._keys].transpose(0, 1) for tensor in (key, value))
+        found, lse = attention(queries, keys, values, self._mask, scale)
+        found = found.reshape(rows, heads, width, size).transpose(0, 1).reshape(heads, rows * width, size)
+        lse = lse.reshape(rows, heads, width).transpose(0, 1).reshape(heads, rows * width)
+        return found[None, :, self._back], lse[None, :, self._back]
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention by torch's fused kernels with the log-sum-exp of each query's logits, which their front door hides.
+
+    Args:
+        query: shape (rows, heads, queries, width); ``key`` and ``value`` with as many heads.
+        mask: numbers to add, shape (rows, 1, queries, keys), or None.
+
+    Returns:
+        The output, shaped as the query, and the log-sum-exps, shape (rows, heads, queries), float32.
+    """
+    aten: Any = torch.ops.aten
+    if query.device.type == "cpu":
+        output, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask, scale=scale)
+    elif mask is None and query.dtype != torch.float32:
+        output, lse = aten._scaled_dot_product_flash_attention(query, key, value, scale=scale)[:2]
+    else:
+        bias = None if mask is None else mask.expand(-1, query.shape[1], -1, -1)
+        output, lse = aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)[:2]
+    return output, lse[..., : query.shape[2]]
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    tree: TreePass,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it; NotImplementedError for what is not plain attention."""
+    if sliding_window is not None or softcap is not None or s_aux is not None:
+        raise NotImplementedError("attention with a window, a cap or sinks")
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return tree.attend(query, key, value, scale, int(module.layer_idx)).transpose(1, 2).contiguous(), None  # type: ignore[arg-type]
+
+
+AttentionInterface.register(NAME, tree_attention)
+
+
+@contextmanager
+def used_by(model: Any) -> Iterator[None]:
+    """While this lasts, a model of transformers attends by ``tree_attention``."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _consecutive(lengths: Sequence[int]) -> list[np.ndarray]:
+    """The indices of each row's tokens in the sequence."""
+    ends = np.cumsum(lengths)
+    return [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+
+
+def _padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of indices as one, shape (rows, longest), with -1 after the shorter ones."""
+    whole = np.full((len(arrays), max(map(len, arrays))), -1)
+    for row, array in zip(whole, arrays, strict=True):
+        row[: len(array)] = array
+    return whole
+
+
+def _segments(rows: Sequence[Row]) -> np.ndarray:
+    """Which part of its row each token belongs to, shape (rows, tokens): -1 none, 0 the trunk, 1.. the leaves."""
+    return _padded([np.repeat(np.arange(len(row.leaves) + 1), (row.trunk, *row.leaves)) for row in rows])
+
+
+def _places(rows: Sequence[Row]) -> np.ndarray:
+    """The place of each token on its own path through the row, shape (rows, tokens)."""
+    leaves = [[np.arange(row.trunk, row.trunk + leaf) for leaf in row.leaves] for row in rows]
+    return _padded([np.concatenate([np.arange(row.trunk), *own]) for row, own in zip(rows, leaves, strict=True)])
+
+
+def _last(rows: Sequence[Row]) -> np.ndarray:
+    """The index in the sequence of each leaf's last token."""
+    starts = np.cumsum([0, *(row.length for row in rows[:-1])])
+    ends = [start + row.trunk + np.cumsum(row.leaves) - 1 for start, row in zip(starts, rows, strict=True)]
+    return np.concatenate(ends).astype(np.int64)
+
+
+def _visible(segments: np.ndarray, real: np.ndarray, above: int) -> np.ndarray:
+    """What each token of a row sees, shape (rows, tokens, keys): of real keys, all above, and its own ancestors."""
+    tokens, keys = segments.shape[1], real.shape[1]
+    own = np.zeros((*segments.shape, keys), dtype=bool)
+    own[:, :, :above] = True
+    query, key = segments[:, :, None], segments[:, None, :]
+    causal = np.tril(np.ones((tokens, tokens), dtype=bool))
+    own[:, :, above : above + tokens] = causal & ((key == 0) | (key == query))
+    own &= real[:, None, :]
+    return own
