@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
+from judge.errors import EngineError
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
@@ -35,3 +38,15 @@ class Engine(Protocol):
             EngineError: the model or the machine failed.
         """
         ...
+
+
+def by_level(logprobs: Mapping[int, float], level_ids: Sequence[Ids]) -> Array:
+    """Log-probability of each level, shape (5,), from those of its tokens.
+
+    Raises:
+        EngineError: that of a token is not there.
+    """
+    try:
+        return np.array([np.logaddexp.reduce([logprobs[token] for token in ids]) for ids in level_ids])
+    except KeyError as error:
+        raise EngineError(f"no log-probability came back for token {error}, which writes a level") from error
