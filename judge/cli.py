@@ -37,7 +37,11 @@ def score(
     judge: Annotated[
         str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id or a model folder.")
     ] = "auto",
-    engine: Annotated[str, typer.Option(help="auto or packed.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, packed, vllm or server.")] = "auto",
+    url: Annotated[str | None, typer.Option(help="Address of a server with the judge (key in ESRP_API_KEY).")] = None,
+    patience: Annotated[float, typer.Option(help="Seconds for which a failing server is tried again.")] = 300.0,
+    devices: Annotated[str, typer.Option(help="A process on each of these GPUs, with commas: 0,1.")] = "",
+    tensor_parallel: Annotated[int, typer.Option(help="Split the model over so many GPUs (vLLM).")] = 1,
     language: Annotated[str, typer.Option(help="Language of the rubric: zh or en.")] = "zh",
     layout: Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")] = "prefill",
     orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
@@ -61,6 +65,10 @@ def score(
         run=run,
         judge=judge,
         engine=engine,
+        url=url,
+        patience=patience,
+        devices=_listed(devices),
+        tensor_parallel=tensor_parallel,
         language=language,
         layout=layout,
         orderings=orderings,

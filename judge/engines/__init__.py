@@ -15,8 +15,6 @@ from judge.scoring import Array
 class Engine(Protocol):
     """A model that answers prompt trees."""
 
-    name: str
-    """How it scores, for the manifest: ``packed``, or ``plain`` and why."""
     window: int
     """How many dialogues it takes together at best; what is judged together is written, or lost, together."""
     max_tokens: int
@@ -31,8 +29,10 @@ class Engine(Protocol):
         """Check on a few trees that the engine scores this model rightly; where it does not, score in a surer way."""
         ...
 
-    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Array | None]:
         """For each tree, shape (leaves, 5): log of the probability of each level's tokens, summed, at each leaf.
+
+        None for a tree that turned out to be too long.
 
         Raises:
             EngineError: the model or the machine failed.
