@@ -76,6 +76,7 @@ class Judge:
         rubric: what is rated and how.
         layout: one of ``LAYOUTS``.
         orderings: 1, or 2 to average over the levels listed upwards and downwards.
+        ascending: whether the levels of the first (or only) ordering are listed upwards.
         load: makes the engine from the model's folder; the packed engine by default.
 
     Raises:
@@ -90,6 +91,7 @@ class Judge:
         layout: str = "prefill",
         orderings: int = 1,
         load: Callable[[Checkpoint], Engine] | None = None,
+        ascending: bool = True,
     ) -> None:
         if layout not in LAYOUTS:
             raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
@@ -97,7 +99,8 @@ class Judge:
             raise InputError(f"--orderings {orderings}: must be 1 or 2")
         tokenizer = JudgeTokenizer(checkpoint.folder)
         self.checkpoint, self.name = checkpoint, checkpoint.name
-        self.writers = [PromptWriter(rubric, tokenizer, layout, ascending) for ascending in (True, False)[:orderings]]
+        listed = (ascending, not ascending)[:orderings]
+        self.writers = [PromptWriter(rubric, tokenizer, layout, upwards) for upwards in listed]
         self.level_ids = self.writers[0].level_ids
         self._load = load or _packed
         self.identity = Identity(
@@ -118,9 +121,13 @@ class Judge:
     def engine(self) -> Engine:
         """The engine, loaded on first use and checked on two dialogues of the packaged example."""
         engine = self._load(self.checkpoint)
+        self.check(engine)
+        return engine
+
+    def check(self, engine: Engine) -> None:
+        """Have an engine check itself on two dialogues of the packaged example, asked as this judge asks."""
         trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
         engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
-        return engine
 
     @property
     def is_loaded(self) -> bool:
