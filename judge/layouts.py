@@ -37,7 +37,7 @@ DIALOGUES = 100
 class LayoutComparison:
     """What twelve ways of asking gave.
 
-    ``missing`` counts judgments by reason. ``best`` is the variant that agrees best with people, where that is known.
+    ``missing`` counts judgments by reason.
     ``table`` is that of ``judge.variants.variant_table``; its overall rows have besides ``engine``; ``prompt_tokens``
     and ``unique_tokens`` per dialogue (of all nine prompts; with what prompts share counted once); ``seconds`` of
     scoring, loading left out; and ``judgments_per_second``.
@@ -47,10 +47,23 @@ class LayoutComparison:
     judge: str
     dialogues: int
     missing: dict[str, int]
-    best: str | None
-    remarks: tuple[str, ...]
     table: pd.DataFrame = field(repr=False)
     judgments: pd.DataFrame = field(repr=False)
+
+    @property
+    def overall(self) -> pd.DataFrame:
+        """The table's overall rows, by variant."""
+        return self.table[self.table["metric"] == OVERALL].set_index("variant")
+
+    @property
+    def best(self) -> str | None:
+        """The variant that agrees best with people, where that is known."""
+        return best_variant(self.overall)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to look at, in words."""
+        return remarks(self.overall)
 
 
 def compare_layouts(
@@ -85,7 +98,8 @@ def compare_layouts(
     rated = None if ratings is None else set(ratings["item_id"])
     with closing(Corpus(list(data) or default_data(name), sources, characters, limit, rated)) as corpus:
         judges = _judges(name, hardware)
-        progress.note(f"judge {judges[REFERENCE].name} ({reason}): {len(corpus):,} dialogues in {len(VARIANTS)} ways")
+        chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
+        progress.note(f"judge {judges[REFERENCE].name} ({reason}): {chosen}, asked in {len(VARIANTS)} ways")
         units = [unit.dialogues for unit in corpus.units()]
     with stoppable() as stop:
         _load_once(judges)
@@ -164,16 +178,12 @@ def _compared(
     scored: Sequence[_Scored], dialogues: Sequence[Dialogue], ratings: pd.DataFrame | None
 ) -> LayoutComparison:
     judgments = pd.DataFrame([row for one in scored for row in _rows(one, dialogues)])
-    table = variant_table(judgments, ratings)
-    overall = table.loc[(slice(None), OVERALL), :].droplevel("metric")
     costs = pd.DataFrame([_costs(one, dialogues) for one in scored])
     return LayoutComparison(
         judge=scored[0].judge.name,
         dialogues=len(dialogues),
         missing={str(reason): int(n) for reason, n in judgments["error"].value_counts().sort_index().items()},
-        best=best_variant(overall),
-        remarks=tuple(remarks(overall)),
-        table=table.reset_index().merge(costs, how="left", on=["variant", "metric"]),
+        table=variant_table(judgments, ratings).reset_index().merge(costs, how="left", on=["variant", "metric"]),
         judgments=judgments,
     )
 

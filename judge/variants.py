@@ -169,8 +169,8 @@ def remarks(overall: pd.DataFrame) -> list[str]:
 
 
 def _on_mass(mass: pd.Series[float]) -> str:
-    low = [name for name in mass.index if not mass[name] >= MIN_MASS]
-    return f"mass under {MIN_MASS}: the judge does not understand that variant (here: {'; '.join(low) or 'none'})"
+    low = "; ".join(mass.index[mass < MIN_MASS]) or "none"
+    return f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})"
 
 
 def _on_order(agreement: pd.Series[float]) -> str:
