@@ -189,6 +189,15 @@ def test_equal_scores_have_no_correlation(made: pd.DataFrame) -> None:
     assert best_variant(table.xs(OVERALL, level="metric")) == REFERENCE.name
 
 
+def test_variants_are_averaged_over_the_same_metrics(made: pd.DataFrame) -> None:
+    fluency, turned = made["metric"] == "fluency", made["variant"] == REFERENCE.turned.name
+    lacking = variant_table(made.assign(score=made["score"].mask(fluency & turned, 3.0)))
+    assert lacking.loc[(REFERENCE.turned.name, "coherency"), "agreement"] == pytest.approx(-1)
+    assert math.isnan(lacking.loc[(REFERENCE.turned.name, OVERALL), "agreement"])
+    left_out = variant_table(made.assign(score=made["score"].mask(fluency, 3.0)))
+    assert left_out.loc[(REFERENCE.turned.name, OVERALL), "agreement"] == pytest.approx(-1)
+
+
 def test_a_variant_that_is_not_understood_is_named(made: pd.DataFrame) -> None:
     turned = made["variant"] == REFERENCE.turned.name
     first = turned & (made["item_id"] == "0")
