@@ -18,7 +18,7 @@ from judge.rubric import load_rubric
 from judge.served import connect
 
 
-def open_judge(options: Options, hardware: Hardware) -> Judge:
+def open_judge(options: Options, hardware: Hardware, ascending: bool = True) -> Judge:
     """The judge and engine that were asked for; ``options.judge`` is a name, and its model is not loaded yet.
 
     Raises:
@@ -26,7 +26,7 @@ def open_judge(options: Options, hardware: Hardware) -> Judge:
         EngineError: the model cannot be fetched, or the server not be reached.
     """
     rubric = load_rubric(options.language, options.prompts)
-    asked = options.layout, options.orderings
+    asked = options.layout, options.orderings, ascending
     if options.url:
         from judge.engines.server import ServerEngine
 

@@ -84,6 +84,7 @@ class Judge:
         load: makes the engine that runs the model.
         layout: one of ``LAYOUTS``.
         orderings: 1, or 2 to average over the levels listed upwards and downwards.
+        ascending: whether the levels of the first (or only) ordering are listed upwards.
 
     Raises:
         InputError: an option or the model folder cannot be used.
@@ -97,6 +98,7 @@ class Judge:
         load: Callable[[], Engine],
         layout: str = "prefill",
         orderings: int = 1,
+        ascending: bool = True,
     ) -> None:
         if layout not in LAYOUTS:
             raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
@@ -106,7 +108,8 @@ class Judge:
             raise InputError(f"--layout {layout}: {model.url} takes messages only; choose --layout question")
         tokenizer = model.tokenizer
         self.name = model.name
-        self.writers = [PromptWriter(rubric, tokenizer, layout, ascending) for ascending in (True, False)[:orderings]]
+        listed = (ascending, not ascending)[:orderings]
+        self.writers = [PromptWriter(rubric, tokenizer, layout, upwards) for upwards in listed]
         self.level_ids = self.writers[0].level_ids
         self._load = load
         self.identity = Identity(
@@ -125,11 +128,16 @@ class Judge:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine, loaded on first use and checked on two dialogues of the packaged example.
+        """The engine, loaded on first use and checked."""
+        engine = self._load()
+        self.check(engine)
+        return engine
+
+    def check(self, engine: Engine) -> None:
+        """Have an engine check itself on two dialogues of the packaged example, asked as this judge asks.
 
         InputError where the model's context does not hold even what all prompts share.
         """
-        engine = self._load()
         trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
         if (needed := len(trees[0].root)) >= engine.max_tokens:
             raise InputError(
@@ -137,7 +145,6 @@ class Judge:
                 "give it more (--max-model-len of the server), or choose another judge or --layout separate"
             )
         engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
-        return engine
 
     @property
     def is_loaded(self) -> bool:
