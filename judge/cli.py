@@ -163,6 +163,18 @@ def layouts(
     return 1 if comparison.missing else 0
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    judge: Annotated[str, typer.Option(help="As for score.")] = "auto",
+    port: Annotated[int, typer.Option(help="On which port of this machine.")] = 8000,
+) -> int:
+    """Serve a judge by vLLM on this machine, for score --url; further options go to vLLM as they are."""
+    from judge.serve import serve as become_server
+
+    become_server(judge, port, context.args)
+
+
 @data_app.command("fetch")
 def fetch_data(
     folder: Annotated[Path | None, typer.Option(help="Where to put it; by default the cache.")] = None,

@@ -1,0 +1,138 @@
+"""From what was measured to figures, and from figures to the table in ``docs/performance.md``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+REFERENCE = "packed"
+MEASURED = ("peak_mb", "load_seconds", "prompt_tokens", "unique_tokens", "computed_tokens", "generated_tokens")
+"""What is reported as the median over the repeats."""
+HEAD = (
+    "",
+    "judgments timed",
+    "judgments/s (min–max)",
+    "packed is",
+    "unique tokens",
+    "computed ÷ unique",
+    "peak memory, MB",
+    "failed",
+)
+
+Figures = dict[str, Any]
+
+
+def summarise(entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> Figures:
+    """A contestant's figures over its repeats: medians, with the extremes of the rate.
+
+    The rate counts judgments that got a score. Where every repeat failed there is only ``error``.
+    """
+    done = [repeat for repeat in repeats if "error" not in repeat]
+    if not done:
+        return {**entry, "error": repeats[-1]["error"] if repeats else "did not run", "repeats": list(repeats)}
+    rates = [(repeat["judgments"] - repeat["failed"]) / repeat["seconds"] for repeat in done]
+    return {
+        **entry,
+        "judgments": done[0]["judgments"],
+        "rate": {"median": median(rates), "min": min(rates), "max": max(rates)},
+        "failed": max(repeat["failed"] for repeat in done),
+        **{name: _median([repeat.get(name) for repeat in done]) for name in MEASURED},
+        "in_model": _median([_in_model(repeat) for repeat in done]),
+        "repeats": list(repeats),
+    }
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _in_model(repeat: Mapping[str, Any]) -> float | None:
+    """The share of the wall time that was spent inside the model's forward pass, where the contestant tells."""
+    seconds = repeat.get("forward_seconds")
+    return None if seconds is None else seconds / repeat["seconds"]
+
+
+def ratios(contestants: Sequence[Figures]) -> dict[str, float]:
+    """By key: how many times as fast as each contestant packed is, by medians; none where a rate is 0 or missing."""
+    rates = {figures["key"]: figures["rate"]["median"] for figures in contestants if "rate" in figures}
+    return {key: rates[REFERENCE] / rate for key, rate in rates.items() if rate and REFERENCE in rates}
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Everything between the markers: the machine, what was judged, the table and its remarks."""
+    contestants = results["contestants"]
+    ratio = ratios(contestants)
+    rows = [_row(figures, ratio.get(figures["key"])) for figures in contestants]
+    remarks = [f"- {figures['title']}: {_remark(figures)}" for figures in contestants]
+    rule = "|".join(["", "---", *["--:"] * (len(HEAD) - 1), ""])
+    return "\n".join([*_preface(results), "", _line(HEAD), rule, *rows, "", *remarks])
+
+
+def inserted(page: str, text: str) -> str:
+    """The page with the text between its markers, which are added at its end where there are none."""
+    if BEGIN not in page or END not in page:
+        page = f"{page.rstrip()}\n\n{BEGIN}\n{END}\n"
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _preface(results: Mapping[str, Any]) -> list[str]:
+    machine, model, setting = results["machine"], results["model"], results["vllm"]["chosen"]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
+    return [
+        f"{results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['system']}, Python {machine['python']}; {versions}.",
+        f"A random Qwen3 of {model['parameters'] / 1e6:.1f} million parameters; {results['data']}, nine metrics each. "
+        f"vLLM with {setting['dtype']} and {_block(setting['block_size'])}, the fastest of those tried.",
+    ]
+
+
+def _block(size: int | None) -> str:
+    return f"blocks of {size} tokens" if size else "blocks of its default size"
+
+
+def _row(figures: Figures, ratio: float | None) -> str:
+    if "error" in figures:
+        return _line([figures["title"], "", "no score", *[""] * (len(HEAD) - 3)])
+    rate = figures["rate"]
+    cells = [
+        figures["title"],
+        str(figures["judgments"]),
+        f"{_rate(rate['median'])} ({_rate(rate['min'])}–{_rate(rate['max'])})",
+        f"{ratio:.1f} ×" if ratio else "",
+        _whole(figures["unique_tokens"]),
+        _share(figures["computed_tokens"], figures["unique_tokens"]),
+        _whole(figures["peak_mb"]),
+        str(figures["failed"]),
+    ]
+    return _line(cells)
+
+
+def _remark(figures: Figures) -> str:
+    parts = [figures["remark"]]
+    if "error" in figures:
+        parts.append(f"**No score**: {figures['error']}")
+    if figures.get("in_model"):
+        parts.append(f"{figures['in_model']:.0%} of the time is inside the model's forward pass.")
+    if figures.get("difference") is not None:
+        parts.append(f"Scores differ from (a) by at most {figures['difference']:.1g}.")
+    return " ".join(parts)
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    return f"{part / whole:.2f}" if part is not None and whole else ""
