@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from judge.rubric import Rubric
-from judge.text_tokens import TextTokenizer
-from judge.tokens import JudgeTokenizer
 from judge.types import Dialogue, Metric
+
+if TYPE_CHECKING:
+    from judge.rubric import Rubric
+    from judge.text_tokens import TextTokenizer
+    from judge.tokens import JudgeTokenizer
 
 Ids = tuple[int, ...]
 
