@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; `make test-vllm` makes an environment that has it")
 
@@ -80,6 +83,55 @@ def test_a_level_or_a_slot_that_is_shifted_by_one_would_be_noticed(
         PromptTree(t.root, t.character, t.opening, t.dialogue, tuple(leaf[:-1] for leaf in t.leaves)) for t in some
     ]
     assert np.abs(scores(engine.level_logprobs(early, writer.level_ids)) - packed[:5]).max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def steady(
+    stand_in: Path, trees: list[PromptTree], writer: PromptWriter, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model whose scores hardly feel the rounding of bfloat16: the level follows the mean of a sign of each token.
+
+    The stand-in itself would not do: its sharp random attention turns a rounding into another score.
+    """
+    folder = tmp_path_factory.mktemp("steady")
+    shutil.copytree(stand_in, folder, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(stand_in, dtype=torch.float32)
+    prompts = [torch.tensor(tree.prompt(0)) for tree in trees]
+    draws = [
+        torch.randn(model.config.vocab_size, generator=torch.Generator().manual_seed(n)).sign() for n in range(200)
+    ]
+    means = [torch.stack([signs[prompt].mean() for prompt in prompts]) for signs in draws]
+    best = min(range(200), key=lambda n: float(means[n].mean().abs() / means[n].std()))
+    with torch.no_grad():
+        for weight in (model.model.embed_tokens.weight, model.lm_head.weight):
+            weight.zero_()
+        model.model.embed_tokens.weight[:, 0], model.model.embed_tokens.weight[:, 1] = 2.0, draws[best]
+        for layer in model.model.layers:
+            for part in (layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp.down_proj):
+                part.weight.zero_()
+        first = model.model.layers[0].self_attn
+        first.v_proj.weight.zero_()
+        first.v_proj.weight[0, 1] = 1.0
+        first.o_proj.weight[2, 0] = 0.2 / means[best].std()  # signs are about 5 after the first norm
+        model.lm_head.weight[:, 0] = -2.0
+        for level, ids in enumerate(writer.level_ids, start=1):
+            model.lm_head.weight[list(ids), 0] = 0.0
+            model.lm_head.weight[list(ids), 2] = 0.08 * (level - 3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_two_engines_give_the_same_scores_in_bfloat16(
+    steady: Path, trees: list[PromptTree], writer: PromptWriter
+) -> None:
+    packed = PackedEngine(AutoModelForCausalLM.from_pretrained(steady, dtype=torch.bfloat16).eval())
+    ours = scores(packed.level_logprobs(trees, writer.level_ids))
+    other = VllmEngine(steady, "bfloat16")
+    found, shifted = (scores(other.level_logprobs(trees, ids)) for ids in (writer.level_ids, writer.level_ids[::-1]))
+    spread = ours.std(axis=0).min()
+    assert spread > 0.3
+    assert np.abs(found - ours).max() <= 0.02 * spread
+    assert np.abs(shifted - ours).max() > 0.02 * spread
 
 
 @pytest.fixture(scope="module")
