@@ -39,13 +39,18 @@ def open_judge(options: Options, hardware: Hardware, ascending: bool = True) -> 
 
 
 def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Callable[[], Engine]:
-    if engine_name(options.engine, hardware) == "vllm":
-        from judge.engines.vllm import VllmEngine
+    """What loads the model, and first the libraries that run it: a finished run needs neither."""
 
-        return lambda: VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel)
-    from judge.engines.packed import PackedEngine
+    def load() -> Engine:
+        if engine_name(options.engine, hardware) == "vllm":
+            from judge.engines.vllm import VllmEngine
 
-    return lambda: PackedEngine.load(checkpoint.folder)
+            return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel)
+        from judge.engines.packed import PackedEngine
+
+        return PackedEngine.load(checkpoint.folder)
+
+    return load
 
 
 def engine_name(asked: str, hardware: Hardware) -> str:

@@ -8,14 +8,14 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
 from judge.errors import EngineError, InputError, Interrupted, JudgeError
-from judge.hardware import Hardware
+from judge.hardware import Hardware, narrow_to
 from judge.options import Options
 from judge.progress import Progress, Silent
 
@@ -42,6 +42,9 @@ class Share:
 
 WHOLE = Share(0, 1)
 
+Work = Callable[[Sequence[Path], Options, Share, Progress], dict[str, Any] | None]
+"""Judges a share of some data, and returns what its engine reports, if it needed one."""
+
 
 def check(devices: Sequence[str], hardware: Hardware) -> None:
     """InputError where a device is not there or stands twice."""
@@ -53,8 +56,10 @@ def check(devices: Sequence[str], hardware: Hardware) -> None:
         raise InputError(f"--devices {','.join(devices)}: a device stands twice")
 
 
-def complete(data: Sequence[Path], options: Options, progress: Progress, stop: threading.Event) -> list[dict[str, Any]]:
-    """Judge what is missing of a run that was begun, by a process for each device; returns what their engines report.
+def complete(
+    work: Work, data: Sequence[Path], options: Options, progress: Progress, stop: threading.Event
+) -> list[dict[str, Any]]:
+    """Have a process for each device do its share of a run's ``work``; returns what their engines report.
 
     Raises:
         Interrupted: ``stop`` was set.
@@ -65,8 +70,8 @@ def complete(data: Sequence[Path], options: Options, progress: Progress, stop: t
     count = len(options.devices)
     workers = [
         context.Process(
-            target=_work,
-            args=(device, list(data), replace(options, devices=()), Share(index, count), os.getpid(), messages),
+            target=_process,
+            args=(work, device, list(data), replace(options, devices=()), Share(index, count), os.getpid(), messages),
         )
         for index, device in enumerate(options.devices)
     ]
@@ -134,15 +139,15 @@ class _Relay(Silent):
         self._messages.put((self._index, "advance", (judgments, tokens)))
 
 
-def _work(device: str, data: list[Path], options: Options, share: Share, parent: int, messages: Any) -> None:
+def _process(
+    work: Work, device: str, data: list[Path], options: Options, share: Share, parent: int, messages: Any
+) -> None:
     """What the process of one device does."""
-    from judge.run import score_share
-
     os.setsid()  # Ctrl-C in the terminal reaches the parent, which asks politely
     threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
     _use(device, share.count)
     try:
-        report = score_share(data, options, share, _Relay(share.index, messages))
+        report = work(data, options, share, _Relay(share.index, messages))
         messages.put((share.index, "done", None if report is None else {"device": device, **report}))
     except JudgeError as error:
         messages.put((share.index, "failed", error))
@@ -162,5 +167,4 @@ def _use(device: str, count: int) -> None:
     if device == CPU:
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
         return
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(device)] if visible else device
+    narrow_to([int(device)])

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,12 @@ def require_usable(hardware: Hardware) -> None:
     """EngineError with the problem and its remedy, where there is one."""
     if hardware.problem is not None:
         raise EngineError(hardware.problem)
+
+
+def narrow_to(indices: Sequence[int]) -> None:
+    """Let processes that start from now on see only these of the visible GPUs, by their index among them."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[i] if visible else str(i) for i in indices)
 
 
 def driver_needed(cuda_build: str) -> str | None:

@@ -176,7 +176,9 @@ class _Run:
     def _complete_on_devices(self, stop: threading.Event) -> list[dict[str, Any]]:
         """A process for each device judges its share; the reports of their engines."""
         self.work.begin_dialogues()
-        return devices.complete(self.given, replace(self.options, run=self.store.folder), self.progress, stop)
+        return devices.complete(
+            score_share, self.given, replace(self.options, run=self.store.folder), self.progress, stop
+        )
 
     @property
     def engine_report(self) -> dict[str, Any] | None:

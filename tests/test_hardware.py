@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import torch
 
 from judge import hardware as module
 from judge.errors import EngineError
-from judge.hardware import Gpu, Hardware, cuda_problem, detect, driver_needed, require_usable
+from judge.hardware import Gpu, Hardware, cuda_problem, detect, driver_needed, narrow_to, require_usable
 
 cpu_build_only = pytest.mark.skipif(
     torch.version.cuda is not None, reason="needs the torch that is built for CPUs only"
@@ -246,3 +247,14 @@ def test_hardware_without_a_problem_is_usable() -> None:
     require_usable(Hardware(1, 1.0, (), None, None, None))
     with pytest.raises(EngineError, match=r"^it is broken$"):
         require_usable(Hardware(1, 1.0, (), None, None, "it is broken"))
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices", "then"), [(None, [1], "1"), ("4,7,2", [2, 0], "2,4"), ("GPU-a,GPU-b", [1], "GPU-b")]
+)
+def test_gpus_are_narrowed_to_by_their_index_among_the_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, indices: list[int], then: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    narrow_to(indices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == then

@@ -16,6 +16,7 @@ import numpy as np
 
 from judge.engines import by_level
 from judge.errors import EngineError, one_line
+from judge.hardware import narrow_to
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
@@ -97,7 +98,7 @@ def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, An
             tensor_parallel_size=tensor_parallel,
             enable_prefix_caching=True,
             disable_log_stats=True,
-            **_memory(tensor_parallel),
+            **_place(tensor_parallel),
             **settings,
         )
     except Exception as error:
@@ -105,11 +106,13 @@ def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, An
     return llm, SamplingParams
 
 
-def _memory(tensor_parallel: int) -> dict[str, Any]:
-    """On GPUs, what share of their memory vLLM may take, where others use them too; on a CPU small cache blocks."""
+def _place(count: int) -> dict[str, Any]:
+    """On GPUs, take those with most memory free, and of that memory a share; on a CPU, small cache blocks."""
     import torch
 
     if not torch.cuda.is_available():
         return {"block_size": 32, "enforce_eager": True}
-    memory = [torch.cuda.mem_get_info(index) for index in range(tensor_parallel)]
-    return {"gpu_memory_utilization": round(MEMORY_SHARE * min(free / total for free, total in memory), 3)}
+    memory = {index: torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())}
+    chosen = sorted(memory, key=lambda index: -memory[index][0])[:count]
+    narrow_to(chosen)  # vLLM takes the first that its processes see
+    return {"gpu_memory_utilization": round(MEMORY_SHARE * min(memory[i][0] / memory[i][1] for i in chosen), 3)}

@@ -1,0 +1,80 @@
+"""Several processes on one run: the same tables as one makes, and nothing lost where one of them dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from judge import InputError, Options, score
+from judge.devices import Share, check
+from judge.hardware import Gpu, Hardware
+
+CPUS = Hardware(2, 8.0, (), None, None, None)
+GPUS = Hardware(2, 8.0, (Gpu(0, "a", 24.0, 20.0, (9, 0)), Gpu(1, "b", 24.0, 20.0, (9, 0))), "580", "13.0", None)
+
+
+def command(run: Path, devices: str = "cpu,cpu") -> list[str]:
+    return [sys.executable, "-m", "judge", "score", "--judge", "stand-in", "--run", str(run), "--devices", devices]
+
+
+def tables(run: Path) -> list[str]:
+    return [(run / name).read_text(encoding="utf-8") for name in ("scores.csv", "leaderboard.csv", "diversity.csv")]
+
+
+@pytest.fixture(scope="module")
+def alone(stand_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return score([], Options(judge="stand-in", run=tmp_path_factory.mktemp("alone") / "run")).run
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes that were started by another and work on a run."""
+    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    return [int(child) for child, parent, args in rows if int(parent) == pid and "spawn_main" in args]
+
+
+def test_shares_are_every_unit_once() -> None:
+    units = list(range(7))
+    assert sorted(Share(0, 3).of(units) + Share(1, 3).of(units) + Share(2, 3).of(units)) == units
+
+
+def test_two_processes_make_the_tables_of_one(alone: Path, tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path / "run"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tables(tmp_path / "run") == tables(alone)
+    engines = json.loads((tmp_path / "run" / "manifest.json").read_text())["engines"]
+    assert [(engine["device"], engine["name"]) for engine in engines] == [("cpu", "packed")] * 2
+
+
+def test_a_process_that_is_killed_ends_the_run_and_the_same_command_goes_on(alone: Path, tmp_path: Path) -> None:
+    work = subprocess.Popen(command(tmp_path / "run"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while len(workers := workers_of(work.pid)) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    os.kill(workers[0], signal.SIGKILL)
+    _, said = work.communicate(timeout=120)
+    assert work.returncode == 3
+    assert "the process of device cpu died (-9)" in said and "run the same command again to go on" in said
+    assert workers_of(work.pid) == []
+    again = subprocess.run(command(tmp_path / "run"), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert tables(tmp_path / "run") == tables(alone)
+
+
+@pytest.mark.parametrize(
+    ("devices", "hardware", "message"),
+    [
+        (("0",), CPUS, "--devices 0: no such device; there is cpu"),
+        (("2",), GPUS, "--devices 2: no such device; there is 0, 1"),
+        (("cpu",), GPUS, "--devices cpu: no such device"),
+        (("1", "1"), GPUS, "stands twice"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(devices: tuple[str, ...], hardware: Hardware, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(devices, hardware)
