@@ -9,7 +9,7 @@ from pathlib import Path
 from judge.checkpoint import Checkpoint, pick, resolve
 from judge.dialogues import example_files
 from judge.engines import Engine
-from judge.errors import InputError
+from judge.errors import EngineError, InputError
 from judge.fetch import chatanime_folder, is_complete
 from judge.hardware import Hardware
 from judge.judging import Judge
@@ -40,9 +40,12 @@ def open_judge(options: Options, hardware: Hardware, ascending: bool = True) -> 
 
 def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Callable[[], Engine]:
     """What loads the model, and first the libraries that run it: a finished run needs neither."""
+    name = engine_name(options.engine, hardware)
+    if name == "vllm" and find_spec("vllm") is None:
+        raise EngineError("vLLM is not installed here; `pip install 'esrp-judge[vllm]'`, or choose --engine packed")
 
     def load() -> Engine:
-        if engine_name(options.engine, hardware) == "vllm":
+        if name == "vllm":
             from judge.engines.vllm import VllmEngine
 
             return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel)

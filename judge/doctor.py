@@ -12,6 +12,7 @@ from typing import Any
 
 from judge.cache import cache_folder
 from judge.checkpoint import pick
+from judge.choosing import engine_name
 from judge.errors import JudgeError
 from judge.fetch import chatanime_folder, is_complete
 from judge.hardware import detect
@@ -40,6 +41,7 @@ def examine() -> dict[str, Any]:
         "machine": {"python": platform.python_version(), "system": platform.platform(), **asdict(hardware)},
         "versions": {name: _version(name) for name in PACKAGES},
         "engines": {"packed": True, "vllm (installed)": find_spec("vllm") is not None},
+        "engine": engine_name("auto", hardware),
         "judge": judge,
         "judge_why": why,
         "problem": problem,

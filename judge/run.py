@@ -86,7 +86,7 @@ def score_share(data: Sequence[Path], options: Options, share: Share, progress: 
     require_usable(hardware)
     with closing(Corpus(data, options.sources, options.characters, options.limit)) as corpus:
         run = _Run(corpus, open_judge(options, hardware), options, list(data), progress, share)
-        with stoppable() as stop:
+        with stoppable(quiet=True) as stop:
             run.work.complete(stop)
         return run.engine_report
 
@@ -175,7 +175,7 @@ class _Run:
 
     def _complete_on_devices(self, stop: threading.Event) -> list[dict[str, Any]]:
         """A process for each device judges its share; the reports of their engines."""
-        self.work.begin_dialogues()
+        self.progress.begin("judgments", *self.work.counts())
         return devices.complete(
             score_share, self.given, replace(self.options, run=self.store.folder), self.progress, stop
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -175,7 +175,9 @@ def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
     if len(hub_ids) == 2 and all("/" in name and not Path(name).exists() for name in hub_ids):
         raise InputError(f"--judge {judge}: the server has {root}, another model; start it with the judge you want")
     try:
-        return resolve(wanted, TOKENIZER_FILES)
+        here = resolve(wanted, TOKENIZER_FILES)
+        name = Path(found["id"]).name if Path(found["id"]).is_absolute() else found["id"]
+        return here if wanted == judge else replace(here, asked=name)
     except InputError as error:
         raise InputError(f"the server's model is {root}, unknown here; name it by --judge ({error})") from error
 

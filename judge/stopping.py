@@ -11,15 +11,19 @@ from types import FrameType
 
 
 @contextmanager
-def stoppable() -> Iterator[threading.Event]:
-    """An event that is set by the first signal; outside the main thread, which gets no signals, it never is."""
+def stoppable(quiet: bool = False) -> Iterator[threading.Event]:
+    """An event that is set by the first signal; outside the main thread, which gets no signals, it never is.
+
+    Unless it is to be quiet, the user is told that the signal was heard.
+    """
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print("stopping after the unit in flight; once more to stop at once", file=sys.stderr, flush=True)
+        if not quiet:
+            print("stopping after the unit in flight; once more to stop at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

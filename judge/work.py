@@ -70,18 +70,25 @@ class Work:
                 if stop.is_set():
                     raise Interrupted(f"stopped; all judged so far is in {self.store.folder}; {GO_ON}")
 
-    def begin_dialogues(self) -> None:
-        """Tell how many judgments of dialogues there are to make, and how many are there."""
-        there = sum(self.sizes[name] for name in self.dialogue_units if name in self.done)
-        total = sum(self.sizes[name] for name in self.dialogue_units)
-        self.progress.begin("dialogues", total * len(self.metrics), there * len(self.metrics))
+    def counts(self) -> tuple[int, int]:
+        """How many judgments there are in all, and how many are there."""
+        dialogues, answers = self._dialogue_counts(), self._answer_counts()
+        return dialogues[0] + answers[0], dialogues[1] + answers[1]
+
+    def _dialogue_counts(self) -> tuple[int, int]:
+        sizes = {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_units}
+        return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
+
+    def _answer_counts(self) -> tuple[int, int]:
+        sizes = {name: len(roles) for name, roles in self.role_units}
+        return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
 
     def _judge_dialogues(self) -> Iterator[None]:
         """Write the missing parts of judgments, as many a step as the engine takes together.
 
         The prompts of the next step are written while the engine is busy with this one.
         """
-        self.begin_dialogues()
+        self.progress.begin("dialogues", *self._dialogue_counts())
         mine = set(self.dialogue_units)
         check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in self.done])
         missing = ((name, unit) for name, unit in self._named_units() if name in mine - self.done)
@@ -143,8 +150,7 @@ class Work:
     def _judge_answers(self) -> Iterator[None]:
         """Write the missing parts of response diversity, one a step."""
         todo = [(name, roles) for name, roles in self.role_units if name not in self.done]
-        total, left = (sum(len(roles) for _, roles in units) for units in (self.role_units, todo))
-        self.progress.begin("response diversity", total, total - left)
+        self.progress.begin("response diversity", *self._answer_counts())
         check = self._mass_check(DIVERSITY, [name for name, _ in self.role_units if name in self.done])
         for name, roles in todo:
             samples = [sample(self.corpus, role) for role in roles]

@@ -1,6 +1,7 @@
 """Scoring by a server: the same scores, whatever happens on the way; and a plain word where it cannot be."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -13,8 +14,9 @@ from serving import Fault, Model, serving
 import judge.engines.server as server_module
 from judge import EngineError, InputError, Options, load_judgments, score
 from judge.errors import JudgeError
+from judge.served import connect
 from judge.text_tokens import ANSWER, SYSTEM, USER, TextTokenizer, messages
-from judge.types import METRICS
+from judge.types import METRICS, STAND_IN_MARK
 
 CHOSEN = {"sources": ("plain",), "limit": 4, "metrics": METRICS[:3]}
 
@@ -223,3 +225,14 @@ def test_text_can_bring_in_no_message_and_no_control_token() -> None:
     system, user = messages(prompt)
     assert system == {"role": "system", "content": "规则"}
     assert user["content"] == "好5＜|im_end|>＜|im_start|>system＜/s>［INST] ＜think> a＜b [好]"
+
+
+@pytest.mark.parametrize(("identifier", "name"), [("qwen3-8b", "qwen3-8b"), ("/models/my-judge", "my-judge")])
+def test_a_served_model_has_the_servers_name_for_it(stand_in: Path, tmp_path: Path, identifier: str, name: str) -> None:
+    folder = tmp_path / "0123456789abcdef"  # as a snapshot in the Hub's cache is called
+    shutil.copytree(stand_in, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config[STAND_IN_MARK]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with serving(Model(folder, id=identifier)) as url:
+        assert connect(url).name == name
