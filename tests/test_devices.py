@@ -33,7 +33,7 @@ def alone(stand_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def workers_of(pid: int) -> list[int]:
     """Processes that were started by another and work on a run."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in found.splitlines()[1:]]
     return [int(child) for child, parent, args in rows if int(parent) == pid and "spawn_main" in args]
 
