@@ -4,17 +4,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
+PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
 PEER_VENVS := $(addprefix .venv-bench-,prometheus deepeval verdict)
 NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
+# vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
+SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup judge test lint bench clean
+.PHONY: help setup judge serve test test-vllm lint bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
+	@echo 'make serve [JUDGE=…] [PORT=8000], then make judge DATA="FILE…" ARGS="--url http://127.0.0.1:8000"'
 	@echo 'make bench [DATA="FOLDER"] [ARGS="--only packed vllm …"]'
 	@echo 'TORCH_INDEX=URL takes torch from an index of CPU builds; PYTHON=python3.12 chooses the interpreter.'
 
@@ -23,8 +28,14 @@ setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
 judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and the judge is real, or the example
 	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
+serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
+	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
+
 test: $(VENV)/.ready-dev ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
+	$(VLLM_VENV)/bin/python -m pytest -W default tests/test_vllm.py $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff check .

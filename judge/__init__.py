@@ -1,6 +1,7 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
-``score`` judges dialogues into a run folder, ``load_judgments`` reads one back; the rest are the values they speak of.
+``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``compare_layouts`` compares ways of
+asking; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -14,16 +15,19 @@ if TYPE_CHECKING:
     from judge.dialogues import read_dialogues
     from judge.doctor import examine
     from judge.fetch import check, fetch
+    from judge.layouts import LayoutComparison, compare_layouts
     from judge.options import Options
     from judge.rubric import Rubric, load_rubric
     from judge.run import Result, score, text_diversity
     from judge.store import load_judgments
 
 _LAZY = {
+    "LayoutComparison": "judge.layouts",
     "Options": "judge.options",
     "Result": "judge.run",
     "Rubric": "judge.rubric",
     "check": "judge.fetch",
+    "compare_layouts": "judge.layouts",
     "examine": "judge.doctor",
     "fetch": "judge.fetch",
     "load_judgments": "judge.store",
@@ -44,12 +48,14 @@ __all__ = [
     "Interrupted",
     "JudgeError",
     "Judgment",
+    "LayoutComparison",
     "Metric",
     "Options",
     "Result",
     "Rubric",
     "Turn",
     "check",
+    "compare_layouts",
     "examine",
     "fetch",
     "load_judgments",

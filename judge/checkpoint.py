@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from judge.cache import cache_folder
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing, sha256
 from judge.hardware import GIB, Hardware
+from judge.tokens import JudgeTokenizer
 from judge.types import STAND_IN, STAND_IN_MARK, digest
 
 PRESETS: dict[str, tuple[str, float]] = {
@@ -31,6 +33,8 @@ PRESETS: dict[str, tuple[str, float]] = {
 
 FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 """What is fetched of a model on the Hub."""
+TOKENIZER_FILES = FILES[1:]
+"""What is fetched of a model that runs elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,11 @@ class Checkpoint:
     def name(self) -> str:
         """The name that its judgments carry: the stand-in's is always its own."""
         return STAND_IN if self.config.get(STAND_IN_MARK) else self.asked
+
+    @property
+    def tokenizer(self) -> JudgeTokenizer:
+        """Its tokenizer; InputError where it has none that can be used."""
+        return JudgeTokenizer(self.folder)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -69,6 +78,10 @@ class Checkpoint:
         ignored = {"transformers_version", "_name_or_path"}
         return digest({key: value for key, value in self.config.items() if key not in ignored})
 
+    def dtype(self, hardware: Hardware) -> str:
+        """The precision in which it is run."""
+        return "bfloat16" if hardware.gpus else "float32"
+
     @property
     def quantisation(self) -> str | None:
         """How the weights are quantised, or None."""
@@ -93,8 +106,10 @@ def pick(hardware: Hardware) -> tuple[str, str]:
     return fitting[-1], f"the largest preset for {free:.0f} GiB free on the GPU"
 
 
-def resolve(judge: str) -> Checkpoint:
+def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
     """The checkpoint of ``stand-in``, a preset, a model folder or a Hub id (fetched where it is not cached).
+
+    ``files`` are the patterns of what is fetched.
 
     Raises:
         InputError: there is no such judge.
@@ -107,20 +122,20 @@ def resolve(judge: str) -> Checkpoint:
     if judge and Path(judge).is_dir():
         return Checkpoint(Path(judge).resolve().name, Path(judge))
     if judge in PRESETS:
-        return Checkpoint(judge, _fetch(PRESETS[judge][0]))
+        return Checkpoint(judge, _fetch(PRESETS[judge][0], files))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", judge) and not judge.startswith("."):
-        return Checkpoint(judge, _fetch(judge))
+        return Checkpoint(judge, _fetch(judge, files))
     raise InputError(f"--judge {judge}: neither a preset ({', '.join(PRESETS)}, stand-in), a model folder nor a Hub id")
 
 
-def _fetch(repository: str) -> Path:
+def _fetch(repository: str, files: Sequence[str]) -> Path:
     """The folder of a model of the Hub or the mirror in ``HF_ENDPOINT``, fetched into ``HF_HOME`` where it is new."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        _check_space(repository)
-        return Path(snapshot_download(repository, allow_patterns=FILES))
+        _check_space(repository, files)
+        return Path(snapshot_download(repository, allow_patterns=list(files)))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"--judge {repository}: the Hub has no such model (or it is gated); check the id") from error
     except (LocalEntryNotFoundError, OSError) as error:
@@ -128,7 +143,7 @@ def _fetch(repository: str) -> Path:
         raise EngineError(f"{repository} cannot be fetched ({one_line(error)}); {remedy}") from error
 
 
-def _check_space(repository: str) -> None:
+def _check_space(repository: str, patterns: Sequence[str]) -> None:
     """EngineError where the disk has no room for what is still to be fetched; nothing where the Hub cannot be asked."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -136,7 +151,7 @@ def _check_space(repository: str) -> None:
 
     disable_progress_bars()
     try:
-        files = snapshot_download(repository, allow_patterns=FILES, dry_run=True)
+        files = snapshot_download(repository, allow_patterns=list(patterns), dry_run=True)
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
         return
     finally:

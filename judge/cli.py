@@ -25,6 +25,8 @@ app.add_typer(data_app, name="data")
 Data = Annotated[
     list[Path] | None, typer.Argument(metavar="DATA…", help="Dialogues: .json .jsonl .csv .parquet, or a folder.")
 ]
+Engine = Annotated[str, typer.Option(help="auto, packed, vllm or server.")]
+Url = Annotated[str | None, typer.Option(help="Address of a server with the judge (key in ESRP_API_KEY).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
 
 
@@ -37,7 +39,11 @@ def score(
     judge: Annotated[
         str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id or a model folder.")
     ] = "auto",
-    engine: Annotated[str, typer.Option(help="auto or packed.")] = "auto",
+    engine: Engine = "auto",
+    url: Url = None,
+    patience: Annotated[float, typer.Option(help="Seconds for which a failing server is tried again.")] = 300.0,
+    devices: Annotated[str, typer.Option(help="A process on each of these GPUs, with commas: 0,1.")] = "",
+    tensor_parallel: Annotated[int, typer.Option(help="Split the model over so many GPUs (vLLM).")] = 1,
     language: Annotated[str, typer.Option(help="Language of the rubric: zh or en.")] = "zh",
     layout: Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")] = "prefill",
     orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
@@ -61,6 +67,10 @@ def score(
         run=run,
         judge=judge,
         engine=engine,
+        url=url,
+        patience=patience,
+        devices=_listed(devices),
+        tensor_parallel=tensor_parallel,
         language=language,
         layout=layout,
         orderings=orderings,
@@ -76,7 +86,8 @@ def score(
     finally:
         progress.finish()
     if as_json:
-        print(_json(result))
+        facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing")}
+        print(_json({"run": str(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity))
     else:
         show(result, load_rubric(language, prompts))
     return 1 if result.missing else 0
@@ -94,6 +105,74 @@ def diversity(data: Data = None, as_json: Json = False) -> int:
     else:
         show_diversity(table)
     return 0
+
+
+@app.command()
+def layouts(
+    data: Data = None,
+    judge: Annotated[
+        str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id or a model folder.")
+    ] = "auto",
+    engine: Engine = "auto",
+    url: Url = None,
+    sources: Annotated[str, typer.Option(help="Only these sources, with commas.")] = "",
+    characters: Annotated[str, typer.Option(help="Only these characters, with commas.")] = "",
+    limit: Annotated[int, typer.Option(help="How many dialogues, always the same ones.")] = 100,
+    annotations: Annotated[
+        Path | None, typer.Option(help="People's ratings (.csv .parquet .jsonl); only what they rate is compared.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table, by metric too, to this CSV file.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Ask for the same judgments in twelve ways and compare: the first thing to run on a new judge.
+
+    Three layouts, two orderings of the levels (ascending, descending) and two languages of the rubric (zh, en): mass,
+    mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
+    people. No run is written.
+    """
+    from judge.layouts import compare_layouts
+    from judge.options import Options
+    from judge.terminal import TerminalProgress, show_layouts
+
+    _refuse_unwritable(out)
+    ratings = _ratings(annotations) if annotations else None
+    progress = TerminalProgress()
+    try:
+        comparison = compare_layouts(
+            data or [],
+            Options(
+                judge=judge,
+                engine=engine,
+                url=url,
+                sources=_listed(sources),
+                characters=_listed(characters),
+                limit=limit,
+            ),
+            ratings,
+            progress,
+        )
+    finally:
+        progress.finish()
+    if out:
+        _write_csv(out, comparison.table)
+    if as_json:
+        facts = {name: getattr(comparison, name) for name in ("judge", "dialogues", "missing", "best", "remarks")}
+        print(_json(facts, table=comparison.table))
+    else:
+        show_layouts(comparison)
+    return 1 if comparison.missing else 0
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    judge: Annotated[str, typer.Option(help="As for score.")] = "auto",
+    port: Annotated[int, typer.Option(help="On which port of this machine.")] = 8000,
+) -> int:
+    """Serve a judge by vLLM on this machine, for score --url; further options go to vLLM as they are."""
+    from judge.serve import serve as become_server
+
+    become_server(judge, port, context.args)
 
 
 @data_app.command("fetch")
@@ -146,12 +225,35 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _json(result: Any) -> str:
-    tables = {
-        name: json.loads(getattr(result, name).to_json(orient="records")) for name in ("leaderboard", "diversity")
-    }
-    plain = {"run": str(result.run), "judge": result.judge, "judgments": result.judgments, "missing": result.missing}
-    return json.dumps({**plain, **tables}, ensure_ascii=False, indent=2)
+def _json(facts: dict[str, Any], **tables: Any) -> str:
+    """Facts and tables as one JSON object; NaN is null."""
+    records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    return json.dumps({**facts, **records}, ensure_ascii=False, indent=2)
+
+
+def _ratings(path: Path) -> Any:
+    from calibration import TableError, read_ratings
+    from judge.errors import InputError
+
+    try:
+        return read_ratings(path)
+    except TableError as error:
+        raise InputError(f"--annotations {error}") from error
+
+
+def _refuse_unwritable(out: Path | None) -> None:
+    """Say so before the work, not after it, where a file cannot be written."""
+    from judge.errors import InputError
+
+    if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise InputError(f"--out {out}: cannot be written; name a file in a folder that is there and yours")
+
+
+def _write_csv(path: Path, table: Any) -> None:
+    from judge.files import replacing
+
+    with replacing(path) as file:
+        table.to_csv(file, index=False, float_format="%.4f", lineterminator="\n")
 
 
 def main() -> None:

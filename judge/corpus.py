@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from judge.dialogues import Problem, Record, read_dialogues
-from judge.errors import InputError, listed
+from judge.errors import InputError, listed, plain
 from judge.types import Dialogue, Turn, digest
 
 UNIT_DIALOGUES = 64
@@ -40,6 +40,7 @@ class Corpus:
     Args:
         paths: files or folders, as for ``read_dialogues``.
         sources, characters: keep only these, where given.
+        rated: keep only dialogues with these ids (``source/character/scenario``), where given; of them ``limit`` draws.
         limit: keep only so many dialogues, drawn by the hash of character and scenario:
             always the same ones, and the same for every source.
 
@@ -53,6 +54,7 @@ class Corpus:
         sources: Sequence[str] = (),
         characters: Sequence[str] = (),
         limit: int | None = None,
+        rated: Collection[str] | None = None,
     ) -> None:
         self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
         self._table.executescript(
@@ -64,6 +66,8 @@ class Corpus:
             self._fill(read_dialogues(paths))
             self._keep("source", sources)
             self._keep("character", characters)
+            if rated is not None:
+                self._keep_rated(rated)
             if limit is not None:
                 self._thin(limit)
         except BaseException:
@@ -169,6 +173,18 @@ class Corpus:
         if wanted:
             marks = ", ".join("?" * len(wanted))
             self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", tuple(wanted))
+
+    def _keep_rated(self, rated: Collection[str]) -> None:
+        some = next(iter(self)).id
+        self._table.execute("CREATE TEMP TABLE rated (id TEXT PRIMARY KEY)")
+        self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(rated)))
+        name = "source || '/' || character || '/' || scenario"
+        self._table.execute(f"DELETE FROM dialogue WHERE {name} NOT IN (SELECT id FROM rated)")
+        if not len(self):
+            raise InputError(
+                f"--annotations: none of its {len(set(rated)):,} items is among the dialogues, which are named like "
+                f"{plain(some)} (source/character/scenario), not {plain(min(rated))}"
+            )
 
     def _thin(self, limit: int) -> None:
         if limit < 1:

@@ -21,10 +21,12 @@ from judge.errors import InputError, UnfitJudge
 from judge.hardware import Hardware
 from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.rubric import Rubric
-from judge.scoring import judgment
-from judge.tokens import JudgeTokenizer
+from judge.scoring import Array, judgment
+from judge.served import Served
 from judge.types import EMPTY_ANSWER, METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, Turn, digest
 
+UNVERIFIED = "unverified:"
+"""Begins the identity of what a server says of its model."""
 CHECKED_DIALOGUES = 50
 """How many dialogues are looked at before a judge that does not understand the task is stopped."""
 MIN_MASS = 0.8
@@ -49,8 +51,9 @@ class Identity:
 
     @property
     def judge_id(self) -> str:
-        """Hash of the identity (16 hexadecimal digits)."""
-        return digest(asdict(self), 16)
+        """Hash of the identity (16 hexadecimal digits); one that rests on a server's word begins ``unverified:``."""
+        mark = UNVERIFIED if self.weights.startswith(UNVERIFIED) else ""
+        return mark + digest(asdict(self), 16)
 
     def differences(self, recorded: dict[str, Any]) -> list[str]:
         """The names of the fields in which a recorded identity differs; the prompt only if it alone does."""
@@ -58,6 +61,10 @@ class Identity:
         own["level_tokens"] = [list(ids) for ids in self.level_tokens]
         names = [name for name, value in own.items() if recorded.get(name) != value]
         return [name for name in names if name != "prompt"] or names
+
+
+Prompts = list[PromptTree]
+"""What is asked of one dialogue: a tree per order of the levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +79,12 @@ class Judge:
     """Scores dialogues on metrics, and a source's answers on response diversity.
 
     Args:
-        checkpoint: the model.
+        model: a checkpoint here, or the model of a server.
         rubric: what is rated and how.
+        load: makes the engine that runs the model.
         layout: one of ``LAYOUTS``.
         orderings: 1, or 2 to average over the levels listed upwards and downwards.
-        load: makes the engine from the model's folder; the packed engine by default.
+        ascending: whether the levels of the first (or only) ordering are listed upwards.
 
     Raises:
         InputError: an option or the model folder cannot be used.
@@ -84,26 +92,30 @@ class Judge:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        model: Checkpoint | Served,
         rubric: Rubric,
         hardware: Hardware,
+        load: Callable[[], Engine],
         layout: str = "prefill",
         orderings: int = 1,
-        load: Callable[[Checkpoint], Engine] | None = None,
+        ascending: bool = True,
     ) -> None:
         if layout not in LAYOUTS:
             raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
         if orderings not in (1, 2):
             raise InputError(f"--orderings {orderings}: must be 1 or 2")
-        tokenizer = JudgeTokenizer(checkpoint.folder)
-        self.checkpoint, self.name = checkpoint, checkpoint.name
-        self.writers = [PromptWriter(rubric, tokenizer, layout, ascending) for ascending in (True, False)[:orderings]]
+        if isinstance(model, Served) and not model.takes_ids and LAYOUTS[layout].answer_begun:
+            raise InputError(f"--layout {layout}: {model.url} takes messages only; choose --layout question")
+        tokenizer = model.tokenizer
+        self.name = model.name
+        listed = (ascending, not ascending)[:orderings]
+        self.writers = [PromptWriter(rubric, tokenizer, layout, upwards) for upwards in listed]
         self.level_ids = self.writers[0].level_ids
-        self._load = load or _packed
+        self._load = load
         self.identity = Identity(
-            weights=checkpoint.weights_digest,
-            config=checkpoint.config_digest,
-            quantisation=checkpoint.quantisation,
+            weights=model.weights_digest,
+            config=model.config_digest,
+            quantisation=model.quantisation,
             tokenizer=tokenizer.digest,
             prompt=digest([_probe(writer) for writer in self.writers]),
             rubric=rubric.digest,
@@ -111,29 +123,43 @@ class Judge:
             layout=layout,
             orderings=orderings,
             level_tokens=self.level_ids,
-            dtype="bfloat16" if hardware.gpus else "float32",
+            dtype=model.dtype(hardware),
         )
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine, loaded on first use and checked on two dialogues of the packaged example."""
-        engine = self._load(self.checkpoint)
-        trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
-        engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
+        """The engine, loaded on first use and checked."""
+        engine = self._load()
+        self.check(engine)
         return engine
+
+    def check(self, engine: Engine) -> None:
+        """Have an engine check itself on two dialogues of the packaged example, asked as this judge asks.
+
+        InputError where the model's context does not hold even what all prompts share.
+        """
+        trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
+        if (needed := len(trees[0].root)) >= engine.max_tokens:
+            raise InputError(
+                f"the context of {self.name} holds {engine.max_tokens:,} tokens and the rubrics alone take {needed:,}; "
+                "give it more (--max-model-len of the server), or choose another judge or --layout separate"
+            )
+        engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
 
     @property
     def is_loaded(self) -> bool:
         """Whether a judgment was asked for, so that the engine was loaded."""
         return "engine" in vars(self)
 
-    def judge(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Judged]:
-        """Judgments of dialogues, in their order; what cannot be judged has the reason in its place."""
-        askable = [d for d in dialogues if all(turn.character.strip() for turn in d.turns)]
-        trees = [[writer.dialogue(d, metrics) for writer in self.writers] for d in askable]
-        judged = dict(zip(map(id, askable), self._score(trees), strict=True))
+    def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
+        """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
+        return [[writer.dialogue(d, metrics) for writer in self.writers] if _is_answered(d) else [] for d in dialogues]
+
+    def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
+        """Judgments from the prompts of dialogues, in their order; what cannot be judged has the reason instead."""
         empty = Judged((Judgment(None, None, EMPTY_ANSWER),) * len(metrics), (0,) * len(metrics))
-        return [judged.get(id(dialogue), empty) for dialogue in dialogues]
+        judged = iter(self._score([same for same in prompts if same]))
+        return [next(judged) if same else empty for same in prompts]
 
     def judge_answers(self, groups: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[Judgment]:
         """The response diversity of groups of answers, each with its character and profile."""
@@ -143,7 +169,7 @@ class Judge:
         none = Judgment(None, None, TOO_FEW_ANSWERS)
         return [next(judged).judgments[0] if len(group[2]) > 1 else none for group in groups]
 
-    def _score(self, trees: Sequence[Sequence[PromptTree]]) -> list[Judged]:
+    def _score(self, trees: Sequence[Prompts]) -> list[Judged]:
         """Judgments of trees, each given once per order of the levels."""
         if not trees:
             return []
@@ -153,13 +179,18 @@ class Judge:
             for order in range(len(self.writers))
         ]
         logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
-        return [self._judged(same, logprobs.get(id(same))) for same in trees]
+        return [self._judged(same, logprobs.get(id(same), [None])) for same in trees]
 
-    def _judged(self, same: Sequence[PromptTree], logprobs: Sequence[Any] | None) -> Judged:
+    def _judged(self, same: Prompts, logprobs: Sequence[Array | None]) -> Judged:
         lengths = same[0].lengths
-        if logprobs is None:
+        found = [array for array in logprobs if array is not None]
+        if len(found) < len(logprobs):
             return Judged((Judgment(None, None, TOO_LONG),) * len(lengths), lengths)
-        return Judged(tuple(judgment(leaf) for leaf in np.stack(logprobs, axis=1)), lengths)
+        return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
+
+
+def _is_answered(dialogue: Dialogue) -> bool:
+    return all(turn.character.strip() for turn in dialogue.turns)
 
 
 def _probe(writer: PromptWriter) -> list[list[Ids]]:
@@ -203,9 +234,3 @@ class MassCheck:
                 f"{self._judge} does not answer with a level: the median probability of the five levels together is "
                 f"{middle:.3f}, under {MIN_MASS}; choose another judge or --layout"
             )
-
-
-def _packed(checkpoint: Checkpoint) -> Engine:
-    from judge.engines.packed import PackedEngine
-
-    return PackedEngine.load(checkpoint.folder)

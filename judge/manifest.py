@@ -25,17 +25,17 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
         "machine": {"python": platform.python_version(), "torch": version("torch"), **asdict(hardware)},
         **about,
     }
-    course = {"command": ["esrp-judge", *sys.argv[1:]], "engine": None, "started": _now(), "finished": None}
+    course = {"command": ["esrp-judge", *sys.argv[1:]], "engines": [], "started": _now(), "finished": None}
     before = store.manifest or {}
     store.write_manifest({**own, **{key: before.get(key, value) for key, value in (course | {"seconds": 0.0}).items()}})
 
 
-def note(store: Store, engine: str | None, seconds: float) -> None:
-    """Write how a session went that needed an engine; the run is not finished, or not any more."""
+def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
+    """Write how a session went that needed engines; the run is not finished, or not any more."""
     manifest = store.manifest
-    if manifest and engine:
+    if manifest and engines:
         total = round(manifest["seconds"] + seconds, 1)
-        store.write_manifest({**manifest, "engine": engine, "seconds": total, "finished": None})
+        store.write_manifest({**manifest, "engines": engines, "seconds": total, "finished": None})
 
 
 def finish(store: Store, result: dict[str, Any]) -> None:

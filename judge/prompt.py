@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from judge.rubric import Rubric
-from judge.tokens import JudgeTokenizer
 from judge.types import Dialogue, Metric
+
+if TYPE_CHECKING:
+    from judge.rubric import Rubric
+    from judge.text_tokens import TextTokenizer
+    from judge.tokens import JudgeTokenizer
 
 Ids = tuple[int, ...]
 
@@ -82,7 +86,9 @@ class PromptWriter:
     ``level_ids`` are the tokens that stand for levels 1..5 in the answer slot.
     """
 
-    def __init__(self, rubric: Rubric, tokenizer: JudgeTokenizer, layout: str = "prefill", ascending: bool = True):
+    def __init__(
+        self, rubric: Rubric, tokenizer: JudgeTokenizer | TextTokenizer, layout: str = "prefill", ascending: bool = True
+    ):
         self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
         self.layout = LAYOUTS[layout]
         self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))

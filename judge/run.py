@@ -7,30 +7,31 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from judge import diversity, manifest
-from judge.checkpoint import resolve
-from judge.corpus import Corpus, Unit
+from judge import devices, manifest
+from judge.choosing import choose_judge, default_data, open_judge
+from judge.corpus import Corpus
+from judge.devices import WHOLE, Share
 from judge.dialogues import example_files
-from judge.errors import EngineError, Interrupted, UnfitJudge
+from judge.errors import EngineError, UnfitJudge
 from judge.hardware import Hardware, detect, require_usable
-from judge.judging import Judge, Judged, MassCheck
-from judge.options import Options, choose_judge, default_data
+from judge.judging import Judge
+from judge.options import Options
 from judge.progress import Progress, Silent
 from judge.rubric import load_rubric
 from judge.stopping import stoppable
 from judge.store import DIVERSITY, JUDGMENTS, Store
 from judge.summary import STATISTICS, diversity_table, summarise
-from judge.types import LEVELS, METRICS, NOT_FINITE, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, Dialogue, Judgment, digest
+from judge.types import METRICS, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, digest
+from judge.work import GO_ON, Work, role_statistics, sample
 
 EXAMPLE = "example"
 ROLES_PER_UNIT = 32
-GO_ON = "run the same command again to go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,15 @@ def score(data: Sequence[Path] = (), options: Options | None = None, progress: P
     """
     options, progress = options or Options(), progress or Silent()
     hardware = detect()
-    require_usable(hardware)
-    name, reason = choose_judge(data, options.judge, hardware)
-    rubric = load_rubric(options.language, options.prompts)
+    if not options.url:
+        require_usable(hardware)
+    devices.check(options.devices, hardware)
+    name, reason = choose_judge(data, options, hardware)
+    options = replace(options, judge=name)
+    load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
     paths = list(data) or default_data(name)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        judge = Judge(resolve(name), rubric, hardware, options.layout, options.orderings)
+        judge = open_judge(options, hardware)
         run = _Run(corpus, judge, options, paths, progress)
         progress.note(f"judge {judge.name} ({reason}): {len(corpus):,} dialogues into {run.store.folder}")
         for remark in run.remarks():
@@ -76,6 +80,17 @@ def score(data: Sequence[Path] = (), options: Options | None = None, progress: P
         return run.summarise()
 
 
+def score_share(data: Sequence[Path], options: Options, share: Share, progress: Progress) -> dict[str, Any] | None:
+    """Judge one share of a run that another process began, and say how its engine did."""
+    hardware = detect()
+    require_usable(hardware)
+    with closing(Corpus(data, options.sources, options.characters, options.limit)) as corpus:
+        run = _Run(corpus, open_judge(options, hardware), options, list(data), progress, share)
+        with stoppable() as stop:
+            run.work.complete(stop)
+        return run.engine_report
+
+
 def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
     """Response diversity from the text alone: ``diversity.csv`` without the judge's columns.
 
@@ -83,7 +98,7 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
         data: files or folders of dialogues; none for the packaged example.
     """
     with closing(Corpus(list(data) or example_files())) as corpus:
-        rows = [{"judge": "", **_role_statistics(_sample(corpus, role))} for role in corpus.roles()]
+        rows = [{"judge": "", **role_statistics(sample(corpus, role))} for role in corpus.roles()]
     table = diversity_table([pd.DataFrame(rows).assign(score=None, mass=None, error=None)])
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
@@ -91,18 +106,27 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
 class _Run:
     """One run in the making."""
 
-    def __init__(self, corpus: Corpus, judge: Judge, options: Options, paths: list[Path], progress: Progress) -> None:
-        self.corpus, self.judge, self.progress = corpus, judge, progress
+    def __init__(
+        self,
+        corpus: Corpus,
+        judge: Judge,
+        options: Options,
+        data: list[Path],
+        progress: Progress,
+        share: Share = WHOLE,
+    ) -> None:
+        self.corpus, self.judge, self.options, self.given, self.progress = corpus, judge, options, data, progress
         self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
         self.dialogue_units = [self._unit(name) for name in corpus.unit_digests] if self.metrics else []
         self.role_units = dict(self._cut_roles()) if RESPONSE_DIVERSITY in options.metrics else {}
         self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if self.role_units else [])]
-        self.paths = [EXAMPLE] if paths == example_files() else [str(path) for path in paths]
+        self.paths = [EXAMPLE] if data == example_files() else [str(path) for path in data]
         self.store = Store(options.run or Path("results") / self._default_name(options))
         self.before = self.store.manifest
         manifest.refuse_another(self.store, judge, self.asked)
         if self.before:
             judge.name = self.before["judge"]["name"]  # the same model under another name is the same judge
+        self.work = Work(corpus, judge, self.store, self.metrics, self.dialogue_units, self.role_units, progress, share)
 
     def _unit(self, content: str) -> str:
         """The name of a unit's part: what it is, by which judge, on which metrics."""
@@ -135,20 +159,29 @@ class _Run:
         """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight."""
         manifest.begin(self.store, self.judge, hardware, self._about())
         started = time.monotonic()
+        reports: list[dict[str, Any]] = []
         try:
-            for stage in (self._judge_dialogues(), self._judge_answers()):
-                for _ in stage:
-                    if stop.is_set():
-                        raise Interrupted(f"stopped; all judged so far is in {self.store.folder}; {GO_ON}")
+            if self.options.devices and not self.work.is_done:
+                reports = self._complete_on_devices(stop)
+            else:
+                self.work.complete(stop)
         except UnfitJudge:
             raise
         except EngineError as error:
             raise EngineError(f"{error}; what was judged is in {self.store.folder}; mend it, then {GO_ON}") from error
         finally:
-            manifest.note(self.store, self._engine_name(), time.monotonic() - started)
+            reports += [self.engine_report] if self.engine_report else []
+            manifest.note(self.store, reports, time.monotonic() - started)
 
-    def _engine_name(self) -> str | None:
-        return self.judge.engine.name if self.judge.is_loaded else None
+    def _complete_on_devices(self, stop: threading.Event) -> list[dict[str, Any]]:
+        """A process for each device judges its share; the reports of their engines."""
+        self.work.begin_dialogues()
+        return devices.complete(self.given, replace(self.options, run=self.store.folder), self.progress, stop)
+
+    @property
+    def engine_report(self) -> dict[str, Any] | None:
+        """What the engine says of itself; None where none was needed."""
+        return self.judge.engine.report if self.judge.is_loaded else None
 
     def _about(self) -> dict[str, Any]:
         return {
@@ -157,70 +190,6 @@ class _Run:
             "sources": self.corpus.values("source"),
             "units": {JUDGMENTS: self.dialogue_units, DIVERSITY: list(self.role_units)},
         }
-
-    def _judge_dialogues(self) -> Iterator[None]:
-        """Write the missing parts of judgments, one a step."""
-        done = {name for name in self.dialogue_units if self.store.is_done(JUDGMENTS, name)}
-        sizes = dict(zip(self.dialogue_units, self.corpus.unit_sizes, strict=False))
-        there = sum(sizes[name] for name in done)
-        self.progress.begin("dialogues", sum(sizes.values()) * len(self.metrics), there * len(self.metrics))
-        check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in done])
-        for name, unit in zip(self.dialogue_units, self.corpus.units(), strict=False):
-            if name not in done:
-                self._judge_unit(name, unit, check)
-                yield
-        check.conclude()
-
-    def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
-        """A check that knows what earlier sessions of the run saw."""
-        check = MassCheck(self.judge.name, len(self.metrics) or 1)
-        for part in self.store.read_parts(kind, done):
-            check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
-            if check.is_done:
-                break
-        return check
-
-    def _judge_unit(self, name: str, unit: Unit, check: MassCheck) -> None:
-        judged = self.judge.judge(unit.dialogues, self.metrics)
-        check.see(judgment.mass for dialogue in judged for judgment in dialogue.judgments if _was_asked(judgment))
-        self.store.write_part(JUDGMENTS, name, list(self._rows(unit, judged)))
-        tokens = sum(sum(dialogue.prompt_tokens) for dialogue in judged)
-        self.progress.advance(len(judged) * len(self.metrics), tokens)
-
-    def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
-        for dialogue, found in zip(unit.dialogues, judged, strict=True):
-            for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
-                yield {
-                    **self._signature(dialogue.source, dialogue.character),
-                    "scenario": dialogue.scenario,
-                    "metric": metric,
-                    "content_digest": dialogue.content_digest,
-                    **_columns(judgment),
-                    "prompt_tokens": tokens or None,
-                }
-
-    def _signature(self, source: str, character: str) -> dict[str, str]:
-        judge_id = self.judge.identity.judge_id
-        return {"judge_id": judge_id, "judge": self.judge.name, "source": source, "character": character}
-
-    def _judge_answers(self) -> Iterator[None]:
-        """Write the missing parts of response diversity, one a step."""
-        todo = {name: roles for name, roles in self.role_units.items() if not self.store.is_done(DIVERSITY, name)}
-        total = sum(len(roles) for roles in self.role_units.values())
-        self.progress.begin("response diversity", total, total - sum(map(len, todo.values())))
-        check = self._mass_check(DIVERSITY, [name for name in self.role_units if name not in todo])
-        for name, roles in todo.items():
-            samples = [_sample(self.corpus, role) for role in roles]
-            judgments = self.judge.judge_answers([diversity.sample_answers(sample) for sample in samples])
-            check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
-            rows = [
-                {**self._signature(*role), **_role_statistics(sample), **_columns(judgment)}
-                for role, sample, judgment in zip(roles, samples, judgments, strict=True)
-            ]
-            self.store.write_part(DIVERSITY, name, rows)
-            self.progress.advance(len(roles), 0)
-            yield
-        check.conclude()
 
     def summarise(self) -> Result:
         """Write the tables from the parts, and the end of the story into the manifest."""
@@ -238,30 +207,8 @@ class _Run:
         return Result(self.store.folder, self.judge.name, counts.total(), missing, leaderboard, varied)
 
 
-def _was_asked(judgment: Judgment) -> bool:
-    """Whether the model was asked at all, and so could have answered with a level."""
-    return judgment.error in (None, NOT_FINITE)
-
-
-def _sample(corpus: Corpus, role: tuple[str, str]) -> list[Dialogue]:
-    return corpus.sample(*role, diversity.MOST_DIALOGUES)
-
-
-def _role_statistics(sample: list[Dialogue]) -> dict[str, Any]:
-    """Names and text statistics of a source's dialogues as a character."""
-    names = {"source": sample[0].source, "character": sample[0].character, "dialogues": len(sample)}
-    return {**names, **diversity.text_statistics(sample)}
-
-
 def _counted(parts: Iterator[pd.DataFrame], counts: Counter[str]) -> Iterator[pd.DataFrame]:
     """The parts as they come, with their rows counted by error ("" for none)."""
     for part in parts:
         counts.update(part["error"].fillna("").tolist())
         yield part
-
-
-def _columns(judgment: Judgment) -> dict[str, Any]:
-    """A judgment as columns; missing stays missing."""
-    probabilities = judgment.probabilities or (None,) * len(LEVELS)
-    levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
-    return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from judge.errors import plain
+from judge.layouts import LayoutComparison
 from judge.rubric import Rubric
 from judge.run import Result
 from judge.summary import OVERALL
@@ -26,6 +27,29 @@ STAND_IN_WARNING = (
 ROOM_FOR_METRICS = 120
 """Columns of a terminal from which on the table shows every metric."""
 SECONDS_BETWEEN_LINES = 10.0
+
+SCORES = {
+    "mass": ("mass", ".2f"),
+    "low_mass": ("<.8", ".0%"),
+    "mean": ("mean", ".2f"),
+    "difference": ("diff", "+.2f"),
+    "agreement": ("agree", ".2f"),
+    "order_agreement": ("order", ".2f"),
+    "halo": ("halo", ".2f"),
+}
+PEOPLE = {"human_spearman": ("Spearman", ".2f"), "human_pearson": ("Pearson", ".2f"), "human_n": ("ratings", ",.0f")}
+COSTS = {
+    "missing": ("missing", ",.0f"),
+    "prompt_tokens": ("tokens", ",.0f"),
+    "unique_tokens": ("unique", ",.0f"),
+    "seconds": ("seconds", ",.1f"),
+    "judgments_per_second": ("per s", ",.1f"),
+}
+"""The columns of a comparison of layouts in three tables: each its heading and how its numbers are written."""
+LEGEND = """mass: median probability of the five levels; <.8: share of judgments with less
+diff: mean difference from the first line; agree: rank agreement with it
+order: rank agreement with the other ordering; halo: that among the nine metrics
+(Spearman over dialogues, means over metrics)"""
 
 
 def console(stderr: bool = False) -> Console:
@@ -148,6 +172,36 @@ def show_diversity(table: pd.DataFrame) -> None:
     for source, dialogues, *values in sources.itertuples(index=False):
         out.add_row(Text(plain(source)), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
     console().print(out)
+
+
+def show_layouts(comparison: LayoutComparison) -> None:
+    """Print a comparison of layouts: scores, agreement with people, cost, and what to look at."""
+    out, overall = console(), comparison.overall
+    title = f"{comparison.judge} on {comparison.dialogues:,} dialogues, asked in {len(overall)} ways"
+    out.print(variants_table(title, overall, SCORES))
+    out.print(Text(LEGEND))
+    if "human_n" in overall:
+        out.print(variants_table("agreement with people: dialogues, means over metrics", overall, PEOPLE))
+        for reason, count in overall["human_reason"].value_counts().items():
+            out.print(Text(f"–: {reason} ({count} variants)"))
+    out.print(variants_table("missing judgments, tokens per dialogue, time of scoring", overall, COSTS))
+    out.print(Text("tokens: of all nine prompts; unique: with what prompts share counted once\n"))
+    for remark in comparison.remarks:
+        out.print(Text(f"* {remark}"))
+    if comparison.judge == STAND_IN:
+        out.print(Text(STAND_IN_WARNING, style="bold red"))
+
+
+def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
+    """A row per variant, with some of its numbers."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in overall.iterrows():
+        cells = ("–" if pd.isna(row[column]) else format(row[column], form) for column, (_, form) in columns.items())
+        table.add_row(str(name), *cells)
+    return table
 
 
 def show_examination(found: dict[str, Any]) -> None:

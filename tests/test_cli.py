@@ -274,4 +274,4 @@ def test_data_is_fetched_from_a_folder_and_checked(tmp_path: Path, shared_data: 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
     text = esrp_judge("--help", cwd=tmp_path).stdout
-    assert all(name in text for name in ("score", "diversity", "data", "doctor"))
+    assert all(name in text for name in ("score", "diversity", "layouts", "data", "doctor"))

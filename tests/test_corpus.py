@@ -95,3 +95,13 @@ def test_a_sample_of_a_role_is_always_the_same(tmp_path: Path) -> None:
     assert first == sample(write(tmp_path / "b.jsonl", ["b", "a"]))
     assert len(first) == 5
     assert {(d.source, d.character) for d in first} == {("a", "c1")}
+
+
+def test_a_limit_draws_among_what_was_rated(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ["a", "b"])
+    rated = {f"{source}/c1/{n}" for source in ("a", "b") for n in range(1, 11)} | {"z/c1/1"}
+    assert {d.id for d in Corpus([path], rated=rated)} == rated - {"z/c1/1"}
+    drawn = {d.id for d in Corpus([path], rated=rated, limit=6)}
+    assert len(drawn) == 6 and drawn < rated
+    with pytest.raises(InputError, match=r"none of its 1 items .* like a/c0/1 .*, not a-c0-1"):
+        Corpus([path], rated={"a-c0-1"})

@@ -100,7 +100,7 @@ def test_the_manifest_says_what_was_judged_by_what(unbroken: Path) -> None:
     assert manifest["judge"]["name"] == "STAND-IN"
     assert manifest["data"]["dialogues"] == 288
     assert manifest["judgments"] == 288 * 9 + 24 and manifest["missing"] == {}
-    assert manifest["engine"] == "packed"
+    assert manifest["engines"] == [{"name": "packed", "batch_tokens": 4096, "out_of_memory": 0}]
     assert manifest["finished"] and manifest["seconds"] > 0
 
 
@@ -271,7 +271,7 @@ def test_an_empty_answer_and_a_prompt_that_is_too_long_are_typed_and_the_rest_is
 class Answering:
     """An engine that answers from a function of the tree, to drive what a real one rarely does."""
 
-    name, max_tokens = "fake", 10**6
+    window, max_tokens, report = 1, 10**6, {"name": "fake"}
 
     def __init__(self, answer: Callable[[int], Array]) -> None:
         self.answer = answer
@@ -284,7 +284,7 @@ class Answering:
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int], Array]) -> None:
-    monkeypatch.setattr("judge.judging._packed", lambda checkpoint: Answering(answer))
+    monkeypatch.setattr("judge.choosing._engine", lambda *asked: lambda: Answering(answer))
 
 
 def test_a_judge_that_does_not_answer_with_a_level_is_stopped(

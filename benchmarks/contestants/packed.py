@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,28 @@ class Packed:
     def __init__(self, job: Job) -> None:
         self._folder = Path(job.model)
         self._prompts = Prompts(job.model)
-        self._engine = _load(self._folder)
+        self.forget()
 
     def score(self, dialogues: Sequence[Conversation]) -> list[float | None]:
         return scores(self._engine.level_logprobs(self._prompts.trees(dialogues), self._prompts.level_ids))
 
     def forget(self) -> None:
-        """A new engine, which has computed nothing yet."""
-        self._engine = _load(self._folder)
+        """A new engine, which has computed nothing yet, watched from outside."""
+        self._engine = PackedEngine.load(self._folder)
+        self._tokens, self._seconds = 0, 0.0
+        self._engine.model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        self._engine.model.register_forward_hook(self._end)
+
+    def _begin(self, model: Any, args: Any, inputs: dict[str, Any]) -> None:
+        self._tokens += inputs["input_ids"].numel()
+        self._started = time.perf_counter()
+
+    def _end(self, model: Any, args: Any, output: Any) -> None:
+        self._seconds += time.perf_counter() - self._started
 
     def facts(self) -> dict[str, Any]:
-        known = {name: getattr(self._engine, name, None) for name in ("name", "computed_tokens", "forward_seconds")}
-        return {**self._prompts.counts(), **known}
-
-
-def _load(folder: Path) -> Any:
-    return getattr(PackedEngine, "load", PackedEngine)(folder)
+        watched = {"computed_tokens": self._tokens, "forward_seconds": self._seconds}
+        return {**self._prompts.counts(), "name": self._engine.report["name"], **watched}
 
 
 if __name__ == "__main__":

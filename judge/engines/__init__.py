@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
+from judge.errors import EngineError
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
@@ -12,8 +15,6 @@ from judge.scoring import Array
 class Engine(Protocol):
     """A model that answers prompt trees."""
 
-    name: str
-    """How it scores, for the manifest: ``packed``, or ``plain`` and why."""
     window: int
     """How many dialogues it takes together at best; what is judged together is written, or lost, together."""
     max_tokens: int
@@ -28,10 +29,24 @@ class Engine(Protocol):
         """Check on a few trees that the engine scores this model rightly; where it does not, score in a surer way."""
         ...
 
-    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Array | None]:
         """For each tree, shape (leaves, 5): log of the probability of each level's tokens, summed, at each leaf.
+
+        None for a tree that turned out to be too long.
 
         Raises:
             EngineError: the model or the machine failed.
         """
         ...
+
+
+def by_level(logprobs: Mapping[int, float], level_ids: Sequence[Ids]) -> Array:
+    """Log-probability of each level, shape (5,), from those of its tokens.
+
+    Raises:
+        EngineError: that of a token is not there.
+    """
+    try:
+        return np.array([np.logaddexp.reduce([logprobs[token] for token in ids]) for ids in level_ids])
+    except KeyError as error:
+        raise EngineError(f"no log-probability came back for token {error}, which writes a level") from error

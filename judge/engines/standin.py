@@ -29,9 +29,9 @@ from judge.rubric import LANGUAGES, Rubric, load_rubric
 from judge.tokens import JudgeTokenizer
 from judge.types import LEVELS, METRICS, STAND_IN_MARK, digest
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the code below would build other weights from the same texts."""
-WIDTH, HEADS, KEY_HEADS, HEAD_WIDTH = 128, 4, 2, 16
+WIDTH, HEADS, KEY_HEADS, HEAD_WIDTH = 128, 2, 1, 32
 SHAPE = {
     "hidden_size": WIDTH,
     "intermediate_size": 256,
@@ -45,11 +45,11 @@ SHAPE = {
 VOCABULARY = 6000
 CONSTANT = 2.0
 """What every token's first dimension is set to, so that the output head can have a bias."""
-GAIN = 1.0
+GAIN = 2.0
 """How much the log-odds of neighbouring levels follow the direction in which dialogues differ."""
 BIAS = 14.0
 """Log-odds of a digit over any other token, so that nearly all the mass lies on the levels."""
-SHARPNESS = 3.0
+SHARPNESS = 2.5
 """How sharply attention picks among tokens: the larger, the more two dialogues differ."""
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINKING = ("<think>", "</think>")
@@ -153,8 +153,8 @@ def _random_model(vocabulary: int) -> Any:
             layer.self_attn.k_norm.weight.fill_(SHARPNESS)
             layer.self_attn.o_proj.weight[0] = 0.0
             layer.mlp.down_proj.weight[0] = 0.0
-        _look_near(model.model.layers[0].self_attn, frequencies=slice(1, 4))
-        _look_near(model.model.layers[1].self_attn, frequencies=slice(4, 7))
+        _look_near(model.model.layers[0].self_attn, frequencies=slice(2, 8))
+        _look_near(model.model.layers[1].self_attn, frequencies=slice(8, 14))
         model.lm_head.weight.zero_()
     return model
 

@@ -1,0 +1,103 @@
+"""What a run costs as it grows: time and memory of 1,000 and 10,000 dialogues with the stand-in, and of 10,000 and
+100,000 with an engine that answers at once. Each is a process of its own.
+
+    python -m benchmarks.cost --data FOLDER     # ChatAnime's; repeated under new names where it has too few
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from judge import Options, choosing, score
+from judge.corpus import Corpus
+from judge.dialogues import example_files
+from judge.types import Dialogue
+
+SIZES = {"stand-in": (1, 1_000, 10_000), "at once": (1, 10_000, 100_000)}
+
+
+class AtOnce:
+    """An engine that takes no time: every level is as likely."""
+
+    window, max_tokens, report = 1, 10**6, {"name": "at once"}
+
+    def verify(self, trees: Sequence[Any], level_ids: Any) -> None:
+        """Right by definition."""
+
+    def level_logprobs(self, trees: Sequence[Any], level_ids: Any) -> list[np.ndarray]:
+        return [np.log(np.full((len(tree.leaves), 5), 0.2)) for tree in trees]
+
+
+def main() -> None:
+    """The command; without ``--one`` it starts itself once for each size and prints a table."""
+    options = _options()
+    if options.one:
+        _one(options.engine, Path(options.one))
+        return
+    print(f"{'engine':10} {'dialogues':>9} {'seconds':>8} {'above one, per 1,000':>20} {'peak MB':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for engine, sizes in SIZES.items():
+            alone = 0.0
+            for size in sizes:
+                found = _measure(engine, _written(Path(folder), options.data or example_files(), size))
+                alone = alone or found["seconds"]
+                above = f"{(found['seconds'] - alone) / size * 1000:.2f}" if size > 1 else ""
+                print(f"{engine:10} {size:9,} {found['seconds']:8.1f} {above:>20} {found['mb']:8.0f}", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--engine", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _measure(engine: str, data: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.cost", "--engine", engine, "--one", str(data)]
+    return dict(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
+
+
+def _one(engine: str, data: Path) -> None:
+    """Score a file, and print how long it took after the imports, and the process's peak memory."""
+    if engine == "at once":
+        choosing._engine = lambda *asked: AtOnce  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        score([data], Options(judge="stand-in", run=Path(folder) / "run"))
+        seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+def _written(folder: Path, paths: Sequence[Path], size: int) -> Path:
+    """A file of so many dialogues."""
+    path = folder / f"{size}.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for dialogue, number in islice(_endless(paths), size):
+            turns = [{"user": turn.user, "character": turn.character} for turn in dialogue.turns]
+            scenario = f"{dialogue.scenario}.{number}" if number else dialogue.scenario
+            names = {"source": dialogue.source, "character": dialogue.character, "scenario": scenario}
+            file.write(json.dumps({**names, "turns": turns}, ensure_ascii=False) + "\n")
+    return path
+
+
+def _endless(paths: Sequence[Path]) -> Iterator[tuple[Dialogue, int]]:
+    for number in count():
+        for dialogue in Corpus(paths):
+            yield dialogue, number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Scoring by a server: many requests in flight, and patience with a server that is busy, drops them or restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+
+from judge.engines import by_level
+from judge.errors import EngineError, one_line
+from judge.prompt import Ids, PromptTree
+from judge.scoring import Array
+from judge.served import TIMEOUT, Served, answered, headers, request, said, same_model
+
+CONCURRENCY = 32
+"""Dialogues in flight."""
+WINDOW = 256
+"""Dialogues asked for together."""
+PATIENCE_S = 300.0
+"""Seconds during which a failing request is tried again before the run gives up."""
+LONGEST_PAUSE_S = 10.0
+BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""HTTP answers that may be another on another try."""
+
+
+class _Transient(Exception):
+    """A request failed in a way that another try may mend."""
+
+
+class ServerEngine:
+    """Scores prompt trees on a server.
+
+    Args:
+        served: the server's model.
+        patience: seconds during which a failing request is tried again.
+    """
+
+    window = WINDOW
+
+    def __init__(self, served: Served, patience: float = PATIENCE_S) -> None:
+        self.served, self.patience = served, patience
+        self.max_tokens = served.max_tokens
+        self._retries = self._unlisted = 0
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """See ``Engine.report``; ``unlisted`` counts levels that were not among the tokens a server listed."""
+        counts = {"retries": self._retries, "unlisted_levels": self._unlisted}
+        return {"name": "server", "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts}
+
+    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+        """Nothing to check: prompts are whole."""
+
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array | None]:
+        """See ``Engine.level_logprobs``.
+
+        From a server that lists only its likeliest tokens, a level that is not among them has probability 0 and is
+        missing from the level mass, not filled in.
+        """
+        return asyncio.run(self._all(trees, tuple(level_ids)))
+
+    async def _all(self, trees: Sequence[PromptTree], level_ids: tuple[Ids, ...]) -> list[Array | None]:
+        gate = asyncio.Semaphore(CONCURRENCY)
+        limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+        async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
+            tasks = [asyncio.create_task(self._one(client, gate, tree, level_ids)) for tree in trees]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def _one(
+        self, client: httpx.AsyncClient, gate: asyncio.Semaphore, tree: PromptTree, level_ids: tuple[Ids, ...]
+    ) -> Array | None:
+        """Shape (leaves, 5); None where the server finds the prompt too long."""
+        prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
+        groups = [prompts] if self.served.takes_ids else [[prompt] for prompt in prompts]
+        async with gate:
+            answers = [await self._ask(client, group, level_ids) for group in groups]
+        if any(answer is None for answer in answers):
+            return None
+        return np.stack([self._levels(row, level_ids) for answer in answers for row in answer or []])
+
+    def _levels(self, logprobs: dict[int, float], level_ids: tuple[Ids, ...]) -> Array:
+        if self.served.takes_ids:
+            return by_level(logprobs, level_ids)
+        self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
+        return by_level({token: logprobs.get(token, -np.inf) for ids in level_ids for token in ids}, level_ids)
+
+    async def _ask(
+        self, client: httpx.AsyncClient, prompts: list[Ids], level_ids: tuple[Ids, ...]
+    ) -> list[dict[int, float]] | None:
+        """Log-probabilities by token for each prompt, after as many tries as patience allows."""
+        first_failure: float | None = None
+        pause = 0.5
+        while True:
+            try:
+                if first_failure is not None:
+                    await self._check_still_there(client)
+                return await self._try(client, prompts, level_ids)
+            except (httpx.TransportError, _Transient) as error:
+                first_failure = first_failure or time.monotonic()
+                if time.monotonic() - first_failure + pause > self.patience:
+                    reason = one_line(error) or type(error).__name__
+                    raise EngineError(f"{self.served.url} fails since {self.patience:.0f} s ({reason})") from error
+            self._retries += 1
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _try(
+        self, client: httpx.AsyncClient, prompts: list[Ids], level_ids: tuple[Ids, ...]
+    ) -> list[dict[int, float]] | None:
+        path, body = request(self.served, prompts, level_ids)
+        response = await client.post(f"{self.served.url}{path}", json=body)
+        if response.status_code in BUSY:
+            raise _Transient(f"HTTP {response.status_code}: {said(response)}")
+        if response.status_code == 400 and not self.served.takes_ids and "context" in said(response):
+            return None
+        if not response.is_success:
+            raise EngineError(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
+        try:
+            found = answered(self.served, response.json())
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
+        if len(found) != len(prompts):
+            raise _Transient(f"{len(found)} answers to {len(prompts)} prompts")
+        return found
+
+    async def _check_still_there(self, client: httpx.AsyncClient) -> None:
+        """EngineError where the server has come back with another model."""
+        response = await client.get(f"{self.served.url}/v1/models")
+        if response.is_success:
+            try:
+                same = same_model(response.json(), self.served)
+            except ValueError:
+                same = False
+            if not same:
+                raise EngineError(f"{self.served.url} does not serve {self.served.model} any more")

@@ -1,0 +1,115 @@
+"""Scoring by vLLM in this process: one request a leaf, and vLLM's prefix cache in the place of our tree.
+
+The leaves of a dialogue stand next to each other and dialogues in the order of the tree, so what they share is still
+in the cache when the next one asks for it. Only the log-probabilities of the levels' tokens come back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from judge.engines import by_level
+from judge.errors import EngineError, one_line
+from judge.prompt import Ids, PromptTree
+from judge.scoring import Array
+
+WINDOW = 256
+"""Dialogues submitted together: enough to keep a GPU busy, few enough to keep memory flat."""
+MEMORY_SHARE = 0.9
+"""How much of the memory that is free on the GPU vLLM may take."""
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has looked at the GPUs, and a fork could not use them
+}
+
+
+class VllmEngine:
+    """Scores prompt trees with a model in vLLM.
+
+    vLLM starts a process of its own: a Python script that uses this must be guarded by
+    ``if __name__ == "__main__":``.
+
+    Args:
+        folder: a model folder.
+        dtype: ``bfloat16`` or ``float32``.
+        tensor_parallel: over how many GPUs the model is split.
+
+    Raises:
+        EngineError: vLLM is not installed, or cannot load the model.
+    """
+
+    window = WINDOW
+
+    def __init__(self, folder: Path, dtype: str, tensor_parallel: int = 1, **settings: Any) -> None:
+        self._llm, self._params = _load(folder, dtype, tensor_parallel, settings)
+        self.max_tokens = int(self._llm.model_config.max_model_len) - 1
+        self._tokens = self._cached = 0
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """See ``Engine.report``: also the tokens of all prompts, and how many of them the cache held."""
+        return {"name": "vllm", "prompt_tokens": self._tokens, "cached_tokens": self._cached}
+
+    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+        """Nothing to check: prompts are whole, and vLLM caches only what it can for the model."""
+
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+        """See ``Engine.level_logprobs``."""
+        prompts = [{"prompt_token_ids": list(tree.prompt(i))} for tree in trees for i in range(len(tree.leaves))]
+        tokens = [token for ids in level_ids for token in ids]
+        params = self._params(max_tokens=1, temperature=0.0, logprob_token_ids=tokens, allowed_token_ids=tokens)
+        try:
+            outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        except Exception as error:  # vLLM's own errors, and any of the libraries below it
+            raise EngineError(f"vLLM failed: {type(error).__name__}: {one_line(error)}") from error
+        self._tokens += sum(len(prompt["prompt_token_ids"]) for prompt in prompts)
+        self._cached += sum(output.num_cached_tokens or 0 for output in outputs)
+        rows = iter(outputs)
+        return [np.stack([_levels(o, level_ids) for o in islice(rows, len(tree.leaves))]) for tree in trees]
+
+
+def _levels(output: Any, level_ids: Sequence[Ids]) -> Array:
+    logprobs = output.outputs[0].logprobs[0]
+    return by_level({token: logprob.logprob for token, logprob in logprobs.items()}, level_ids)
+
+
+def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, Any]) -> tuple[Any, Any]:
+    """vLLM with the model, and its class of sampling parameters."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        from vllm import LLM, SamplingParams
+    except ImportError as error:
+        raise EngineError(
+            f"vLLM cannot be imported ({one_line(error)}); `pip install 'esrp-judge[vllm]'`, or choose --engine packed"
+        ) from error
+    try:
+        llm = LLM(
+            str(folder),
+            dtype=dtype,
+            tensor_parallel_size=tensor_parallel,
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+            **_memory(tensor_parallel),
+            **settings,
+        )
+    except Exception as error:
+        raise EngineError(f"{folder}: vLLM cannot load it: {one_line(error)}; choose --engine packed") from error
+    return llm, SamplingParams
+
+
+def _memory(tensor_parallel: int) -> dict[str, Any]:
+    """On GPUs, what share of their memory vLLM may take, where others use them too; on a CPU small cache blocks."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"block_size": 32, "enforce_eager": True}
+    memory = [torch.cuda.mem_get_info(index) for index in range(tensor_parallel)]
+    return {"gpu_memory_utilization": round(MEMORY_SHARE * min(free / total for free, total in memory), 3)}

@@ -1,0 +1,241 @@
+"""The model that a server serves: which it is, what it can answer, and that it is the one that was asked for.
+
+A vLLM server takes prompts as token ids and returns the levels' exact log-probabilities; its model's tokenizer is
+read here, from where the server says it has the model. Any other OpenAI-compatible server takes messages and returns
+its likeliest tokens as text. What is served cannot be verified, and its judgments say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+
+from judge.checkpoint import PRESETS, TOKENIZER_FILES, Checkpoint, resolve
+from judge.errors import EngineError, InputError, one_line
+from judge.hardware import Hardware
+from judge.text_tokens import TextTokenizer, messages
+from judge.tokens import JudgeTokenizer
+
+API_KEY = "ESRP_API_KEY"
+"""The environment variable with the server's key, which is never written anywhere."""
+TIMEOUT = httpx.Timeout(300.0, connect=10.0)
+"""Seconds for an answer, and for a connection."""
+PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
+"""A text that two tokenizers hardly cut alike by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model on a server, which stands where a ``Checkpoint`` stands.
+
+    ``takes_ids`` says whether it takes token ids and answers with any token's log-probability; ``checkpoint`` is
+    where its tokenizer is, if it does.
+    """
+
+    url: str
+    model: str
+    max_tokens: int
+    checkpoint: Checkpoint | None
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether prompts are token ids; otherwise messages."""
+        return self.checkpoint is not None
+
+    @property
+    def name(self) -> str:
+        """The name that its judgments carry."""
+        return self.checkpoint.name if self.checkpoint else self.model
+
+    @property
+    def tokenizer(self) -> JudgeTokenizer | TextTokenizer:
+        """What turns texts into the ids of its prompts."""
+        return self.checkpoint.tokenizer if self.checkpoint else TextTokenizer()
+
+    @property
+    def weights_digest(self) -> str:
+        """What is known of the weights: the server's word."""
+        return f"unverified:{self.model}"
+
+    config_digest = "unverified"
+    quantisation = None
+
+    def dtype(self, hardware: Hardware) -> str:
+        """Not known of a server."""
+        return "unverified"
+
+
+def connect(url: str, judge: str = "auto") -> Served:
+    """Ask a server what it serves, and try it.
+
+    Args:
+        url: the server's address, with or without ``/v1``.
+        judge: the model wanted, by the server's name for it or as for ``resolve``; ``auto`` for the only one.
+
+    Raises:
+        InputError: the address, the key or the model is wrong, or the server gives no log-probabilities.
+        EngineError: there is no server.
+    """
+    url = _checked(url)
+    with httpx.Client(headers=headers(), timeout=TIMEOUT) as client, _told(url):
+        found = _chosen(_models(client, url), url, judge)
+        if not _is_vllm(found):
+            served = Served(url, found["id"], 2**31, None)
+        else:
+            served = Served(url, found["id"], int(found["max_model_len"]) - 1, _checkpoint(found, judge))
+            _check_tokens(client, served)
+        _try(client, served)
+    return served
+
+
+def headers() -> dict[str, str]:
+    """The key, where there is one."""
+    key = os.environ.get(API_KEY)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def same_model(answer: Any, served: Served) -> bool:
+    """Whether a server's list of models still has the one that is scored with."""
+    return any(isinstance(model, dict) and model.get("id") == served.model for model in _listed(answer))
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"--url {url}: no address of a server; give one such as http://127.0.0.1:8000")
+    if parts.username or parts.password or parts.query:
+        raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turn what goes wrong on the way to a server into one line."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        if code in (401, 403):
+            raise InputError(f"{url} refuses the key (HTTP {code}); set {API_KEY} to the server's key") from error
+        raise InputError(f"{url} answers HTTP {code} ({said(error.response)}); check --url and --judge") from error
+    except httpx.HTTPError as error:
+        reason = one_line(error) or type(error).__name__
+        raise EngineError(f"no server at {url} ({reason}); start one with `make serve`, or check --url") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check --url") from error
+
+
+def said(response: httpx.Response) -> str:
+    """What a server says of an error, on one line."""
+    try:
+        content = response.json()
+        error = content.get("error", content)
+        text = error.get("message", error) if isinstance(error, dict) else error
+    except (ValueError, AttributeError):
+        text = response.text
+    return " ".join(str(text).split())[:160]
+
+
+def _models(client: httpx.Client, url: str) -> list[dict[str, Any]]:
+    response = client.get(f"{url}/v1/models").raise_for_status()
+    return [{"id": str(model["id"]), **model} for model in _listed(response.json())]
+
+
+def _listed(answer: Any) -> list[Any]:
+    return list(answer["data"]) if isinstance(answer, dict) and isinstance(answer.get("data"), list) else []
+
+
+def _chosen(models: list[dict[str, Any]], url: str, judge: str) -> dict[str, Any]:
+    names = [model["id"] for model in models]
+    by_name = [model for model in models if judge in (model["id"], model.get("root"))]
+    if by_name:
+        return by_name[0]
+    if len(models) == 1 and (judge == "auto" or _is_vllm(models[0])):
+        return models[0]  # that it is the judge asked for is told by its tokens
+    raise InputError(f"--judge {judge}: {url} serves {', '.join(names) or 'no model'}; name one of them")
+
+
+def _is_vllm(model: dict[str, Any]) -> bool:
+    return model.get("owned_by") == "vllm"
+
+
+def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
+    """Where the tokenizer of a vLLM server's model is: as the user says, or else as the server does."""
+    root = str(found.get("root") or found["id"])
+    wanted = root if judge in ("auto", found["id"]) else judge
+    hub_ids = {PRESETS.get(name, (name,))[0] for name in (wanted, root)}
+    if len(hub_ids) == 2 and all("/" in name and not Path(name).exists() for name in hub_ids):
+        raise InputError(f"--judge {judge}: the server has {root}, another model; start it with the judge you want")
+    try:
+        return resolve(wanted, TOKENIZER_FILES)
+    except InputError as error:
+        raise InputError(f"the server's model is {root}, unknown here; name it by --judge ({error})") from error
+
+
+def _check_tokens(client: httpx.Client, served: Served) -> None:
+    """InputError where the server cuts a text into other tokens than the tokenizer here."""
+    body = {"model": served.model, "prompt": PROBE, "add_special_tokens": False}
+    theirs = client.post(f"{served.url}/tokenize", json=body).raise_for_status().json()["tokens"]
+    if tuple(theirs) != served.tokenizer.encode(PROBE):
+        raise InputError(f"{served.url} serves another model than {served.name}: its tokens differ; check --judge")
+
+
+def _try(client: httpx.Client, served: Served) -> None:
+    """InputError where the server does not give the log-probabilities that scoring needs."""
+    tokenizer = served.tokenizer
+    head, tail = tokenizer.chat("1–5？")
+    levels = tokenizer.level_ids(tail)
+    path, body = request(served, [tokenizer.encode(head + "？" + tail)], levels)
+    answer = client.post(f"{served.url}{path}", json=body).raise_for_status().json()
+    try:
+        found = answered(served, answer)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{served.url} gives no log-probabilities, so it cannot be a judge; use another") from error
+    if served.takes_ids and not {token for ids in levels for token in ids} <= set(found[0]):
+        raise InputError(f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32")
+
+
+def request(
+    served: Served, prompts: list[tuple[int, ...]], level_ids: tuple[tuple[int, ...], ...]
+) -> tuple[str, dict[str, Any]]:
+    """Path and body that ask for one token after each prompt; a server that takes messages takes one prompt."""
+    common: dict[str, Any] = {"model": served.model, "max_tokens": 1, "temperature": 0}
+    if not served.takes_ids:
+        chat = {"messages": messages(prompts[0]), "logprobs": True, "top_logprobs": 20}
+        return "/v1/chat/completions", common | chat
+    tokens = [token for ids in level_ids for token in ids]
+    exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
+    ids = {"prompt": [list(prompt) for prompt in prompts], "return_tokens_as_token_ids": True}
+    return "/v1/completions", common | exact | ids
+
+
+def answered(served: Served, answer: Any) -> list[dict[int, float]]:
+    """For each prompt, the log-probability of each token that came back, by id (by code point from a text).
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: the answer has another shape.
+    """
+    choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+    read: Callable[[Any], dict[int, float]] = _by_id if served.takes_ids else _by_text
+    return [read(choice["logprobs"]) for choice in choices]
+
+
+def _by_id(logprobs: Any) -> dict[int, float]:
+    return {int(name.removeprefix("token_id:")): float(value) for name, value in logprobs["top_logprobs"][0].items()}
+
+
+def _by_text(logprobs: Any) -> dict[int, float]:
+    """Tokens of one character once blanks are cut off; what two tokens write alike is added up."""
+    found: dict[int, list[float]] = {}
+    for entry in logprobs["content"][0]["top_logprobs"]:
+        if len(text := str(entry["token"]).strip()) == 1:
+            found.setdefault(ord(text), []).append(float(entry["logprob"]))
+    return {token: float(np.logaddexp.reduce(values)) for token, values in found.items()}

@@ -1,0 +1,195 @@
+"""The ways of asking that are compared, and what their judgments say of each other and of people's ratings.
+
+Pure: tables in, a table and remarks out. A correlation that is not defined is missing, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from judge.judging import MIN_MASS
+from judge.prompt import LAYOUTS
+from judge.rubric import LANGUAGES
+from judge.summary import OVERALL
+from judge.types import METRICS, NOT_FINITE
+
+ORDERINGS = ("ascending", "descending")
+"""How the levels are listed in the rubric."""
+MIN_DIALOGUES = 8
+"""Under so many dialogues no correlation is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of asking: layout, order of the levels, language of the rubric."""
+
+    layout: str
+    ordering: str
+    language: str
+
+    @property
+    def name(self) -> str:
+        """As in ``prefill · ascending · zh``."""
+        return f"{self.layout} · {self.ordering} · {self.language}"
+
+    @property
+    def turned(self) -> Variant:
+        """The same with the levels the other way round."""
+        return Variant(self.layout, ORDERINGS[1 - ORDERINGS.index(self.ordering)], self.language)
+
+
+VARIANTS = tuple(Variant(*choices) for choices in product(LAYOUTS, ORDERINGS, LANGUAGES))
+"""All twelve."""
+REFERENCE = VARIANTS[0]
+"""What ``score`` does unless told otherwise: prefill, ascending, zh."""
+
+
+def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What each variant's judgments are like, and how far they agree with the reference and with people.
+
+    Args:
+        judgments: of all variants, a row each: ``variant, item_id, metric, mass, score, error``.
+        ratings: people's, a row each: ``item_id, metric, score``.
+
+    Returns:
+        A row per variant and metric (the index), and before a variant's nine its ``overall``. Columns:
+
+        - ``missing`` judgments; ``mass``, the median, and ``low_mass``, the share of judgments under ``MIN_MASS``;
+        - ``mean`` score, and ``difference``: the mean of score minus reference over dialogues that have both;
+        - ``agreement`` with the reference, and ``order_agreement`` with the other ordering of the same layout and
+          language: Spearman's correlation over dialogues;
+        - ``halo``: mean Spearman correlation over dialogues with each of the other eight metrics;
+        - with ratings, ``human_spearman, human_pearson``: correlation over dialogues of the score with the mean of
+          people's ratings; ``human_n``, the dialogues that have both; ``human_reason`` where there is no correlation.
+
+        Overall, counts are sums, masses are of all judgments, and the rest are means over the nine metrics; a
+        correlation's is over those metrics for which any variant has it, and missing where the variant lacks one.
+    """
+    scores = {str(name): _wide(part) for name, part in judgments.groupby("variant")}
+    people = None if ratings is None else _wide(ratings)
+    metrics = pd.concat({v.name: _by_metric(v, scores, people) for v in VARIANTS}, names=["variant", "metric"])
+    counts = _counts(pd.concat([judgments, judgments.assign(metric=OVERALL)]))
+    rows = pd.MultiIndex.from_product([[v.name for v in VARIANTS], [OVERALL, *METRICS]], names=counts.index.names)
+    return counts.join(pd.concat([_overall(metrics), metrics])).reindex(rows)
+
+
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """Dialogues × the nine metrics: the score, or the mean of several."""
+    means = rows.astype({"score": float}).groupby(["item_id", "metric"])["score"].mean()
+    return means.unstack("metric").reindex(columns=list(METRICS))
+
+
+def _counts(judgments: pd.DataFrame) -> pd.DataFrame:
+    """``missing, mass, low_mass`` by variant and metric; a judgment without finite numbers has no mass at all."""
+    asked = judgments["error"].isna() | (judgments["error"] == NOT_FINITE)
+    mass = judgments["mass"].astype(float).fillna(0.0).where(asked)
+    by = [judgments["variant"], judgments["metric"]]
+    low = (mass < MIN_MASS).astype(float).where(asked)
+    missing = judgments["error"].notna()
+    columns = {
+        "missing": missing.groupby(by).sum(),
+        "mass": mass.groupby(by).median(),
+        "low_mass": low.groupby(by).mean(),
+    }
+    return pd.DataFrame(columns)
+
+
+def _by_metric(variant: Variant, scores: Mapping[str, pd.DataFrame], people: pd.DataFrame | None) -> pd.DataFrame:
+    """One variant's row for each metric, from dialogues × metrics of all variants and of people."""
+    own, reference = scores[variant.name], scores[REFERENCE.name]
+    table = pd.DataFrame(
+        {
+            "mean": own.mean(),
+            "difference": (own - reference).mean(),
+            "agreement": _correlations(own, reference)["spearman"],
+            "order_agreement": _correlations(own, scores[variant.turned.name])["spearman"],
+            "halo": _halo(own),
+        }
+    )
+    return table if people is None else table.join(_correlations(own, people).add_prefix("human_"))
+
+
+def _correlations(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """``spearman, pearson, n, reason`` by metric, of two tables of dialogues × metrics."""
+    return pd.DataFrame([correlate(own[metric], other[metric]) for metric in METRICS], index=list(METRICS))
+
+
+def correlate(own: pd.Series[float], other: pd.Series[float]) -> dict[str, Any]:
+    """``spearman`` and ``pearson`` over the ``n`` dialogues that have both; or NaN, and the ``reason``."""
+    both = pd.concat([own, other], axis=1, keys=["own", "other"]).dropna()
+    reason = None
+    if len(both) < MIN_DIALOGUES:
+        reason = f"under {MIN_DIALOGUES} dialogues"
+    elif both.nunique().min() == 1:
+        reason = "all scores are equal" if both["own"].nunique() == 1 else "all ratings are equal"
+    found = {m: math.nan if reason else both.corr(method=m).loc["own", "other"] for m in ("spearman", "pearson")}
+    return {**found, "n": len(both), "reason": reason}
+
+
+def _halo(own: pd.DataFrame) -> pd.Series[float]:
+    """Mean Spearman correlation of each metric with the other eight, where defined."""
+    correlations = own.corr(method="spearman", min_periods=MIN_DIALOGUES)
+    return correlations.where(~np.eye(len(METRICS), dtype=bool)).mean()
+
+
+def _overall(metrics: pd.DataFrame) -> pd.DataFrame:
+    """A row per variant: means over the metrics for which any variant has a value."""
+    numbers = metrics.drop(columns=["human_n", "human_reason"], errors="ignore")
+    means = {name: column.unstack("metric").dropna(axis=1, how="all") for name, column in numbers.items()}
+    table = pd.DataFrame({name: wide.mean(axis=1, skipna=False) for name, wide in means.items()})
+    if "human_n" in metrics:
+        by_variant = metrics.groupby(level="variant")
+        reasons = by_variant["human_reason"].agg(lambda column: ", ".join(column.dropna().unique()))
+        table["human_n"] = by_variant["human_n"].sum()
+        table["human_reason"] = reasons.where(table["human_spearman"].isna())
+    return pd.concat({OVERALL: table}, names=["metric"]).swaplevel()
+
+
+def best_variant(overall: pd.DataFrame) -> str | None:
+    """The variant whose scores agree best with people (mean Spearman), of those that judged most rated dialogues.
+
+    None without ratings, or where no correlation is defined. ``overall`` has a row per variant.
+    """
+    if "human_n" not in overall:
+        return None
+    found = overall["human_spearman"][overall["human_n"] == overall["human_n"].max()].dropna()
+    return None if found.empty else str(found.idxmax())
+
+
+def remarks(overall: pd.DataFrame) -> list[str]:
+    """What to look at, in words; ``overall`` has a row per variant."""
+    return [_on_mass(overall["mass"]), _on_order(overall["order_agreement"]), *_on_people(overall)]
+
+
+def _on_mass(mass: pd.Series[float]) -> str:
+    low = "; ".join(mass.index[mass < MIN_MASS]) or "none"
+    return f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})"
+
+
+def _on_order(agreement: pd.Series[float]) -> str:
+    known = agreement.dropna()
+    if known.empty:
+        return f"no rank agreement is given: it needs {MIN_DIALOGUES} dialogues whose scores differ"
+    lowest = f"lowest here: {known.min():.2f}, {known.idxmin()}"
+    return f"low rank agreement with the other ordering: scores hang on the order of the levels ({lowest})"
+
+
+def _on_people(overall: pd.DataFrame) -> list[str]:
+    best = best_variant(overall)
+    if "human_n" not in overall:
+        return []
+    if best is None:
+        return [f"no agreement with people is given: {'; '.join(overall['human_reason'].dropna().unique())}"]
+    found = overall["human_spearman"]
+    return [
+        f"agrees best with people: {best}, Spearman {found[best]:.2f}; the reference {REFERENCE.name}: "
+        f"{found[REFERENCE.name]:.2f}. The best of {len(overall)} on the same ratings looks better than it is: "
+        "confirm it on ratings that had no part in the choice"
+    ]

@@ -1,0 +1,196 @@
+"""The work of a run: judge the units that are missing, or one share of them, and write each as a part."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, TypeVar
+
+from judge import diversity
+from judge.corpus import Corpus, Unit
+from judge.devices import Share
+from judge.errors import Interrupted
+from judge.judging import Judge, Judged, MassCheck, Prompts
+from judge.progress import Progress
+from judge.store import DIVERSITY, JUDGMENTS, Store
+from judge.types import LEVELS, NOT_FINITE, Dialogue, Judgment
+
+GO_ON = "run the same command again to go on"
+
+Role = tuple[str, str]
+"""A source, and a character that it plays."""
+Named = tuple[str, Unit]
+"""A unit and its part's name."""
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+class Work:
+    """What is to be judged, by whom, and where it goes.
+
+    Args:
+        dialogue_units: the names of all the corpus's units, in its order.
+        role_units: units of response diversity: some roles each, by the unit's name.
+        share: which of the units are this process's.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        judge: Judge,
+        store: Store,
+        metrics: Sequence[str],
+        dialogue_units: Sequence[str],
+        role_units: Mapping[str, list[Role]],
+        progress: Progress,
+        share: Share,
+    ) -> None:
+        self.corpus, self.judge, self.store, self.progress = corpus, judge, store, progress
+        self.metrics = metrics
+        self.sizes = dict(zip(dialogue_units, corpus.unit_sizes, strict=False))
+        self.dialogue_units, self.role_units = share.of(list(dialogue_units)), share.of(list(role_units.items()))
+
+    @cached_property
+    def done(self) -> set[str]:
+        """The units whose parts were there when this was first asked."""
+        found = {name for name in self.dialogue_units if self.store.is_done(JUDGMENTS, name)}
+        return found | {name for name, _ in self.role_units if self.store.is_done(DIVERSITY, name)}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to judge."""
+        return len(self.done) == len(self.dialogue_units) + len(self.role_units)
+
+    def complete(self, stop: threading.Event) -> None:
+        """Judge and write what is missing; Interrupted after the work in flight once ``stop`` is set."""
+        for stage in (self._judge_dialogues(), self._judge_answers()):
+            for _ in stage:
+                if stop.is_set():
+                    raise Interrupted(f"stopped; all judged so far is in {self.store.folder}; {GO_ON}")
+
+    def begin_dialogues(self) -> None:
+        """Tell how many judgments of dialogues there are to make, and how many are there."""
+        there = sum(self.sizes[name] for name in self.dialogue_units if name in self.done)
+        total = sum(self.sizes[name] for name in self.dialogue_units)
+        self.progress.begin("dialogues", total * len(self.metrics), there * len(self.metrics))
+
+    def _judge_dialogues(self) -> Iterator[None]:
+        """Write the missing parts of judgments, as many a step as the engine takes together.
+
+        The prompts of the next step are written while the engine is busy with this one.
+        """
+        self.begin_dialogues()
+        mine = set(self.dialogue_units)
+        check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in self.done])
+        missing = ((name, unit) for name, unit in self._named_units() if name in mine - self.done)
+        for window, prompts in ahead(self._windows(missing), self._prompts):
+            self._judge_window(window, prompts, check)
+            yield
+        check.conclude()
+
+    def _named_units(self) -> Iterator[Named]:
+        return zip(self.sizes, self.corpus.units(), strict=False)
+
+    def _windows(self, units: Iterable[Named]) -> Iterator[list[Named]]:
+        """Units together until they have as many dialogues as the engine takes at best."""
+        window: list[Named] = []
+        for named in units:
+            window.append(named)
+            if sum(len(unit.dialogues) for _, unit in window) >= self.judge.engine.window:
+                yield window
+                window = []
+        if window:
+            yield window
+
+    def _prompts(self, window: list[Named]) -> list[Prompts]:
+        return self.judge.prompts([d for _, unit in window for d in unit.dialogues], self.metrics)
+
+    def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
+        """A check that knows what earlier sessions of the run saw."""
+        check = MassCheck(self.judge.name, len(self.metrics) or 1)
+        for part in self.store.read_parts(kind, done):
+            check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
+            if check.is_done:
+                break
+        return check
+
+    def _judge_window(self, window: list[Named], prompts: list[Prompts], check: MassCheck) -> None:
+        judged = iter(self.judge.judge(prompts, self.metrics))
+        for name, unit in window:
+            found = [next(judged) for _ in unit.dialogues]
+            check.see(judgment.mass for dialogue in found for judgment in dialogue.judgments if _was_asked(judgment))
+            self.store.write_part(JUDGMENTS, name, list(self._rows(unit, found)))
+            self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
+
+    def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
+        for dialogue, found in zip(unit.dialogues, judged, strict=True):
+            for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
+                yield {
+                    **self._signature(dialogue.source, dialogue.character),
+                    "scenario": dialogue.scenario,
+                    "metric": metric,
+                    "content_digest": dialogue.content_digest,
+                    **_columns(judgment),
+                    "prompt_tokens": tokens or None,
+                }
+
+    def _signature(self, source: str, character: str) -> dict[str, str]:
+        judge_id = self.judge.identity.judge_id
+        return {"judge_id": judge_id, "judge": self.judge.name, "source": source, "character": character}
+
+    def _judge_answers(self) -> Iterator[None]:
+        """Write the missing parts of response diversity, one a step."""
+        todo = [(name, roles) for name, roles in self.role_units if name not in self.done]
+        total, left = (sum(len(roles) for _, roles in units) for units in (self.role_units, todo))
+        self.progress.begin("response diversity", total, total - left)
+        check = self._mass_check(DIVERSITY, [name for name, _ in self.role_units if name in self.done])
+        for name, roles in todo:
+            samples = [sample(self.corpus, role) for role in roles]
+            judgments = self.judge.judge_answers([diversity.sample_answers(dialogues) for dialogues in samples])
+            check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
+            rows = [
+                {**self._signature(*role), **role_statistics(dialogues), **_columns(judgment)}
+                for role, dialogues, judgment in zip(roles, samples, judgments, strict=True)
+            ]
+            self.store.write_part(DIVERSITY, name, rows)
+            self.progress.advance(len(roles), 0)
+            yield
+        check.conclude()
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:
+    """Each item with what ``work`` makes of it, which is done in a thread while the item before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        before = None
+        for item in items:
+            value = pool.submit(work, item)
+            if before:
+                yield before[0], before[1].result()
+            before = item, value
+        if before:
+            yield before[0], before[1].result()
+
+
+def sample(corpus: Corpus, role: Role) -> list[Dialogue]:
+    """The dialogues of a role by which its response diversity is measured."""
+    return corpus.sample(*role, diversity.MOST_DIALOGUES)
+
+
+def role_statistics(dialogues: list[Dialogue]) -> dict[str, Any]:
+    """Names and text statistics of a source's dialogues as a character."""
+    names = {"source": dialogues[0].source, "character": dialogues[0].character, "dialogues": len(dialogues)}
+    return {**names, **diversity.text_statistics(dialogues)}
+
+
+def _was_asked(judgment: Judgment) -> bool:
+    """Whether the model was asked at all, and so could have answered with a level."""
+    return judgment.error in (None, NOT_FINITE)
+
+
+def _columns(judgment: Judgment) -> dict[str, Any]:
+    """A judgment as columns; missing stays missing."""
+    probabilities = judgment.probabilities or (None,) * len(LEVELS)
+    levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
+    return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}

@@ -1,0 +1,241 @@
+"""A real vLLM on this machine, in this process and as a server; `make test-vllm` makes an environment that has it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+pytest.importorskip("vllm", reason="vLLM is not installed here; `make test-vllm` makes an environment that has it")
+
+from judge import Options, load_judgments, score
+from judge.corpus import Corpus
+from judge.dialogues import example_files
+from judge.engines.packed import PackedEngine
+from judge.engines.vllm import VllmEngine
+from judge.prompt import PromptTree, PromptWriter
+from judge.rubric import load_rubric
+from judge.scoring import judgment
+from judge.tokens import JudgeTokenizer
+from judge.types import METRICS
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+
+
+@pytest.fixture(scope="module")
+def writer(tokenizer: JudgeTokenizer) -> PromptWriter:
+    return PromptWriter(load_rubric("zh"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def trees(writer: PromptWriter, request: pytest.FixtureRequest) -> list[PromptTree]:
+    """200 dialogues of ChatAnime, or where it is not there those of the example."""
+    try:
+        files = [request.getfixturevalue("shared_data") / "chatanime"]
+    except pytest.skip.Exception:
+        files = example_files()
+    return [writer.dialogue(dialogue, METRICS) for dialogue in Corpus(files, limit=200)]
+
+
+@pytest.fixture(scope="module")
+def engine(stand_in: Path) -> VllmEngine:
+    return VllmEngine(stand_in, "float32")
+
+
+def scores(logprobs: Any) -> np.ndarray:
+    """Shape (dialogues, metrics)."""
+    return np.array([[judgment(leaf[None]).score for leaf in leaves] for leaves in logprobs])
+
+
+@pytest.fixture(scope="module")
+def packed(stand_in: Path, trees: list[PromptTree], writer: PromptWriter) -> np.ndarray:
+    return scores(PackedEngine.load(stand_in).level_logprobs(trees, writer.level_ids))
+
+
+def test_two_engines_give_the_same_scores(
+    engine: VllmEngine, packed: np.ndarray, trees: list[PromptTree], writer: PromptWriter
+) -> None:
+    found = scores(engine.level_logprobs(trees, writer.level_ids))
+    assert found.std(axis=0).min() > 0.1
+    assert np.abs(found - packed).max() <= 1e-4
+    assert engine.report["cached_tokens"] > 0.8 * engine.report["prompt_tokens"]
+
+
+def test_a_level_or_a_slot_that_is_shifted_by_one_would_be_noticed(
+    engine: VllmEngine, packed: np.ndarray, trees: list[PromptTree], writer: PromptWriter
+) -> None:
+    some = trees[:5]
+    levels = writer.level_ids[1:] + writer.level_ids[:1]
+    assert np.abs(scores(engine.level_logprobs(some, levels)) - packed[:5]).max() > 0.1
+    early = [
+        PromptTree(t.root, t.character, t.opening, t.dialogue, tuple(leaf[:-1] for leaf in t.leaves)) for t in some
+    ]
+    assert np.abs(scores(engine.level_logprobs(early, writer.level_ids)) - packed[:5]).max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def steady(
+    stand_in: Path, trees: list[PromptTree], writer: PromptWriter, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model whose scores hardly feel the rounding of bfloat16: the level follows the mean of a sign of each token.
+
+    The stand-in itself would not do: its sharp random attention turns a rounding into another score.
+    """
+    folder = tmp_path_factory.mktemp("steady")
+    shutil.copytree(stand_in, folder, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(stand_in, dtype=torch.float32)
+    prompts = [torch.tensor(tree.prompt(0)) for tree in trees]
+    draws = [
+        torch.randn(model.config.vocab_size, generator=torch.Generator().manual_seed(n)).sign() for n in range(200)
+    ]
+    means = [torch.stack([signs[prompt].mean() for prompt in prompts]) for signs in draws]
+    best = min(range(200), key=lambda n: float(means[n].mean().abs() / means[n].std()))
+    with torch.no_grad():
+        for weight in (model.model.embed_tokens.weight, model.lm_head.weight):
+            weight.zero_()
+        model.model.embed_tokens.weight[:, 0], model.model.embed_tokens.weight[:, 1] = 2.0, draws[best]
+        for layer in model.model.layers:
+            for part in (layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp.down_proj):
+                part.weight.zero_()
+        first = model.model.layers[0].self_attn
+        first.v_proj.weight.zero_()
+        first.v_proj.weight[0, 1] = 1.0
+        first.o_proj.weight[2, 0] = 0.2 / means[best].std()  # signs are about 5 after the first norm
+        model.lm_head.weight[:, 0] = -2.0
+        for level, ids in enumerate(writer.level_ids, start=1):
+            model.lm_head.weight[list(ids), 0] = 0.0
+            model.lm_head.weight[list(ids), 2] = 0.08 * (level - 3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_two_engines_give_the_same_scores_in_bfloat16(
+    steady: Path, trees: list[PromptTree], writer: PromptWriter
+) -> None:
+    packed = PackedEngine(AutoModelForCausalLM.from_pretrained(steady, dtype=torch.bfloat16).eval())
+    ours = scores(packed.level_logprobs(trees, writer.level_ids))
+    other = VllmEngine(steady, "bfloat16")
+    found, shifted = (scores(other.level_logprobs(trees, ids)) for ids in (writer.level_ids, writer.level_ids[::-1]))
+    spread = ours.std(axis=0).min()
+    assert spread > 0.3
+    assert np.abs(found - ours).max() <= 0.02 * spread
+    assert np.abs(shifted - ours).max() > 0.02 * spread
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    command = ["vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", "tiny", "--port", port]
+    flags = ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--block-size", "32"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *map(str, command + flags)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 300
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).raise_for_status()
+            return server
+        except httpx.HTTPError:
+            time.sleep(1)
+    kill(server)
+    raise AssertionError(f"the server did not start ({server.poll()})")
+
+
+def kill(server: subprocess.Popen[bytes]) -> None:
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def server(stand_in: Path, port: int) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """The server, which a test may put another in the place of."""
+    running = {"it": start_server(stand_in, port)}
+    yield running
+    kill(running["it"])
+
+
+def esrp_judge(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "judge", "score", *map(str, arguments)]
+
+
+def test_the_command_scores_by_vllm_in_process(stand_in: Path, tmp_path: Path) -> None:
+    command = esrp_judge("--judge", "stand-in", "--engine", "vllm", "--limit", 6, "--run", tmp_path / "run")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (engine,) = json.loads((tmp_path / "run" / "manifest.json").read_text())["engines"]
+    assert engine["name"] == "vllm" and 0 < engine["cached_tokens"] < engine["prompt_tokens"]
+    own = score([], Options(judge="stand-in", engine="packed", limit=6, run=tmp_path / "own")).run
+    difference = load_judgments(tmp_path / "run")["score"] - load_judgments(own)["score"]
+    assert difference.abs().max() <= 1e-4
+
+
+def test_a_real_server_gives_the_same_scores(server: object, port: int, stand_in: Path, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{port}"
+    run = score([], Options(url=url, limit=6, run=tmp_path / "run")).run
+    own = score([], Options(judge="stand-in", engine="packed", limit=6, run=tmp_path / "own")).run
+    found = load_judgments(run)
+    assert (found["score"] - load_judgments(own)["score"]).abs().max() <= 1e-4
+    assert set(found["judge"]) == {"STAND-IN"}
+
+
+def test_a_real_server_is_asked_by_messages_too(
+    server: object, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judge.served._is_vllm", lambda model: False)
+    options = Options(url=f"http://127.0.0.1:{port}", limit=3, layout="question", run=tmp_path / "run")
+    found = load_judgments(score([], options).run)
+    assert found["score"].notna().all() and found["mass"].median() > 0.8
+    assert set(found["judge"]) == {"tiny"}
+
+
+def test_killing_the_server_and_starting_it_again_loses_nothing(
+    server: dict[str, subprocess.Popen[bytes]], port: int, stand_in: Path, tmp_path: Path
+) -> None:
+    command = esrp_judge("--url", f"http://127.0.0.1:{port}", "--run", tmp_path / "run", "--patience", 200)
+    work = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not (tmp_path / "run" / "manifest.json").is_file():
+        time.sleep(0.2)
+    time.sleep(1)
+    kill(server["it"])
+    server["it"] = start_server(stand_in, port)
+    _, said = work.communicate(timeout=300)
+    assert work.returncode == 0, said[-2000:]
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["engines"][0]["retries"] > 0
+    own = score([], Options(judge="stand-in", engine="packed", run=tmp_path / "own")).run
+    assert (load_judgments(tmp_path / "run")["score"] - load_judgments(own)["score"]).abs().max() <= 1e-4
+
+
+def test_a_server_that_stays_away_ends_the_run_with_how_to_go_on(
+    server: dict[str, subprocess.Popen[bytes]], port: int, stand_in: Path, tmp_path: Path
+) -> None:
+    command = esrp_judge("--url", f"http://127.0.0.1:{port}", "--run", tmp_path / "run", "--patience", 3)
+    work = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while work.poll() is None and not (tmp_path / "run" / "manifest.json").is_file():
+        time.sleep(0.2)
+    kill(server["it"])
+    _, said = work.communicate(timeout=120)
+    server["it"] = start_server(stand_in, port)
+    assert work.returncode == 3, said[-2000:]
+    (line,) = [line for line in said.splitlines() if line.startswith("esrp-judge:")]
+    assert "fails since 3 s" in line and "run the same command again to go on" in line
