@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +15,8 @@ from typing import Any
 
 from benchmarks.machine import session_processes
 
-START_S = 300.0
-"""How long it may take to start."""
+TRIES, PAUSE_S = 600, 0.5
+"""How often it is asked whether it is ready, and how long is waited in between."""
 MODEL_NAME = "tiny"
 COUNTERS = {
     "prompt_tokens": "vllm:prompt_tokens_total",
@@ -136,13 +135,14 @@ class Server:
             os.kill(pid, signal.SIGKILL)
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
+        for _ in range(TRIES):
+            if self._process.poll() is not None:
+                break
             try:
                 ask(self.url, "/health")
                 return
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.5)
+            except OSError:  # nobody listens yet
+                time.sleep(PAUSE_S)
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         raise RuntimeError(f"the vLLM server did not start: {(lines or ['no output'])[-1]}")
 
