@@ -126,5 +126,10 @@ ENTRIES = (
         DEEPEVAL,
         "Steps of evaluation written by the model first, answers of any length.",
     ),
-    _defaults("verdict", "(g) Verdict, defaults", VERDICT, "The score by a call of a tool."),
+    _defaults(
+        "verdict",
+        "(g) Verdict, defaults",
+        VERDICT,
+        "The score by a call of a tool; an answer that is none stops its run.",
+    ),
 )

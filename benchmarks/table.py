@@ -90,12 +90,19 @@ def _preface(results: Mapping[str, Any]) -> list[str]:
         f"{results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"{machine['system']}, Python {machine['python']}; {versions}.",
         f"A random Qwen3 of {model['parameters'] / 1e6:.1f} million parameters; {results['data']}, nine metrics each. "
-        f"vLLM with {setting['dtype']} and {_block(setting['block_size'])}, the fastest of those tried.",
+        f"vLLM with {_setting(setting)}, the fastest of those tried{_tried(results['vllm']['tried'])}.",
     ]
 
 
-def _block(size: int | None) -> str:
-    return f"blocks of {size} tokens" if size else "blocks of its default size"
+def _setting(setting: Mapping[str, Any]) -> str:
+    size = setting["block_size"]
+    return f"{setting['dtype']} and blocks of {f'{size} tokens' if size else 'its default size'}"
+
+
+def _tried(settings: Sequence[Mapping[str, Any]]) -> str:
+    """How fast each of vLLM's settings was, in judgments a second."""
+    rates = [f"{_setting(s)}: {_rate(s['judgments'] / s['seconds'])}/s" for s in settings if "error" not in s]
+    return f" ({'; '.join(rates)})" if rates else ""
 
 
 def _row(figures: Figures, ratio: float | None) -> str:

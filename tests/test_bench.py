@@ -24,7 +24,13 @@ def _results(*contestants: dict[str, Any]) -> dict[str, Any]:
         "versions": {"torch": "2.13.0"},
         "model": {"parameters": 7_800_000},
         "data": "200 dialogues of ChatAnime",
-        "vllm": {"chosen": {"dtype": "float32", "block_size": 32}},
+        "vllm": {
+            "chosen": {"dtype": "float32", "block_size": 32},
+            "tried": [
+                {"dtype": "float32", "block_size": 32, **_repeat(3)},
+                {"dtype": "bfloat16", "block_size": None, "error": "lost"},
+            ],
+        },
         "contestants": contestants,
     }
 
@@ -60,6 +66,9 @@ def test_the_table_shows_what_was_computed_beside_what_had_to_be_and_says_why_a_
     broken = summarise({**ENTRY, "key": "broken", "title": "broken"}, [{"error": "no such package"}])
     text = markdown(_results(packed, broken))
     assert "| packed | 90 | 30.0 (30.0–30.0) | 1.0 × | 2,000 | 1.05 | 500 | 0 |" in text
+    assert (
+        "float32 and blocks of 32 tokens, the fastest of those tried (float32 and blocks of 32 tokens: 30.0/s)." in text
+    )
     assert "90% of the time is inside the model" in text
     assert "- broken: As it is. **No score**: no such package" in text
 
