@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from judge.errors import EngineError, InputError, Interrupted, JudgeError
-from judge.hardware import Hardware, narrow_to
+from judge.hardware import Hardware, narrow_to, usable_cpus
 from judge.options import Options
 from judge.progress import Progress, Silent
 
@@ -165,6 +165,6 @@ def _follow_parent(parent: int) -> None:
 def _use(device: str, count: int) -> None:
     """Let this process see one GPU only, or its share of the CPUs."""
     if device == CPU:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // count))
         return
     narrow_to([int(device)])

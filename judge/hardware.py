@@ -71,7 +71,7 @@ def detect() -> Hardware:
     gpus, cuda_build, problem = _look_by_torch()
     if expected and not gpus and problem is None:
         problem = cuda_problem(driver, cuda_build, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return Hardware(_cpus(), _memory_gib(), gpus, driver, cuda_build, problem)
+    return Hardware(usable_cpus(), _memory_gib(), gpus, driver, cuda_build, problem)
 
 
 def require_usable(hardware: Hardware) -> None:
@@ -174,7 +174,8 @@ def _ask_smi() -> str:
         return ""
 
 
-def _cpus() -> int:
+def usable_cpus() -> int:
+    """How many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

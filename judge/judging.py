@@ -22,11 +22,9 @@ from judge.hardware import Hardware
 from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.rubric import Rubric
 from judge.scoring import Array, judgment
-from judge.served import Served
+from judge.served import UNVERIFIED, Served
 from judge.types import EMPTY_ANSWER, METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, Turn, digest
 
-UNVERIFIED = "unverified:"
-"""Begins the identity of what a server says of its model."""
 CHECKED_DIALOGUES = 50
 """How many dialogues are looked at before a judge that does not understand the task is stopped."""
 MIN_MASS = 0.8

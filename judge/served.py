@@ -28,6 +28,8 @@ API_KEY = "ESRP_API_KEY"
 """The environment variable with the server's key, which is never written anywhere."""
 TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
+UNVERIFIED = "unverified:"
+"""Begins what rests on a server's word."""
 PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
 """A text that two tokenizers hardly cut alike by chance."""
 
@@ -63,7 +65,7 @@ class Served:
     @property
     def weights_digest(self) -> str:
         """What is known of the weights: the server's word."""
-        return f"unverified:{self.model}"
+        return f"{UNVERIFIED}{self.model}"
 
     config_digest = "unverified"
     quantisation = None

@@ -9,6 +9,8 @@ import numpy as np
 
 from benchmarks.contestants.prompts import Prompts, every_prompt, scores
 from benchmarks.task import Conversation, Job, run
+from judge.engines import by_level
+from judge.scoring import Array
 
 
 class Vllm:
@@ -35,11 +37,8 @@ class Vllm:
         )
         return scores([np.array([self._levels(answer.outputs[0].logprobs[0]) for answer in answers])])
 
-    def _levels(self, logprobs: dict[int, Any]) -> list[float]:
-        return [
-            float(np.logaddexp.reduce([logprobs[token].logprob for token in level]))
-            for level in self._prompts.level_ids
-        ]
+    def _levels(self, logprobs: dict[int, Any]) -> Array:
+        return by_level({token: found.logprob for token, found in logprobs.items()}, self._prompts.level_ids)
 
     def forget(self) -> None:
         self._llm.reset_prefix_cache()
