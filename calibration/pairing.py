@@ -96,6 +96,8 @@ class Pairing:
     ``missing`` judgments that could not be made: each a table with ``item_id`` and ``metric``.
     """
 
+    judge: str | None
+    """The judge's name, where the table of scores tells it."""
     metrics: dict[str, Paired]
     unjudged: pd.DataFrame
     missing: pd.DataFrame
@@ -141,7 +143,8 @@ def pair(
     }
     lost = ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True)
     unrated = {metric: int((one.counts == 0).sum()) for metric, one in metrics.items()}
-    return Pairing(metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
+    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
+    return Pairing(name, metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
 
 
 def _on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:

@@ -147,6 +147,22 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
 
 
+def load_scores(run: Path | str) -> pd.DataFrame:
+    """The current judgments of a run as ``calibration`` takes a judge's scores: a row per dialogue and metric.
+
+    Columns: ``item_id`` (``source/character/scenario``), ``source, character, metric, score, group`` (the scenario),
+    ``judge, p1..p5``, and ``length`` (tokens of the prompt). A judgment that is missing has a NaN score.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    judgments = load_judgments(run)
+    judgments["item_id"] = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
+    judgments = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"})
+    levels = [f"p{level}" for level in LEVELS]
+    return judgments[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[BinaryIO]:
     try:
