@@ -7,7 +7,7 @@ claims are about other characters too, characters are drawn as well, independent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,11 +102,9 @@ class Resampler:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
-    def estimate(self, value: float, draws: Callable[[], Floats], undefined: str) -> Estimate:
-        """A value with its bootstrap interval; ``undefined`` says why, where it is NaN."""
-        if not np.isfinite(value):
-            return Estimate(None, reason=undefined)
-        return Estimate(float(value), *(self.interval(draws()) if self.is_enough else (None, None)))
+    def estimate(self, value: float, draws: Floats, undefined: str) -> Estimate:
+        """A value with its interval from draws; ``undefined`` says why there is none, where it is NaN."""
+        return Estimate(float(value), *self.interval(draws)) if np.isfinite(value) else Estimate(None, reason=undefined)
 
 
 def clustered_mean(
@@ -115,9 +113,9 @@ def clustered_mean(
     """The weighted mean of values, with Student's t interval from the spread of its groups.
 
     The variance is that of the linearised ratio, summed within groups before squaring, times k / (k - 1); with groups
-    of one size and equal weights it is the variance of the mean of group means, and t has k - 1 degrees of freedom. With
-    characters it is that of groups plus that of characters less that of cells (Cameron, Gelbach and Miller 2011, eq.
-    2.11; never less than the greater of the two), on the smaller number of degrees of freedom.
+    of one size and equal weights it is the variance of the mean of group means, and t has k - 1 degrees of freedom.
+    With characters it is that of groups plus that of characters less that of cells (Cameron, Gelbach and Miller 2011,
+    eq. 2.11; never less than the greater of the two), on the smaller number of degrees of freedom.
 
     Args:
         values, groups, weights, characters: shape (items,); values that are NaN are left out.
