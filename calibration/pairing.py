@@ -136,10 +136,11 @@ def pair(
     missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
     judged = _with_composites(scores[scores["score"].notna()], composites, [])
     rated = _with_composites(ratings[~unjudged], composites, ["annotator"])
+    by_metric = dict(iter(rated.groupby("metric", sort=False)))
     metrics = {
-        metric: _paired(metric, rated[rated["metric"] == metric], judged[judged["metric"] == metric], scale)
-        for metric in map(str, dict.fromkeys(judged["metric"]))
-        if metric in set(rated["metric"])
+        str(metric): _paired(str(metric), by_metric[metric], table, scale)
+        for metric, table in judged.groupby("metric", sort=False)
+        if metric in by_metric
     }
     lost = ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True)
     unrated = {metric: int((one.counts == 0).sum()) for metric, one in metrics.items()}
@@ -148,7 +149,7 @@ def pair(
 
 
 def _on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    chosen = scores[scores["metric"].isin(set(ratings["metric"]))]
+    chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
     if chosen.empty:
         rated, judged = (", ".join(sorted(set(some["metric"]))[:MOST_LISTED]) for some in (ratings, scores))
         raise TableError("ratings and scores", [(0, f"no metric in common (people: {rated}; judge: {judged})")])
@@ -166,7 +167,7 @@ def _without_counterpart(ratings: pd.DataFrame, scores: pd.DataFrame) -> NDArray
 
 def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
     """The scores of one judge, a row per item and metric: means over its samples."""
-    there = sorted(set(scores["judge"])) if "judge" in scores else []
+    there = sorted(scores["judge"].unique()) if "judge" in scores else []
     if judge is not None and judge not in there:
         raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
     if judge is None and len(there) > 1:
@@ -181,7 +182,7 @@ def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
 
 
 def _of_annotators(ratings: pd.DataFrame, annotators: Sequence[str]) -> pd.DataFrame:
-    there = sorted(set(ratings["annotator"]))
+    there = sorted(ratings["annotator"].unique())
     for name in annotators:
         if name not in there:
             raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
@@ -204,7 +205,7 @@ def _with_composites(
 
 def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
     index = pd.Index(scores["item_id"])
-    annotators = tuple(sorted(set(ratings["annotator"])))
+    annotators = tuple(sorted(ratings["annotator"].unique()))
     means = ratings.groupby(["item_id", "annotator"], sort=False)["score"].mean().reset_index()
     matrix = np.full((len(index), len(annotators)), np.nan)
     row, column = index.get_indexer(means["item_id"]), pd.Index(annotators).get_indexer(means["annotator"])
