@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calibration.resampling import Floats, Labels
 from calibration.tables import Scale, TableError
 
-__all__ = ["Paired", "Pairing", "pair"]
+__all__ = ["Paired", "Pairing", "pair", "without_ratings"]
 
 MOST_LISTED = 5
 
@@ -148,6 +148,24 @@ def pair(
     return Pairing(name, metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
 
 
+def without_ratings(
+    scores: pd.DataFrame,
+    *,
+    judge: str | None = None,
+    scale: Scale = None,
+    composites: Mapping[str, Sequence[str]] | None = None,
+) -> Pairing:
+    """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
+    scores = _of_judge(scores, judge)
+    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
+    judged = _with_composites(scores[scores["score"].notna()], composites, [])
+    none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
+    by_metric = judged.groupby("metric", sort=False)
+    metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
+    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
+    return Pairing(name, metrics, none, missing, {metric: len(one.items) for metric, one in metrics.items()}, ())
+
+
 def _on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
     if chosen.empty:
@@ -248,7 +266,8 @@ def _scale(metric: str, scale: Scale, levels: Floats | None, ratings: Floats, ju
         return float(scale[0]), float(scale[1])
     if levels is not None:
         return 1.0, float(levels.shape[1])
-    low, high = min(np.nanmin(ratings), judge.min()), max(np.nanmax(ratings), judge.max())
+    given = np.concatenate([ratings[np.isfinite(ratings)], judge])
+    low, high = given.min(), given.max()
     return float(np.floor(low)), float(np.ceil(high))
 
 
