@@ -18,7 +18,7 @@ from scipy import stats
 
 from calibration.resampling import LEVEL, Estimate, Floats, Labels, clustered_variance, student
 
-__all__ = ["NO_LABELS", "Powered", "equivalent_labels", "powered_mean"]
+__all__ = ["NO_LABELS", "Powered", "equivalent_labels", "labelled_variance", "powered_mean"]
 
 NO_LABELS = "nobody rated an item of it"
 
@@ -78,8 +78,18 @@ def powered_mean(
     influence = own * (left - own @ left) + lambda_ * whole * (judge - whole @ judge)
     if groups is None:
         return _independent(value, lambda_, influence, int(rated.sum()))
-    variance, fewest = _labelled_variance(influence, rated, groups, characters)
+    fewest = min(len(set(way[rated])) for way in (groups, characters) if way is not None)
+    variance = labelled_variance(influence, groups, characters, fewest)
     return Powered(student(value, variance, fewest), lambda_, influence, variance, fewest)
+
+
+def labelled_variance(influence: Floats, groups: Labels, characters: Labels | None, labelled: int) -> float:
+    """The variance of a sum of influences, shape (items,), of which only ``labelled`` groups have labels.
+
+    The correction for few groups is by those with labels, which bring most of the error. NaN under two.
+    """
+    variance, every = clustered_variance(influence, groups, characters)
+    return variance * labelled / (labelled - 1) * (every - 1) / every if labelled > 1 else float("nan")
 
 
 def equivalent_labels(labels: int, groups: int, variance: float, half_width: float) -> int | None:
@@ -122,14 +132,3 @@ def _independent(value: float, lambda_: float, influence: Floats, rated: int) ->
     variance = float(influence @ influence)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5
     return Powered(Estimate(value, value - half, value + half), lambda_, influence, variance, rated)
-
-
-def _labelled_variance(
-    influence: Floats, rated: NDArray[np.bool_], groups: Labels, characters: Labels | None
-) -> tuple[float, int]:
-    """The variance of the sum of influences, corrected for the number of groups with labels; and that number."""
-    variance, every = clustered_variance(influence, groups, characters)
-    fewest = min(len(set(way[rated])) for way in (groups, characters) if way is not None)
-    if fewest < 2:
-        return float("nan"), fewest
-    return variance * (fewest / (fewest - 1)) / (every / (every - 1)), fewest
