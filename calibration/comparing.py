@@ -219,9 +219,8 @@ def _ranks(sources: dict[str, _Centred], seed: int) -> pd.DataFrame:
         return pd.DataFrame(columns=["rank", "rank_low", "rank_high"], dtype="Int64")
     means = pd.Series({name: one.mean for name, one in sources.items()}, dtype=float)
     influence = pd.DataFrame({name: one.influence for name, one in sources.items()}).fillna(0.0)
-    above = _told_above(
-        means.to_numpy(float), influence.to_numpy(float), Resampler(influence.index.to_numpy(object), seed=seed)
-    )
+    resampler = Resampler(influence.index.to_numpy(object), seed=seed)
+    above = _told_above(np.asarray(means, dtype=float), np.asarray(influence, dtype=float), resampler)
     ranks = {"rank": means.rank(method="min", ascending=False)}
     ranks |= {"rank_low": 1 + above.sum(axis=0), "rank_high": len(means) - above.sum(axis=1)}
     return pd.DataFrame(ranks, index=means.index).astype("Int64")
