@@ -102,8 +102,8 @@ def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
     out.print(Text("by the judge: paired over scenarios, target: judge mean; outlook: of that difference"))
     if rated:
         out.print(Text(f"by people: difference of prediction-powered means, target: {LABELLED}"))
-    elif reason := first.human.reason:
-        out.print(Text(f"by people: {reason}"))
+    elif any(one.annotators for one in pairing.metrics.values()):
+        out.print(Text(f"by people: {first.human.reason}"))
 
 
 def _difference(one: Any) -> str:
@@ -114,7 +114,9 @@ def _difference(one: Any) -> str:
 
 
 def _p(one: Any) -> str:
-    return "–" if one.p is None else f"{one.p:.3f}"
+    if one.p is None:
+        return "–"
+    return f"{one.p:.3f}" if one.p >= 0.001 else "<.001"
 
 
 def comparison_json(pairing: Pairing, found: dict[str, Comparison]) -> str:
