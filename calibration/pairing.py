@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calibration.resampling import Floats, Labels
 from calibration.tables import Scale, TableError
 
-__all__ = ["Paired", "Pairing", "pair"]
+__all__ = ["Paired", "Pairing", "pair", "without_ratings"]
 
 MOST_LISTED = 5
 
@@ -44,6 +44,8 @@ class Paired:
     """Shape (items, annotators)."""
     annotators: tuple[str, ...]
     weights: Floats
+    lengths: Floats | None = None
+    """Shape (items,): how long what was judged is, in any unit; None where the table does not say."""
 
     @property
     def human(self) -> Floats:
@@ -54,7 +56,7 @@ class Paired:
     @property
     def counts(self) -> NDArray[np.intp]:
         """Shape (items,): how many people rated each item."""
-        return np.isfinite(self.ratings).sum(axis=1)
+        return np.asarray(np.isfinite(self.ratings).sum(axis=1), dtype=np.intp)
 
     @property
     def labelled(self) -> Paired:
@@ -78,6 +80,7 @@ class Paired:
             levels=None if self.levels is None else self.levels[chosen],
             ratings=self.ratings[chosen],
             weights=self.weights[chosen],
+            lengths=None if self.lengths is None else self.lengths[chosen],
         )
 
     def judged_by(self, scores: Floats) -> Paired:
@@ -93,6 +96,8 @@ class Pairing:
     ``missing`` judgments that could not be made: each a table with ``item_id`` and ``metric``.
     """
 
+    judge: str | None
+    """The judge's name, where the table of scores tells it."""
     metrics: dict[str, Paired]
     unjudged: pd.DataFrame
     missing: pd.DataFrame
@@ -125,34 +130,62 @@ def pair(
         TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
             an item has two inclusion probabilities or two sources.
     """
-    scores = _of_judge(scores, judge)
-    ratings = _of_annotators(ratings, annotators)
-    shared = [metric for metric in dict.fromkeys(scores["metric"]) if metric in set(ratings["metric"])]
-    if not shared:
-        rated, judged = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, scores))
-        raise TableError("ratings and scores", [(0, f"no metric in common (people: {rated}; judge: {judged})")])
-    scores = scores[scores["metric"].isin(shared)]
-    known = pd.MultiIndex.from_frame(scores[["item_id", "metric"]][scores["score"].notna()])
-    unjudged = ~pd.MultiIndex.from_frame(ratings[["item_id", "metric"]]).isin(known)
-    if unjudged.all():
-        raise TableError("ratings and scores", [(0, "no item in common; check how item_id is written in both")])
-    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]]
-    scores, rated = scores[scores["score"].notna()], ratings[~unjudged]
-    scores, rated = _with_composites(scores, composites, []), _with_composites(rated, composites, ["annotator"])
+    scores, ratings = _of_judge(scores, judge), _of_annotators(ratings, annotators)
+    scores = _on_shared_metrics(scores, ratings)
+    unjudged = _without_counterpart(ratings, scores[scores["score"].notna()])
+    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
+    judged = _with_composites(scores[scores["score"].notna()], composites, [])
+    rated = _with_composites(ratings[~unjudged], composites, ["annotator"])
+    by_metric = dict(iter(rated.groupby("metric", sort=False)))
     metrics = {
-        str(metric): _paired(str(metric), rated[rated["metric"] == metric], table, scale)
-        for metric, table in scores.groupby("metric", sort=False)
-        if (rated["metric"] == metric).any()
+        str(metric): _paired(str(metric), by_metric[metric], table, scale)
+        for metric, table in judged.groupby("metric", sort=False)
+        if metric in by_metric
     }
     lost = ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True)
     unrated = {metric: int((one.counts == 0).sum()) for metric, one in metrics.items()}
-    remarks = _remarks(lost, missing, ratings, scores, metrics)
-    return Pairing(metrics, lost, missing.reset_index(drop=True), unrated, remarks)
+    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
+    return Pairing(name, metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
+
+
+def without_ratings(
+    scores: pd.DataFrame,
+    *,
+    judge: str | None = None,
+    scale: Scale = None,
+    composites: Mapping[str, Sequence[str]] | None = None,
+) -> Pairing:
+    """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
+    scores = _of_judge(scores, judge)
+    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
+    judged = _with_composites(scores[scores["score"].notna()], composites, [])
+    none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
+    by_metric = judged.groupby("metric", sort=False)
+    metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
+    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
+    return Pairing(name, metrics, none, missing, {metric: len(one.items) for metric, one in metrics.items()}, ())
+
+
+def _on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
+    if chosen.empty:
+        rated, judged = (", ".join(sorted(set(some["metric"]))[:MOST_LISTED]) for some in (ratings, scores))
+        raise TableError("ratings and scores", [(0, f"no metric in common (people: {rated}; judge: {judged})")])
+    return chosen
+
+
+def _without_counterpart(ratings: pd.DataFrame, scores: pd.DataFrame) -> NDArray[np.bool_]:
+    """Shape (ratings,): which ratings have no score."""
+    key = ["item_id", "metric"]
+    found = ~pd.MultiIndex.from_frame(ratings[key]).isin(pd.MultiIndex.from_frame(scores[key]))
+    if found.all():
+        raise TableError("ratings and scores", [(0, "no item in common; check how item_id is written in both")])
+    return np.asarray(found)
 
 
 def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
     """The scores of one judge, a row per item and metric: means over its samples."""
-    there = sorted(set(scores["judge"])) if "judge" in scores else []
+    there = sorted(scores["judge"].unique()) if "judge" in scores else []
     if judge is not None and judge not in there:
         raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
     if judge is None and len(there) > 1:
@@ -167,7 +200,7 @@ def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
 
 
 def _of_annotators(ratings: pd.DataFrame, annotators: Sequence[str]) -> pd.DataFrame:
-    there = sorted(set(ratings["annotator"]))
+    there = sorted(ratings["annotator"].unique())
     for name in annotators:
         if name not in there:
             raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
@@ -190,7 +223,7 @@ def _with_composites(
 
 def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
     index = pd.Index(scores["item_id"])
-    annotators = tuple(sorted(set(ratings["annotator"])))
+    annotators = tuple(sorted(ratings["annotator"].unique()))
     means = ratings.groupby(["item_id", "annotator"], sort=False)["score"].mean().reset_index()
     matrix = np.full((len(index), len(annotators)), np.nan)
     row, column = index.get_indexer(means["item_id"]), pd.Index(annotators).get_indexer(means["annotator"])
@@ -209,6 +242,7 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
         ratings=matrix,
         annotators=annotators,
         weights=_weights(metric, ratings, index),
+        lengths=scores["length"].to_numpy(float) if "length" in scores else None,
     )
 
 
@@ -218,7 +252,7 @@ def _labels(column: pd.Series) -> Labels:
 
 def _level_names(table: pd.DataFrame) -> list[str]:
     """The columns p1, p2, ... as far as they go on."""
-    names = []
+    names: list[str] = []
     while f"p{len(names) + 1}" in table:
         names.append(f"p{len(names) + 1}")
     return names
@@ -232,7 +266,8 @@ def _scale(metric: str, scale: Scale, levels: Floats | None, ratings: Floats, ju
         return float(scale[0]), float(scale[1])
     if levels is not None:
         return 1.0, float(levels.shape[1])
-    low, high = min(np.nanmin(ratings), judge.min()), max(np.nanmax(ratings), judge.max())
+    given = np.concatenate([ratings[np.isfinite(ratings)], judge])
+    low, high = given.min(), given.max()
     return float(np.floor(low)), float(np.ceil(high))
 
 
@@ -251,14 +286,20 @@ def _weights(metric: str, ratings: pd.DataFrame, index: pd.Index) -> Floats:
 
 
 def _remarks(
-    unjudged: pd.DataFrame, missing: pd.DataFrame, ratings: pd.DataFrame, scores: pd.DataFrame, metrics: dict[str, Paired]
+    unjudged: pd.DataFrame,
+    missing: pd.DataFrame,
+    ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    metrics: dict[str, Paired],
 ) -> tuple[str, ...]:
     remarks = []
     if repeats := int(ratings.duplicated(["item_id", "metric", "annotator"]).sum()):
         remarks.append(f"{repeats:,} ratings repeat one by the same annotator; they were averaged.")
     if len(unjudged):
         first = ", ".join(unjudged["item_id"].drop_duplicates()[:MOST_LISTED])
-        remarks.append(f"{len(unjudged):,} of {len(ratings):,} ratings have no score of the judge (first items: {first}).")
+        remarks.append(
+            f"{len(unjudged):,} of {len(ratings):,} ratings have no score of the judge (first items: {first})."
+        )
     if len(missing):
         remarks.append(f"{len(missing):,} judgments are missing and left out.")
     only = sorted(set(scores["metric"]) - set(metrics))
@@ -269,7 +310,8 @@ def _remarks(
         least = float(np.nanmin(one.ratings))
         if judged[0] > rated or judged[1] < least:
             remarks.append(
-                f"On {metric} the judge's scores ({judged[0]:.2f} to {judged[1]:.2f}) and people's ratings ({least:g} to "
-                f"{rated:g}) do not overlap: they are on different scales; differences mean nothing, correlations may."
+                f"On {metric} the judge's scores ({judged[0]:.2f} to {judged[1]:.2f}) and people's ratings ({least:g} "
+                f"to {rated:g}) do not overlap: they are on different scales; differences mean nothing, correlations "
+                "may."
             )
     return tuple(remarks)

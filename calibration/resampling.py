@@ -7,14 +7,15 @@ claims are about other characters too, characters are drawn as well, independent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["DRAWS", "MIN_GROUPS", "Estimate", "Resampler", "clustered_mean"]
+__all__ = ["DRAWS", "MIN_GROUPS", "Estimate", "Resampler", "clustered_mean", "clustered_variance", "student"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.object_]
@@ -64,22 +65,19 @@ class Resampler:
     """Shape (items,): the cell (group, or group and character) of each item; items of a cell weigh the same."""
     weights: Floats = field(init=False, repr=False)
     """Shape (draws, cells): how often each cell was drawn."""
+    is_enough: bool = field(init=False)
+    """Whether there are groups (and characters) enough for an interval."""
 
     def __post_init__(self) -> None:
         generator = np.random.default_rng(self.seed)
         ways = [codes(self.groups)] + ([] if self.characters is None else [codes(self.characters)])
+        object.__setattr__(self, "is_enough", all(int(way.max()) + 1 >= MIN_GROUPS for way in ways))
         ways = [_merged(way, generator) for way in ways]
         drawn = [_multinomial(int(way.max()) + 1, self.draws, generator) for way in ways]
         found, cells = np.unique(np.stack(ways), axis=1, return_inverse=True)
         object.__setattr__(self, "cells", cells.reshape(-1))
         weights = np.prod([counts[:, way] for counts, way in zip(drawn, found, strict=True)], axis=0)
         object.__setattr__(self, "weights", weights.astype(float))
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether there are groups (and characters) enough for an interval."""
-        ways = [self.groups] + ([] if self.characters is None else [self.characters])
-        return all(len(np.unique(way)) >= MIN_GROUPS for way in ways)
 
     def sums(self, values: Floats) -> Floats:
         """Weighted sums over items in every draw: shape (draws, columns) from (items, columns)."""
@@ -104,11 +102,11 @@ class Resampler:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
-    def estimate(self, value: float, draws: Callable[[], Floats], undefined: str) -> Estimate:
-        """A value with its bootstrap interval; ``undefined`` says why, where it is NaN."""
+    def estimate(self, value: float, draws: Floats | None, undefined: str) -> Estimate:
+        """A value with its interval from draws (None for none); ``undefined`` says why there is no value, if NaN."""
         if not np.isfinite(value):
             return Estimate(None, reason=undefined)
-        return Estimate(float(value), *(self.interval(draws()) if self.is_enough else (None, None)))
+        return Estimate(float(value), *(self.interval(draws) if draws is not None else (None, None)))
 
 
 def clustered_mean(
@@ -117,9 +115,9 @@ def clustered_mean(
     """The weighted mean of values, with Student's t interval from the spread of its groups.
 
     The variance is that of the linearised ratio, summed within groups before squaring, times k / (k - 1); with groups
-    of one size and equal weights it is the variance of the mean of group means, and t has k - 1 degrees of freedom. With
-    characters it is that of groups plus that of characters less that of cells (Cameron, Gelbach and Miller 2011, eq.
-    2.11; never less than the greater of the two), on the smaller number of degrees of freedom.
+    of one size and equal weights it is the variance of the mean of group means, and t has k - 1 degrees of freedom.
+    With characters it is that of groups plus that of characters less that of cells (Cameron, Gelbach and Miller 2011,
+    eq. 2.11; never less than the greater of the two), on the smaller number of degrees of freedom.
 
     Args:
         values, groups, weights, characters: shape (items,); values that are NaN are left out.
@@ -130,20 +128,33 @@ def clustered_mean(
     weight = (np.ones(len(values)) if weights is None else weights)[known]
     mean = float(np.average(values[known], weights=weight))
     influence = weight * (values[known] - mean) / weight.sum()
-    variance, fewest = _variance(influence, groups[known])
-    if characters is not None:
-        other, number = _variance(influence, characters[known])
-        both, _ = _variance(influence, groups[known] + "\0" + characters[known])
-        variance, fewest = max(variance + other - both, variance, other), min(fewest, number)
+    variance, fewest = clustered_variance(influence, groups[known], None if characters is None else characters[known])
+    return student(mean, variance, fewest)
+
+
+def clustered_variance(influence: Floats, groups: Labels, characters: Labels | None = None) -> tuple[float, int]:
+    """The variance of a sum of influences, shape (items,), that are dependent within groups, and within characters
+    where they are given; and how many groups there are (characters, where they are fewer). NaN for one group.
+    """
+    variance, fewest = _variance(influence, groups)
+    if characters is None:
+        return variance, fewest
+    other, number = _variance(influence, characters)
+    both, _ = _variance(influence, groups + "\0" + characters)
+    return max(variance + other - both, variance, other), min(fewest, number)
+
+
+def student(value: float, variance: float, fewest: int) -> Estimate:
+    """A value with Student's t interval on ``fewest`` - 1 degrees of freedom; none under ``MIN_GROUPS``."""
     if fewest < MIN_GROUPS:
-        return Estimate(mean)
+        return Estimate(value)
     half = float(stats.t.ppf((1 + LEVEL) / 2, fewest - 1)) * variance**0.5
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate(value, value - half, value + half)
 
 
 def codes(labels: Labels) -> NDArray[np.intp]:
     """Labels as numbers from 0, in their sorted order."""
-    return np.unique(labels, return_inverse=True)[1].reshape(-1)
+    return np.asarray(pd.factorize(labels, sort=True)[0], dtype=np.intp)
 
 
 def _variance(influence: Floats, groups: Labels) -> tuple[float, int]:

@@ -1,0 +1,214 @@
+"""Agreement of a judge with people on one metric: over items, within scenarios, over systems.
+
+Beside every figure of the judge stand that of the constant predictor (what people say on average, of every item)
+and that of a person left out, compared with the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from calibration.association import ASSOCIATIONS, association, mean_within, pearson, spearman, tau_and_accuracy
+from calibration.pairing import Paired
+from calibration.rating_agreement import agreement_of_people, agreement_with_constant, agreement_with_ratings
+from calibration.resampling import Estimate, Floats, Resampler, clustered_mean, codes
+
+__all__ = ["MIN_SYSTEMS", "Agreement", "agreement", "system_means"]
+
+Estimates = dict[str, Estimate]
+
+MIN_SYSTEMS = 3
+"""Under so many sources a correlation over systems says nothing."""
+MIN_ITEMS = 3
+STRATA = {"the same rating": (0.0, 0.0), "at most one apart": (1e-9, 1.0), "more than one apart": (1.0 + 1e-9, np.inf)}
+"""Items by how far apart their highest and lowest ratings are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A judge beside people on one metric."""
+
+    metric: str
+    items: int
+    groups: int
+    sources: int
+    judge: Estimates
+    """Over items: against each rating ``exact, within_one, qwk, rps, log_loss``; against the mean rating of an item
+    ``bias, mae, rmse, pearson, spearman, kendall, pairwise_accuracy``. Differences are in points of the scale."""
+    constant: Estimates
+    """The same of the constant predictor, which has no correlation."""
+    people: Estimates
+    """``exact, within_one, qwk`` of one person with another."""
+    within: Estimates
+    """The measures of association, within each group, then averaged over groups."""
+    systems: Estimates
+    """The measures of association over the sources' means."""
+    strata: pd.DataFrame = field(repr=False)
+    """``people, items, bias, mae, spearman``: by how far people are apart."""
+    length: Estimates = field(default_factory=dict)
+    """Spearman with length: ``judge``, ``people``, and ``partial``, that of judge and people given length."""
+
+
+def agreement(paired: Paired, *, characters: bool = False, seed: int = 0) -> Agreement:
+    """Every measure of agreement on one metric.
+
+    Args:
+        paired: rated items, at least one; others are left out.
+        characters: generalise over characters too, not over groups only.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: no item was rated, or characters are asked for and not known.
+    """
+    paired = paired.labelled
+    if not len(paired.items):
+        raise ValueError(f"nobody rated an item on {paired.metric!r}")
+    if characters and paired.characters is None:
+        raise ValueError("no column 'character' to generalise over; leave it out")
+    resampler = Resampler(paired.groups, paired.characters if characters else None, seed=seed)
+    return Agreement(
+        metric=paired.metric,
+        items=len(paired.items),
+        groups=len(np.unique(paired.groups)),
+        sources=len(np.unique(paired.sources)),
+        judge={
+            **agreement_with_ratings(paired, resampler, characters),
+            **_differences(paired, paired.judge, characters),
+            **_associations(paired, resampler),
+        },
+        constant={
+            **agreement_with_constant(paired, characters),
+            **_differences(paired, _constant(paired), characters),
+        },
+        people=agreement_of_people(paired),
+        within=_within(paired),
+        systems=_systems(paired, resampler),
+        strata=_strata(paired),
+        length=_length(paired),
+    )
+
+
+def system_means(paired: Paired) -> pd.DataFrame:
+    """The mean of judge and people over the rated items of each source: ``source, items, judge, human``."""
+    paired = paired.labelled
+    frame = pd.DataFrame({"source": paired.sources, "judge": paired.judge, "human": paired.human, "w": paired.weights})
+    sums = frame.assign(judge=frame["judge"] * frame["w"], human=frame["human"] * frame["w"]).groupby("source").sum()
+    items = frame.groupby("source").size()
+    return pd.DataFrame({"items": items, **{name: sums[name] / sums["w"] for name in ("judge", "human")}}).reset_index()
+
+
+def _constant(paired: Paired) -> Floats:
+    return np.full(len(paired.items), np.average(paired.human, weights=paired.weights))
+
+
+def _differences(paired: Paired, scores: Floats, characters: bool) -> Estimates:
+    """Bias, mean absolute and root mean squared difference from the mean rating."""
+    apart = scores - paired.human
+    bias, mae, squared = (
+        clustered_mean(values, paired.groups, paired.weights, paired.characters if characters else None)
+        for values in (apart, np.abs(apart), apart**2)
+    )
+    return {"bias": bias, "mae": mae, "rmse": _root(squared)}
+
+
+def _root(squared: Estimate) -> Estimate:
+    """The root of a mean of squares, and of the ends of its interval."""
+    value, low, high = (
+        None if end is None else max(end, 0.0) ** 0.5 for end in (squared.value, squared.low, squared.high)
+    )
+    return Estimate(value, low, high, squared.reason)
+
+
+def _associations(paired: Paired, resampler: Resampler) -> Estimates:
+    if len(paired.items) < MIN_ITEMS:
+        return dict.fromkeys(ASSOCIATIONS, Estimate(None, reason=f"under {MIN_ITEMS} items"))
+    return association(paired.judge, paired.human, paired.weights, resampler)
+
+
+def _within(paired: Paired) -> Estimates:
+    """Association within groups of at least three items, averaged over the groups for which it is defined."""
+    group = codes(paired.groups)
+    order = np.argsort(group, kind="stable")
+    parts = [part for part in np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(part) >= MIN_ITEMS]
+    if not parts:
+        return dict.fromkeys(ASSOCIATIONS, Estimate(None, reason=f"no scenario has {MIN_ITEMS} rated items"))
+    found = mean_within(paired.judge, paired.human, parts)
+    labels = np.arange(len(parts)).astype(str).astype(object)
+    return {
+        name: clustered_mean(column, labels)
+        if np.isfinite(column).any()
+        else Estimate(None, reason="one side is constant within every scenario")
+        for name, column in zip(ASSOCIATIONS, found.T, strict=True)
+    }
+
+
+def _systems(paired: Paired, resampler: Resampler) -> Estimates:
+    """Association over the means of sources, which are computed anew in every draw of groups."""
+    source = codes(paired.sources)
+    count = int(source.max()) + 1
+    if count < MIN_SYSTEMS:
+        return dict.fromkeys(
+            ASSOCIATIONS, Estimate(None, reason=f"{count} rated source(s); give at least {MIN_SYSTEMS}")
+        )
+    one = np.eye(count)[source] * paired.weights[:, None]
+    columns = np.concatenate([one, one * paired.judge[:, None], one * paired.human[:, None]], axis=1)
+    values = _over_systems(columns.sum(axis=0, keepdims=True), count)
+    draws = _over_systems(resampler.sums(columns), count)
+    return {
+        name: resampler.estimate(float(value[0]), found, "all sources have the same mean")
+        for name, value, found in zip(ASSOCIATIONS, values, draws, strict=True)
+    }
+
+
+def _over_systems(sums: Floats, count: int) -> list[Floats]:
+    """Each measure from sums of weights, judge and people by source, shape (draws, 3 x sources)."""
+    weights, judge, human = np.split(sums, 3, axis=1)
+    there = np.where(weights > 0, weights, np.nan)
+    x, y = judge / there, human / there
+    ones = np.ones(count)
+    ranks_x, ranks_y = ((np.sign(a[:, :, None] - a[:, None, :])).sum(axis=2) for a in (x, y))
+    return [pearson(x, y, ones), pearson(ranks_x, ranks_y, ones), *tau_and_accuracy(x, y, ones)]
+
+
+def _strata(paired: Paired) -> pd.DataFrame:
+    """How the judge does where people agree and where they do not; items with two ratings or more."""
+    several = paired.at(paired.counts > 1)
+    apart = (
+        np.nanmax(several.ratings, axis=1) - np.nanmin(several.ratings, axis=1) if len(several.items) else np.zeros(0)
+    )
+    rows = []
+    for name, (low, high) in STRATA.items():
+        part = several.at((apart >= low) & (apart <= high))
+        if len(part.items):
+            rows.append({"people": name, "items": len(part.items), **_stratum(part)})
+    return pd.DataFrame(rows, columns=["people", "items", "bias", "mae", "spearman"])
+
+
+def _stratum(part: Paired) -> dict[str, float]:
+    apart = part.judge - part.human
+    return {
+        "bias": float(np.average(apart, weights=part.weights)),
+        "mae": float(np.average(np.abs(apart), weights=part.weights)),
+        "spearman": float(spearman(part.judge, part.human, part.weights)) if len(part.items) >= MIN_ITEMS else np.nan,
+    }
+
+
+def _length(paired: Paired) -> Estimates:
+    """Length as a covariate: the partial correlation is Kendall's (1942) formula on Spearman's coefficients."""
+    if paired.lengths is None or len(paired.items) < MIN_ITEMS:
+        return {}
+    sides = {
+        "judge": (paired.judge, paired.lengths),
+        "people": (paired.human, paired.lengths),
+        "both": (paired.judge, paired.human),
+    }
+    found = {name: float(spearman(x, y, paired.weights)) for name, (x, y) in sides.items()}
+    rest = (1 - found["judge"] ** 2) * (1 - found["people"] ** 2)
+    partial = (found["both"] - found["judge"] * found["people"]) / np.sqrt(rest) if rest > 0 else np.nan
+    values = {"judge": found["judge"], "people": found["people"], "partial": float(partial)}
+    return {
+        n: Estimate(v) if np.isfinite(v) else Estimate(None, reason="one side is constant") for n, v in values.items()
+    }
