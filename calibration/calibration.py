@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Calibration:
     sources: tuple[str, ...]
     created: str
     anchor: tuple[Anchor, ...]
+    dialogues: dict[str, Any] = field(default_factory=dict)
+    """By item of the anchor, whatever its caller needs to score it again; kept as it is, and not looked into."""
 
     @property
     def scales(self) -> dict[str, tuple[float, float]]:
@@ -217,6 +219,7 @@ def _from_dict(saved: Mapping[str, Any]) -> Calibration:
         sources=tuple(saved["sources"]),
         created=str(saved["created"]),
         anchor=tuple((str(item), str(metric), float(score)) for item, metric, score in saved["anchor"]),
+        dialogues=dict(saved["dialogues"]),
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from calibration.estimate import JUDGE_MEAN, LABELLED, NEW_SYSTEM
 from rich.text import Text
 
 from calibration import Comparison, Pairing, compare, estimate, rank_ranges
+from calibration.estimate import JUDGE_MEAN, LABELLED, NEW_SYSTEM
 from judge.cli.common import as_one_json
 from judge.cli.inputs import OVERALL, name_of
 from judge.errors import InputError
@@ -49,7 +49,7 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
     for metric in metrics:
         rows = table[table["metric"] == metric]
         by_source = {source: part.set_index("target") for source, part in rows.groupby("source", sort=False)}
-        ordered = sorted(by_source.items(), key=lambda item: -item[1].loc[JUDGE_MEAN, "mean"])
+        judged = rows[rows["target"] == JUDGE_MEAN].sort_values("mean", ascending=False)
         heads = ("source", *HEADS.values(), "labels", "ranks")
         out.print(
             plain_table(f"{metric}: means by {name_of(pairing)}", heads, [_row(source, one) for source, one in ordered])
@@ -66,7 +66,7 @@ def estimates_json(pairing: Pairing, table: pd.DataFrame) -> str:
 
 
 def _row(source: Any, one: pd.DataFrame) -> tuple[str, ...]:
-    labelled, judged = one.loc[LABELLED], one.loc[JUDGE_MEAN]
+    labelled, judged = (one.loc[target].to_dict() for target in (LABELLED, JUDGE_MEAN))
     as_tight = labelled["equivalent_labels"]
     labels = f"{labelled['labelled']:,.0f}" + ("" if pd.isna(as_tight) else f" (as {as_tight:,.0f})")
     ranks = "–" if pd.isna(judged["rank_low"]) else f"{judged['rank_low']:.0f}–{judged['rank_high']:.0f}"
