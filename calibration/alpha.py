@@ -9,7 +9,6 @@ paper writes as a sum over the values in between.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import krippendorff
 import numpy as np
@@ -75,10 +74,7 @@ def alphas(ratings: Floats, resampler: Resampler) -> dict[str, Estimate]:
     points = _points(ratings[pairable], values, sums)
     draws = sums.alphas(resampler.weights) if resampler.is_enough else {}
     many = f"the ratings take {len(values):,} different values, and it is for at most {MOST_VALUES}"
-    return {
-        level: resampler.estimate(points.get(level, np.nan), partial(draws.__getitem__, level), many)
-        for level in LEVELS
-    }
+    return {level: resampler.estimate(points.get(level, np.nan), draws.get(level), many) for level in LEVELS}
 
 
 def coincidences(ratings: Floats, cells: NDArray[np.intp], count: int) -> Coincidences:

@@ -5,8 +5,6 @@ A judge that comes as near to the mean of people as one of them does leaves litt
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +46,7 @@ def ceiling(rated: Paired, resampler: Resampler) -> dict[str, Estimate]:
             draws.append(_drawn(own, rest, weights, resampler.cells[at], resampler.weights))
     by_statistic = dict(zip(STATISTICS, _mean(draws).T, strict=True)) if draws else {}
     return {
-        name: resampler.estimate(value, partial(by_statistic.__getitem__, name), STILL)
+        name: resampler.estimate(value, by_statistic.get(name), STILL)
         for name, value in zip(STATISTICS, _mean(points)[0], strict=True)
     }
 

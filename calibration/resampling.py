@@ -102,9 +102,11 @@ class Resampler:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
-    def estimate(self, value: float, draws: Floats, undefined: str) -> Estimate:
-        """A value with its interval from draws; ``undefined`` says why there is none, where it is NaN."""
-        return Estimate(float(value), *self.interval(draws)) if np.isfinite(value) else Estimate(None, reason=undefined)
+    def estimate(self, value: float, draws: Floats | None, undefined: str) -> Estimate:
+        """A value with its interval from draws (None for none); ``undefined`` says why there is no value, if NaN."""
+        if not np.isfinite(value):
+            return Estimate(None, reason=undefined)
+        return Estimate(float(value), *(self.interval(draws) if draws is not None else (None, None)))
 
 
 def clustered_mean(
