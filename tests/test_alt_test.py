@@ -126,8 +126,8 @@ def test_a_judge_that_always_wins_has_p_0_and_one_that_always_loses_p_1():
 
 def test_for_accuracy_the_judges_score_is_rounded_half_up_and_kept_on_the_scale():
     people = np.tile([3.0, 3.0, 3.0], (4, 1))
-    found = alternative_annotator_test(rated(people, judge=[2.5, 3.49, 3.5, 2.49]), scoring="accuracy", min_items=4)
-    assert found.advantage_probability == 2 / 4
+    found = alternative_annotator_test(rated(people, judge=[2.5, 2.5, 3.49, 3.5]), scoring="accuracy", min_items=4)
+    assert found.advantage_probability == 3 / 4
     over = rated(np.tile([5.0, 5.0, 5.0], (4, 1)), judge=[5.7] * 4)
     assert alternative_annotator_test(over, scoring="accuracy", min_items=4).advantage_probability == 1
     assert alternative_annotator_test(over, scoring="rmse", min_items=4).advantage_probability == 0

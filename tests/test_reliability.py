@@ -19,8 +19,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from calibration import read_ratings, read_scores
-from calibration.alpha import LEVELS, alphas, coincidences
-from calibration.ceiling import STATISTICS, ceiling
+from calibration.alpha import LEVELS
+from calibration.ceiling import STATISTICS, ceiling, others_mean
 from calibration.pairing import Paired, pair
 from calibration.reliability import Reliability, reliability
 from calibration.resampling import Resampler, clustered_mean
@@ -28,16 +28,6 @@ from calibration.resampling import Resampler, clustered_mean
 N = np.nan
 EXPERTS = ("expert1", "expert2", "expert3")
 JUDGES = {"empathy": "gpt", "hanna": "Beluga-13B/prompt1"}
-
-KRIPPENDORFF = np.array(
-    [
-        [1, 2, 3, 3, 2, 1, 4, 1, 2, N, N, N],
-        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, N, 3],
-        [N, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, N],
-        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, N],
-    ]
-).T
-"""Krippendorff 2011, section C: 12 units, 4 observers."""
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 4))
 sparse_ratings = arrays(float, shapes, elements=st.sampled_from([1, 2, 3.5, 5, N]))
@@ -103,75 +93,8 @@ def test_ratings_that_were_repeated_and_averaged_have_an_alpha(shared_data: Path
     metrics = pair(people, read_scores(folder / "judge.csv", (1, 4), source="synth")).metrics
     assert len(metrics) == 9
     for one in metrics.values():
-        assert alpha(reliability(one)) == pytest.approx(package(one.ratings), abs=1e-9)
-
-
-# Alpha
-
-
-def test_krippendorffs_own_example():
-    found = alpha(reliability(rated(KRIPPENDORFF)))
-    assert found == pytest.approx({"nominal": 0.743, "ordinal": 0.815, "interval": 0.849}, abs=5e-4)
-
-
-def test_alpha_worked_out_by_hand():
-    """Eight ratings in pairs, 3 ones, 2 twos, 3 threes, one pair unlike: nominal 1 - 2 / (42 / 7).
-
-    Interval: 1 - 2 * 4 / (96 / 7). Ordinal, on mid-ranks 1.5, 4, 6.5: 1 - 2 * 25 / (600 / 7). One rating is no pair.
-    """
-    found = alpha(reliability(rated([[1, 1], [2, 2], [3, 3], [1, 3], [5, N]])))
-    assert found == pytest.approx({"nominal": 2 / 3, "ordinal": 5 / 12, "interval": 5 / 12}, abs=1e-12)
-
-
-@settings(deadline=None)
-@given(sparse_ratings)
-def test_alpha_from_weights_of_one_is_the_packages(ratings: np.ndarray):
-    ratings = ratings[np.isfinite(ratings).sum(axis=1) > 1]
-    if len(np.unique(ratings[np.isfinite(ratings)])) > 1:
-        one_cell = coincidences(ratings, np.zeros(len(ratings), dtype=np.intp), 1)
-        found = {level: float(value[0]) for level, value in one_cell.alphas(np.ones((1, 1))).items()}
-        assert found == pytest.approx(package(ratings), abs=1e-9)
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10_000), st.sampled_from([1.0, 0.25]))
-def test_a_draw_is_alpha_of_its_items_as_often_as_they_were_drawn(seed: int, grid: float):
-    paired = many(40, 3, groups=10, grid=grid, seed=seed)
-    resampler = Resampler(paired.groups, draws=1, seed=seed)
-    repeated = np.repeat(paired.ratings, resampler.weights[0][resampler.cells].astype(int), axis=0)
-    for level, estimate in alphas(paired.ratings, resampler).items():
-        assert estimate.low == estimate.high == pytest.approx(package(repeated)[level], abs=1e-9)
-
-
-@settings(deadline=None, max_examples=25)
-@given(sparse_ratings, st.randoms(use_true_random=False))
-def test_alpha_does_not_depend_on_the_order_of_raters_or_items(ratings: np.ndarray, random):
-    rows, columns = (random.sample(range(n), n) for n in ratings.shape)
-    shuffled = ratings[rows][:, columns]
-    one, other = (reliability(rated(some, groups=[0] * len(some))) for some in (ratings, shuffled))
-    for level, value in alpha(one).items():
-        assert alpha(other)[level] == (None if value is None else pytest.approx(value, abs=1e-9))
-
-
-def test_scores_of_many_values_have_interval_alpha_only():
-    generator = np.random.default_rng(0)
-    ratings = generator.normal(0, 1, (60, 1)) + generator.normal(0, 1, (60, 3))
-    found = reliability(rated(ratings))
-    assert found.alpha_interval.value == pytest.approx(package(ratings)["interval"], abs=1e-9)
-    assert found.alpha_interval.low < found.alpha_interval.value < found.alpha_interval.high
-    assert found.alpha_nominal.value is found.alpha_ordinal.value is None
-    assert found.alpha_ordinal.reason == "the ratings take 180 different values, and it is for at most 101"
-
-
-def test_alpha_is_the_same_where_the_package_would_need_too_much_memory(monkeypatch: pytest.MonkeyPatch):
-    expected = reliability(many(40))
-    monkeypatch.setattr("calibration.alpha.MOST_IN_PACKAGE", 0)
-    monkeypatch.setattr("calibration.alpha.krippendorff", None)
-    assert alpha(reliability(many(40))) == pytest.approx(alpha(expected), abs=1e-9)
-
-
-def package(ratings: np.ndarray) -> dict[str, float]:
-    return {level: float(krippendorff.alpha(ratings.T, level_of_measurement=level)) for level in LEVELS}
+        expected = {level: krippendorff.alpha(one.ratings.T, level_of_measurement=level) for level in LEVELS}
+        assert alpha(reliability(one)) == pytest.approx(expected, abs=1e-9)
 
 
 # The ceiling
@@ -207,6 +130,11 @@ def one_left_out(ratings: np.ndarray) -> dict[str, float]:
         errors = np.sqrt(np.mean((own - rest) ** 2)), np.mean(abs(own - rest))
         rows.append([spearmanr(own, rest).statistic, np.corrcoef(own, rest)[0, 1], *errors])
     return dict(zip(STATISTICS, np.mean(rows, axis=0), strict=True))
+
+
+def test_means_of_the_same_ratings_are_ties_in_whatever_order_they_are_added():
+    means = others_mean(np.array([[0.1, 0.2, 0.3, 0.4, 5], [0.4, 0.3, 0.2, 0.1, 1]]))[:, 4]
+    assert means.tolist() == [0.25, 0.25]
 
 
 def test_a_person_whose_ratings_do_not_vary_is_left_out_of_the_correlations_only():
