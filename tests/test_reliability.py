@@ -133,8 +133,8 @@ def one_left_out(ratings: np.ndarray) -> dict[str, float]:
 
 
 def test_means_of_the_same_ratings_are_ties_in_whatever_order_they_are_added():
-    means = others_mean(np.array([[0.1, 0.2, 0.3, 0.4, 5], [0.4, 0.3, 0.2, 0.1, 1]]))[:, 4]
-    assert means.tolist() == [0.25, 0.25]
+    means = others_mean(np.array([[1.1, 1.2, 1.3, 5], [1.3, 1.2, 1.1, 2.7]]))[:, 3]
+    assert means.tolist() == [1.2, 1.2]
 
 
 def test_a_person_whose_ratings_do_not_vary_is_left_out_of_the_correlations_only():
