@@ -40,7 +40,7 @@ def rescored(judge: Judge, kept: Mapping[str, Any]) -> pd.DataFrame:
 def _thawed(values: Mapping[str, Any]) -> Dialogue:
     try:
         turns = tuple(Turn(str(turn["user"]), str(turn["character"])) for turn in values["turns"])
-        who = (str(values[name]) for name in ("source", "character", "scenario"))
-        return Dialogue(*who, turns, values["profile"])
+        source, character, scenario = (str(values[name]) for name in ("source", "character", "scenario"))
+        return Dialogue(source, character, scenario, turns, values["profile"])
     except (KeyError, TypeError) as error:
         raise InputError("the calibration's anchor dialogues are damaged; fit it again") from error

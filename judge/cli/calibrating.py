@@ -15,9 +15,11 @@ from calibration import Calibration, CalibrationError, Pairing, fit_calibration
 from judge.anchors import frozen, rescored
 from judge.cli.common import write_csv
 from judge.cli.inputs import is_run, read_judge_scores, run_manifest
+from judge.dialogues import example_files
 from judge.errors import InputError
 from judge.files import replacing, sha256
 from judge.judging import Judge
+from judge.run import EXAMPLE
 from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments
 from judge.summary import scores_table
 from judge.terminal import console, plain_table
@@ -40,7 +42,8 @@ def fit(scores: Path, pairing: Pairing, seed: int) -> tuple[Calibration, list[st
         return fit_calibration(pairing, judge_id=judge_id, seed=seed), []
     manifest = run_manifest(scores)
     fitted = fit_calibration(pairing, judge_id=manifest["judge"]["judge_id"], identity=manifest["identity"], seed=seed)
-    return _with_dialogues(fitted, [Path(path) for path in manifest["data"]["paths"]])
+    paths = manifest["data"]["paths"]
+    return _with_dialogues(fitted, example_files() if paths == [EXAMPLE] else [Path(path) for path in paths])
 
 
 def _with_dialogues(fitted: Calibration, data: list[Path]) -> tuple[Calibration, list[str]]:
@@ -54,8 +57,8 @@ def _with_dialogues(fitted: Calibration, data: list[Path]) -> tuple[Calibration,
         reason = ""
     if len(kept) == len(items):
         return replace(fitted, dialogues=kept), []
-    remark = f"{len(items) - len(kept)} of {len(items)} anchor dialogues are not where the run read them{reason}: "
-    return replace(fitted, dialogues=kept), [remark + "drift of the judge cannot be seen by them"]
+    lost = f"{len(items) - len(kept)} of {len(items)} anchor dialogues are not where the run read them{reason}"
+    return replace(fitted, dialogues=kept), [f"{lost}; whether the judge moves cannot be seen by those"]
 
 
 def save(calibration: Calibration, path: Path) -> None:

@@ -50,10 +50,9 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
         rows = table[table["metric"] == metric]
         by_source = {source: part.set_index("target") for source, part in rows.groupby("source", sort=False)}
         judged = rows[rows["target"] == JUDGE_MEAN].sort_values("mean", ascending=False)
+        cells = [_row(source, by_source[source]) for source in judged["source"]]
         heads = ("source", *HEADS.values(), "labels", "ranks")
-        out.print(
-            plain_table(f"{metric}: means by {name_of(pairing)}", heads, [_row(source, one) for source, one in ordered])
-        )
+        out.print(plain_table(f"{metric}: means by {name_of(pairing)}", heads, cells))
     out.print(Text(LEGEND))
     shown = table[table["metric"].isin(metrics) & (table["reason"].fillna("") != "")]
     for (target, reason), part in shown.groupby(["target", "reason"], sort=False):
