@@ -7,9 +7,11 @@ Knows nothing of the judge, its models or its files: any table of human ratings 
 """
 
 from calibration.assessment import Assessment, assess
+from calibration.calibration import Calibration, CalibrationError, fit_calibration
 from calibration.comparing import Comparison, compare, rank_ranges
 from calibration.estimate import estimate
 from calibration.files import TableError
+from calibration.fitted import FittedMetric
 from calibration.pairing import Paired, Pairing, pair, without_ratings
 from calibration.plan import Plan, PlanError, plan
 from calibration.published import agreement_with_published, chatanime_means
@@ -17,7 +19,10 @@ from calibration.tables import read_ratings, read_scores
 
 __all__ = [
     "Assessment",
+    "Calibration",
+    "CalibrationError",
     "Comparison",
+    "FittedMetric",
     "Paired",
     "Pairing",
     "Plan",
@@ -28,6 +33,7 @@ __all__ = [
     "chatanime_means",
     "compare",
     "estimate",
+    "fit_calibration",
     "pair",
     "plan",
     "rank_ranges",
