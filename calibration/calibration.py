@@ -17,7 +17,7 @@ from calibration.anchors import Anchor, Drift, anchor_of, drift_of
 from calibration.calibrators import in_range
 from calibration.fitted import FittedMetric, fit_metric, metric_from_dict, metric_to_dict
 from calibration.items import Items, features, signals
-from calibration.pairing import Pairing
+from calibration.pairing import Pairing, one_judge
 from calibration.plain import to_plain
 from calibration.resampling import Floats
 
@@ -45,7 +45,7 @@ class Calibration:
     created: str
     anchor: tuple[Anchor, ...]
     dialogues: dict[str, Any] = field(default_factory=dict)
-    """By item of the anchor, whatever its caller needs to score it again; kept as it is, and not looked into."""
+    """What the anchor items are, by id, as plain values: for whoever scores them again; nothing here reads it."""
 
     @property
     def scales(self) -> dict[str, tuple[float, float]]:
@@ -84,7 +84,7 @@ class Calibration:
             raise CalibrationError(f"the calibration was fitted on another judge: {which} differs; fit it on this one")
 
     def predict(self, scores: pd.DataFrame, annotator: str | None = None) -> pd.DataFrame:
-        """Scores on the human scale: item_id, metric, calibrated, low, high, in_range, a row for each of ``scores``.
+        """Scores on the human scale: item_id, metric, calibrated, low, high, in_range, in the order of ``scores``.
 
         Metrics without a map are left out. A missing score stays missing (NaN, and not in range).
 
@@ -94,15 +94,16 @@ class Calibration:
         raters as those had; not of each item, and not a mean over items. Where n is under 19 they are the scale.
 
         Args:
-            scores: columns item_id, metric, score and, where the judge gives them, p1..pK; a row an item and metric.
+            scores: columns item_id, metric, score and, where the judge gives them, p1..pK; a row an item and metric,
+                or several told apart by sample_index, which are averaged.
             annotator: whose ratings to predict; one who was not seen in training is taken for an average one.
 
         Raises:
-            CalibrationError: a column is missing, a judgment is there twice, no metric has a map, or levels that a map
-                needs are missing.
+            CalibrationError: a column is missing, a judgment is there twice or of several judges, no metric has a map,
+                or levels that a map needs are missing.
         """
         _check(scores, self.metrics)
-        scores = scores.reset_index(drop=True)
+        scores = one_judge(scores).reset_index(drop=True)
         judged = scores[scores["score"].notna()]
         tables = {metric: _signals(judged[judged["metric"] == metric]) for metric in self.metrics}
         parts = [
@@ -159,7 +160,10 @@ def _check(scores: pd.DataFrame, metrics: Mapping[str, FittedMetric]) -> None:
     _check_columns(scores)
     if not scores["metric"].isin(list(metrics)).any():
         raise CalibrationError(f"the scores are of no metric that was calibrated ({', '.join(metrics)})")
-    twice = scores[scores.duplicated(["item_id", "metric"])]
+    if "judge" in scores and scores["judge"].nunique() > 1:
+        raise CalibrationError(f"the scores are of several judges ({', '.join(scores['judge'].unique())}); give one's")
+    again = ["sample_index"] if "sample_index" in scores else []
+    twice = scores[scores.duplicated(["item_id", "metric", *again])]
     if len(twice):
         item, metric = twice[["item_id", "metric"]].iloc[0]
         raise CalibrationError(f"item {item!r} is scored twice on {metric!r}; give one judge's scores, one an item")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calibration.resampling import Floats, Labels
 from calibration.tables import Scale, TableError
 
-__all__ = ["Paired", "Pairing", "pair", "without_ratings"]
+__all__ = ["Paired", "Pairing", "one_judge", "pair", "without_ratings"]
 
 MOST_LISTED = 5
 
@@ -130,7 +130,7 @@ def pair(
         TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
             an item has two inclusion probabilities or two sources.
     """
-    scores, ratings = _of_judge(scores, judge), _of_annotators(ratings, annotators)
+    scores, ratings = one_judge(scores, judge), _of_annotators(ratings, annotators)
     scores = _on_shared_metrics(scores, ratings)
     unjudged = _without_counterpart(ratings, scores[scores["score"].notna()])
     missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
@@ -156,7 +156,7 @@ def without_ratings(
     composites: Mapping[str, Sequence[str]] | None = None,
 ) -> Pairing:
     """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
-    scores = _of_judge(scores, judge)
+    scores = one_judge(scores, judge)
     missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
     judged = _with_composites(scores[scores["score"].notna()], composites, [])
     none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
@@ -183,7 +183,7 @@ def _without_counterpart(ratings: pd.DataFrame, scores: pd.DataFrame) -> NDArray
     return np.asarray(found)
 
 
-def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
+def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
     """The scores of one judge, a row per item and metric: means over its samples."""
     there = sorted(scores["judge"].unique()) if "judge" in scores else []
     if judge is not None and judge not in there:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,17 @@ def test_a_judgment_given_twice_is_refused(fitted, scores):
         fitted.predict(pd.concat([scores, scores.iloc[:1]]))
 
 
+def test_several_answers_are_averaged_and_several_judges_refused(fitted, scores):
+    twice = pd.concat(
+        [scores.assign(sample_index=index, score=scores["score"] + by) for index, by in ((0, 0.1), (1, -0.1))]
+    )
+    assert fitted.predict(twice)["calibrated"].to_numpy() == pytest.approx(
+        fitted.predict(scores)["calibrated"].to_numpy()
+    )
+    with pytest.raises(CalibrationError, match=r"several judges \(x, y\)"):
+        fitted.predict(pd.concat([scores.assign(judge="x"), scores.assign(judge="y")]))
+
+
 def test_levels_that_are_needed_are_asked_for(ratings, scores):
     ordinal = fit(ratings, scores, kinds=["ordinal"])
     with pytest.raises(CalibrationError, match=r"'warmth': the level probabilities \(p1, p2, ...\) are missing"):
@@ -231,6 +243,12 @@ def test_a_metric_that_lost_a_part_is_damaged(saved, part):
     saved.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CalibrationError, match="damaged"):
         Calibration.load(saved)
+
+
+def test_the_dialogues_of_the_anchors_are_kept(fitted, tmp_path):
+    kept = {"i00": {"turns": [{"user": "你好", "character": "嗯"}]}}
+    replace(fitted, dialogues=kept).save(tmp_path / "with.json")
+    assert Calibration.load(tmp_path / "with.json").dialogues == kept
 
 
 # The judge it is bound to
