@@ -121,7 +121,7 @@ def test_leaves_of_unlike_dialogues_and_metrics_may_stand_in_one_call(
     trees = [writer.dialogue(dialogue, METRICS[i:]) for i, dialogue in enumerate(some)]
     found = engine.level_logprobs(trees, writer.level_ids)
     for tree, packed in zip(trees, found, strict=True):
-        assert np.abs(np.exp(packed) - plainly(engine, [tree], writer)[0]).max() < 1e-5
+        assert np.abs(np.exp(packed) - plainly(engine, [tree], writer)[0]).max() < 2e-5  # as with fifty dialogues
 
 
 def test_a_very_long_dialogue_is_scored_plainly_among_the_others(
