@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.planning import WAYS, hanna, panel, simulate, summary
+from benchmarks.planning import hanna, panel, simulate, summary
 from calibration.frame import frame
 from calibration.plan import FLOOR, Plan, PlanError, plan
 from calibration.sampling import inclusion_probabilities, systematic
@@ -60,9 +60,9 @@ def test_a_draw_has_the_budgets_size_and_no_item_twice(sizes: list[float], data:
 
 def test_items_are_drawn_as_often_as_their_chances_say() -> None:
     chances = inclusion_probabilities(np.array([1.0, 2, 3, 4, 30]), 3)
-    generator, draws = np.random.default_rng(0), 20_000
+    generator, draws = np.random.default_rng(0), 5_000
     counts = np.bincount(np.concatenate([systematic(chances, generator) for _ in range(draws)]), minlength=5)
-    assert counts / draws == pytest.approx(chances, abs=0.012)  # over three standard errors
+    assert counts / draws == pytest.approx(chances, abs=0.025)  # over three standard errors
 
 
 # A plan
@@ -97,12 +97,12 @@ def test_sources_and_characters_get_their_share_to_within_one() -> None:
 
 def test_items_of_a_plan_come_as_often_as_their_chances_say() -> None:
     table = scores({"a": 6, "b": 9})
-    plans = [plan(table, 6, overlap=2, seed=seed) for seed in range(600)]
-    found = pd.concat([one.table for one in plans])["item_id"].value_counts() / 600
+    plans = [plan(table, 6, overlap=2, seed=seed) for seed in range(200)]
+    found = pd.concat([one.table for one in plans])["item_id"].value_counts() / 200
     chances = plans[0].frame.set_index("item_id")["inclusion_probability"]
-    assert (found.reindex(chances.index).fillna(0) - chances).abs().max() < 0.075  # over three standard errors
-    again = pd.concat([one.table[one.table["overlap"]] for one in plans])["item_id"].value_counts() / 600
-    assert (again.reindex(chances.index).fillna(0) - chances * 2 / 6).abs().max() < 0.06
+    assert (found.reindex(chances.index).fillna(0) - chances).abs().max() < 0.12  # over three standard errors
+    again = pd.concat([one.table[one.table["overlap"]] for one in plans])["item_id"].value_counts() / 200
+    assert (again.reindex(chances.index).fillna(0) - chances * 2 / 6).abs().max() < 0.1
 
 
 def test_what_the_judge_is_unsure_of_is_likelier_but_nothing_is_unlikely() -> None:
@@ -134,15 +134,15 @@ def test_two_rounds_read_as_one_are_unbiased_and_none_counts_for_nothing() -> No
     table = scores({"a": 40}, levels=False)
     truth = pd.Series(np.random.default_rng(3).normal(3, 1, 40), index=[f"a/c0/{n}" for n in range(40)])
     means = []
-    for seed in range(300):
+    for seed in range(120):
         first = plan(table, 10, overlap=0, seed=seed).table
         known = rated(list(first["item_id"]), list(truth[first["item_id"]]),
                       inclusion_probability=list(first["inclusion_probability"]))  # fmt: skip
         both = plan(table, 10, overlap=0, ratings=known, seed=seed + 1000).together.set_index("item_id")
         assert len(both) == 20 and both["inclusion_probability"].between(0.3, 1).all()
         means.append(np.average(truth[both.index], weights=1 / both["inclusion_probability"]))
-    assert np.mean(means) == pytest.approx(truth.mean(), abs=3 * np.std(means) / np.sqrt(300))
-    assert np.std(means) < 1.15 * truth.std() / np.sqrt(20) * np.sqrt(0.5)  # as of 20 of 40 items, drawn at once
+    assert np.mean(means) == pytest.approx(truth.mean(), abs=3 * np.std(means) / np.sqrt(120))
+    assert np.std(means) < 1.25 * truth.std() / np.sqrt(20) * np.sqrt(0.5)  # as of 20 of 40 items, drawn at once
 
 
 def test_ratings_of_unknown_choice_count_for_themselves_alone() -> None:
@@ -241,8 +241,9 @@ def test_on_hanna_weights_are_needed_and_the_widest_interval_narrows(shared_data
     ratings, judged = hanna(shared_data / "human" / "hanna")
     some = ["coherence", "surprise"]
     ratings, judged = (table[table["metric"].isin(some)] for table in (ratings, judged))
-    found = summary(simulate(ratings, panel(judged), 200, 14, list(WAYS)))
+    ways = ["simple random", "plan", "plan by a leaning judge"]
+    found = summary(simulate(ratings, panel(judged), 200, 25, ways))
     assert found.loc["plan", "widest_median"] < 0.97 * found.loc["simple random", "widest_median"]
-    for way in ("simple random", "plan", "plan in two halves", "plan by a leaning judge"):
-        assert abs(found.loc[way, "bias_z"]) < 3.3 and found.loc[way, "coverage"] > 0.9
-    assert found.loc["plan by a leaning judge, weights left out", "bias_z"] > 5
+    for way in ways:
+        assert abs(found.loc[way, "bias"]) < 0.02 and found.loc[way, "coverage"] > 0.93  # three standard errors
+    assert found.loc["plan by a leaning judge, weights left out", "bias"] > 0.035
