@@ -2,8 +2,8 @@
 
 Simulated: people's ratings and a judge's scores that share effects of groups (scenarios) and of items; some items, or
 all items of some groups, are rated. Beside the intervals of this project stand naive ones that take items for
-independent. On HANNA: each of 11 systems is left out, on 6 metrics by 5 judges, and the human mean of all its ratings is
-the truth.
+independent. On HANNA: each of 11 systems is left out, on 6 metrics by 5 judges, and the human mean of all its ratings
+is the truth.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def intervals(case: Case, generator: np.random.Generator) -> dict[str, tuple[Est
 
 
 def coverage(case: Case, sets: int, seed: int = 0) -> pd.DataFrame:
-    """A row a kind of interval: how often it covers its truth where given, its mean half-width, how often it is given."""
+    """A row a kind of interval: how often it covers its truth, its mean half-width, how often it is given."""
     generator = np.random.default_rng(seed)
     rows = []
     for _ in range(sets):
@@ -96,9 +96,9 @@ def coverage(case: Case, sets: int, seed: int = 0) -> pd.DataFrame:
 
 
 def leaving_one_out(folder: Path) -> pd.DataFrame:
-    """A row a judge, metric and system of HANNA and an interval: whether it covers the human mean, its half-width.
+    """A row a judge, metric, system of HANNA and interval: whether it covers the human mean, its half-width.
 
-    *scenario only* is the judge mean's interval; *shifted* the same, moved by how judge and people differ on the others.
+    *scenario only* is the judge mean's interval; *shifted* the same, moved by how judge and people differ elsewhere.
     """
     ratings, scores = hanna(folder)
     truth = ratings.groupby(["metric", "source"])["score"].mean().rename("truth").reset_index()
@@ -130,7 +130,7 @@ def main() -> None:
         print(f"\nno HANNA at {options.data}: set ESRP_SHARED_DATA, or give --data")
         return
     table = leaving_one_out(options.data)
-    spread = table.groupby(["judge", "metric"])["truth"].std().mean()
+    spread = table.drop_duplicates(["metric", "source"]).groupby("metric")["truth"].std().mean()
     print(f"\nHANNA, one system left out: {len(table) // 3} cases; human means of systems have SD {spread:.2f}")
     print(table.groupby("interval")[["covers", "half_width"]].mean().round(3).to_string())
 

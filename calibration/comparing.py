@@ -13,7 +13,7 @@ from scipy import stats
 from calibration.estimate import JUDGE_MEAN, LABELLED
 from calibration.pairing import Paired
 from calibration.powered import Powered, labelled_variance, powered_mean
-from calibration.resampling import LEVEL, MIN_GROUPS, Floats, Resampler, clustered_variance, student
+from calibration.resampling import LEVEL, MIN_GROUPS, Floats, Resampler, clustered_variance, student, t_quantile
 
 __all__ = ["Comparison", "Difference", "compare", "rank_ranges"]
 
@@ -156,7 +156,7 @@ def groups_needed(difference: float, spread: float) -> int | None:
     """
 
     def enough(number: int) -> bool:
-        both = stats.t.ppf([(1 + LEVEL) / 2, POWER], number - 1).sum()
+        both = t_quantile(number - 1) + t_quantile(number - 1, POWER)
         return bool(both * spread <= abs(difference) * np.sqrt(number))
 
     if abs(difference) < TINY or not enough(MOST_NEEDED):

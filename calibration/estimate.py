@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from calibration.pairing import Paired, Pairing
 from calibration.powered import Powered, equivalent_labels, powered_mean
-from calibration.resampling import LEVEL, MIN_GROUPS, Estimate, Labels, clustered_mean
+from calibration.resampling import MIN_GROUPS, Estimate, Labels, clustered_mean, t_quantile
 
 __all__ = ["JUDGE_MEAN", "LABELLED", "MIN_SYSTEMS", "NEW_SYSTEM", "estimate", "judge_means", "labelled_means",
            "new_system_means"]  # fmt: skip
@@ -148,8 +147,8 @@ def _moved(system: _System, shift: float, tau: float, k: int) -> Estimate:
     mean = judge.value + shift
     if judge.low is None or judge.high is None:
         return Estimate(mean)
-    own = (judge.high - judge.low) / 2 / stats.t.ppf((1 + LEVEL) / 2, system.groups - 1)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, k - 1) * np.sqrt(tau**2 * (1 + 1 / k) + own**2))
+    own = (judge.high - judge.low) / 2 / t_quantile(system.groups - 1)
+    half = t_quantile(k - 1) * float(np.sqrt(tau**2 * (1 + 1 / k) + own**2))
     return Estimate(mean, mean - half, mean + half)
 
 

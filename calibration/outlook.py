@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.frame import Frame
-from calibration.resampling import LEVEL, MIN_GROUPS, Floats, codes
+from calibration.resampling import MIN_GROUPS, Floats, codes, t_quantile
 from calibration.waves import rated_weights
 
 __all__ = ["FROM_DOUBT", "FROM_RATINGS", "FROM_SPREAD", "expected", "outlook"]
@@ -55,8 +54,8 @@ def expected(frame: Frame, known: pd.DataFrame, chances: Floats, share: Floats) 
 
 def _half_width(known: pd.DataFrame, inflation: Floats, groups: Floats) -> Floats:
     variance = known["open"] * inflation + known["lambda_"] ** 2 * known["judged"]
-    freedom = np.where(groups < MIN_GROUPS, np.nan, groups - 1)
-    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance), dtype=float)
+    quantile = np.array([np.nan if few < MIN_GROUPS else t_quantile(few - 1) for few in groups])
+    return np.asarray(quantile * np.sqrt(variance), dtype=float)
 
 
 def _spread_over(source: Codes, group: Codes, count: int) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.resampling import LEVEL, Estimate, Floats, Labels, clustered_variance, student
+from calibration.resampling import LEVEL, Estimate, Floats, Labels, clustered_variance, student, t_quantile
 
 __all__ = ["NO_LABELS", "Powered", "equivalent_labels", "labelled_variance", "powered_mean"]
 
@@ -107,7 +107,7 @@ def equivalent_labels(labels: int, groups: int, variance: float, half_width: flo
 
     def narrowness(number: int) -> float:
         freedom = max(groups * number / labels - 1, 1)
-        return -float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance * labels / number))
+        return -t_quantile(freedom) * float(np.sqrt(variance * labels / number))
 
     most = labels + ceil(labels * (narrowness(labels) / half_width) ** 2)
     return 1 + bisect_left(range(1, most + 1), -half_width * (1 + 1e-9), key=narrowness)

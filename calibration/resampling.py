@@ -13,9 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
-__all__ = ["DRAWS", "MIN_GROUPS", "Estimate", "Resampler", "clustered_mean", "clustered_variance", "student"]
+__all__ = [
+    "DRAWS",
+    "MIN_GROUPS",
+    "Estimate",
+    "Resampler",
+    "clustered_mean",
+    "clustered_variance",
+    "student",
+    "t_quantile",
+]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.object_]
@@ -148,8 +157,13 @@ def student(value: float, variance: float, fewest: int) -> Estimate:
     """A value with Student's t interval on ``fewest`` - 1 degrees of freedom; none under ``MIN_GROUPS``."""
     if fewest < MIN_GROUPS:
         return Estimate(value)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, fewest - 1)) * variance**0.5
+    half = t_quantile(fewest - 1) * variance**0.5
     return Estimate(value, value - half, value + half)
+
+
+def t_quantile(freedom: float, chance: float = (1 + LEVEL) / 2) -> float:
+    """A quantile of Student's t; by default half the width of an interval in standard errors. NaN for NaN."""
+    return float(special.stdtrit(freedom, chance))  # scipy.stats.t.ppf is this, behind a hundred microseconds of checks
 
 
 def codes(labels: Labels) -> NDArray[np.intp]:
