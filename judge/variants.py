@@ -187,12 +187,12 @@ def remarks(overall: pd.DataFrame) -> list[str]:
 
 
 def _on_reference(overall: pd.DataFrame) -> list[str]:
-    left_out = [layout for layout in LAYOUTS if not any(name.startswith(f"{layout} ") for name in overall.index)]
-    if REFERENCE.name in overall.index or not left_out:
+    if REFERENCE.name in overall.index:
         return []
+    left_out = ", ".join(name for name, layout in LAYOUTS.items() if layout.answer_begun)
     return [
-        f"left out, as this server takes messages and no beginning of an answer: {', '.join(left_out)}; the reference "
-        f"is {overall.index[0]}"
+        f"left out, as this server takes messages and no beginning of an answer: {left_out}; the reference is "
+        f"{overall.index[0]}"
     ]
 
 
