@@ -60,8 +60,10 @@ def _floats(column: pd.Series[float]) -> Floats:
 
 
 def _own_is_highest(matrix: pd.DataFrame) -> float | None:
-    whole = matrix.dropna(how="any")
-    return float(np.mean([whole.loc[name].idxmax() == name for name in whole.index])) if len(whole) else None
+    """Over the metrics that can be compared with their own and with another."""
+    rows = [row.dropna() for _, row in matrix.iterrows()]
+    told = [row.idxmax() == row.name for row in rows if row.name in row.index and len(row) > 1]
+    return float(np.mean(told)) if told else None
 
 
 def _halo(matrix: pd.DataFrame) -> float | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calibration.resampling import Floats, Labels
 from calibration.tables import Scale, TableError
 
-__all__ = ["Paired", "Pairing", "pair"]
+__all__ = ["Paired", "Pairing", "one_judge", "pair", "without_ratings"]
 
 MOST_LISTED = 5
 
@@ -96,6 +96,8 @@ class Pairing:
     ``missing`` judgments that could not be made: each a table with ``item_id`` and ``metric``.
     """
 
+    judge: str | None
+    """The judge's name, where the table of scores tells it."""
     metrics: dict[str, Paired]
     unjudged: pd.DataFrame
     missing: pd.DataFrame
@@ -128,24 +130,44 @@ def pair(
         TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
             an item has two inclusion probabilities or two sources.
     """
-    scores, ratings = _of_judge(scores, judge), _of_annotators(ratings, annotators)
+    scores, ratings = one_judge(scores, judge), _of_annotators(ratings, annotators)
     scores = _on_shared_metrics(scores, ratings)
     unjudged = _without_counterpart(ratings, scores[scores["score"].notna()])
     missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
     judged = _with_composites(scores[scores["score"].notna()], composites, [])
     rated = _with_composites(ratings[~unjudged], composites, ["annotator"])
+    by_metric = dict(iter(rated.groupby("metric", sort=False)))
     metrics = {
-        metric: _paired(metric, rated[rated["metric"] == metric], judged[judged["metric"] == metric], scale)
-        for metric in map(str, dict.fromkeys(judged["metric"]))
-        if metric in set(rated["metric"])
+        str(metric): _paired(str(metric), by_metric[metric], table, scale)
+        for metric, table in judged.groupby("metric", sort=False)
+        if metric in by_metric
     }
     lost = ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True)
     unrated = {metric: int((one.counts == 0).sum()) for metric, one in metrics.items()}
-    return Pairing(metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
+    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
+    return Pairing(name, metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
+
+
+def without_ratings(
+    scores: pd.DataFrame,
+    *,
+    judge: str | None = None,
+    scale: Scale = None,
+    composites: Mapping[str, Sequence[str]] | None = None,
+) -> Pairing:
+    """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
+    scores = one_judge(scores, judge)
+    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
+    judged = _with_composites(scores[scores["score"].notna()], composites, [])
+    none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
+    by_metric = judged.groupby("metric", sort=False)
+    metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
+    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
+    return Pairing(name, metrics, none, missing, {metric: len(one.items) for metric, one in metrics.items()}, ())
 
 
 def _on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    chosen = scores[scores["metric"].isin(set(ratings["metric"]))]
+    chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
     if chosen.empty:
         rated, judged = (", ".join(sorted(set(some["metric"]))[:MOST_LISTED]) for some in (ratings, scores))
         raise TableError("ratings and scores", [(0, f"no metric in common (people: {rated}; judge: {judged})")])
@@ -161,9 +183,9 @@ def _without_counterpart(ratings: pd.DataFrame, scores: pd.DataFrame) -> NDArray
     return np.asarray(found)
 
 
-def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
+def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
     """The scores of one judge, a row per item and metric: means over its samples."""
-    there = sorted(set(scores["judge"])) if "judge" in scores else []
+    there = sorted(scores["judge"].unique()) if "judge" in scores else []
     if judge is not None and judge not in there:
         raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
     if judge is None and len(there) > 1:
@@ -178,7 +200,7 @@ def _of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
 
 
 def _of_annotators(ratings: pd.DataFrame, annotators: Sequence[str]) -> pd.DataFrame:
-    there = sorted(set(ratings["annotator"]))
+    there = sorted(ratings["annotator"].unique())
     for name in annotators:
         if name not in there:
             raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
@@ -201,7 +223,7 @@ def _with_composites(
 
 def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
     index = pd.Index(scores["item_id"])
-    annotators = tuple(sorted(set(ratings["annotator"])))
+    annotators = tuple(sorted(ratings["annotator"].unique()))
     means = ratings.groupby(["item_id", "annotator"], sort=False)["score"].mean().reset_index()
     matrix = np.full((len(index), len(annotators)), np.nan)
     row, column = index.get_indexer(means["item_id"]), pd.Index(annotators).get_indexer(means["annotator"])
@@ -244,7 +266,8 @@ def _scale(metric: str, scale: Scale, levels: Floats | None, ratings: Floats, ju
         return float(scale[0]), float(scale[1])
     if levels is not None:
         return 1.0, float(levels.shape[1])
-    low, high = min(np.nanmin(ratings), judge.min()), max(np.nanmax(ratings), judge.max())
+    given = np.concatenate([ratings[np.isfinite(ratings)], judge])
+    low, high = given.min(), given.max()
     return float(np.floor(low)), float(np.ceil(high))
 
 

@@ -1,12 +1,12 @@
 """Agreement with single ratings: exact, within one, weighted kappa, and scores of the whole distribution.
 
 A predictor here is what it says of every rating: a whole score, and probabilities of the scores where it has them.
-Every rating counts once, with its item's weight.
+Every rating counts once, with its item's weight. All this is for ratings in whole numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ __all__ = ["RATING_MEASURES", "agreement_of_people", "agreement_with_constant", 
 RATING_MEASURES = ("exact", "within_one", "qwk", "rps", "log_loss")
 NO_LEVELS = "the table has no probabilities p1..pK of the scale's scores"
 NOT_WHOLE = "ratings are not whole numbers"
+MOST_BROKEN = 0.1
+"""Up to this share of ratings that are not whole are left out; with more, nothing here is said."""
 LEAST = 1e-12
 """The smallest probability that log loss takes, so that one rating cannot make it infinite."""
 
@@ -83,6 +85,7 @@ def agreement_of_people(paired: Paired) -> dict[str, Estimate]:
 
     Items count by their number of pairs over the number of their ratings less one, so that a rating counts once.
     """
+    paired = _without_broken(paired)
     several = paired.at(paired.counts > 1)
     if not len(several.items):
         return dict.fromkeys(("exact", "within_one", "qwk"), Estimate(None, reason="no item has two ratings"))
@@ -109,8 +112,17 @@ def kappa(tables: Floats) -> Floats:
 
 
 def _ratings(paired: Paired) -> _Ratings:
+    paired = _without_broken(paired)
     item, annotator = np.nonzero(np.isfinite(paired.ratings))
     return _Ratings(paired.ratings[item, annotator], item, paired)
+
+
+def _without_broken(paired: Paired) -> Paired:
+    """Without the ratings that are not whole (means of repeats, say), where those are few."""
+    broken = np.isfinite(paired.ratings) & (paired.ratings != np.round(paired.ratings))
+    if broken.sum() > MOST_BROKEN * np.isfinite(paired.ratings).sum():
+        return paired
+    return replace(paired, ratings=np.where(broken, np.nan, paired.ratings))
 
 
 def _is_whole(paired: Paired) -> bool:

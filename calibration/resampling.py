@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
@@ -73,22 +74,19 @@ class Resampler:
     """Shape (items,): the cell (group, or group and character) of each item; items of a cell weigh the same."""
     weights: Floats = field(init=False, repr=False)
     """Shape (draws, cells): how often each cell was drawn."""
+    is_enough: bool = field(init=False)
+    """Whether there are groups (and characters) enough for an interval."""
 
     def __post_init__(self) -> None:
         generator = np.random.default_rng(self.seed)
         ways = [codes(self.groups)] + ([] if self.characters is None else [codes(self.characters)])
+        object.__setattr__(self, "is_enough", all(int(way.max()) + 1 >= MIN_GROUPS for way in ways))
         ways = [_merged(way, generator) for way in ways]
         drawn = [_multinomial(int(way.max()) + 1, self.draws, generator) for way in ways]
         found, cells = np.unique(np.stack(ways), axis=1, return_inverse=True)
         object.__setattr__(self, "cells", cells.reshape(-1))
         weights = np.prod([counts[:, way] for counts, way in zip(drawn, found, strict=True)], axis=0)
         object.__setattr__(self, "weights", weights.astype(float))
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether there are groups (and characters) enough for an interval."""
-        ways = [self.groups] + ([] if self.characters is None else [self.characters])
-        return all(len(np.unique(way)) >= MIN_GROUPS for way in ways)
 
     def sums(self, values: Floats) -> Floats:
         """Weighted sums over items in every draw: shape (draws, columns) from (items, columns)."""
@@ -113,9 +111,11 @@ class Resampler:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
-    def estimate(self, value: float, draws: Floats, undefined: str) -> Estimate:
-        """A value with its interval from draws; ``undefined`` says why there is none, where it is NaN."""
-        return Estimate(float(value), *self.interval(draws)) if np.isfinite(value) else Estimate(None, reason=undefined)
+    def estimate(self, value: float, draws: Floats | None, undefined: str) -> Estimate:
+        """A value with its interval from draws (None for none); ``undefined`` says why there is no value, if NaN."""
+        if not np.isfinite(value):
+            return Estimate(None, reason=undefined)
+        return Estimate(float(value), *(self.interval(draws) if draws is not None else (None, None)))
 
 
 def clustered_mean(
@@ -168,7 +168,7 @@ def t_quantile(freedom: float, chance: float = (1 + LEVEL) / 2) -> float:
 
 def codes(labels: Labels) -> NDArray[np.intp]:
     """Labels as numbers from 0, in their sorted order."""
-    return np.unique(labels, return_inverse=True)[1].reshape(-1)
+    return np.asarray(pd.factorize(labels, sort=True)[0], dtype=np.intp)
 
 
 def _variance(influence: Floats, groups: Labels) -> tuple[float, int]:

@@ -15,41 +15,24 @@ All that is wrong with a file is told at once, in one ``TableError``. Records ar
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import pandas as pd
+
+from calibration.files import Problem, TableError, read_records
 
 __all__ = ["Scale", "TableError", "read_ratings", "read_scores"]
 
 Scale = tuple[float, float] | Mapping[str, tuple[float, float]] | None
 """Lowest and highest score, of every metric or of each; None where any finite number will do."""
 
-Problem = tuple[int, str]
-"""The record (from 1; 0 for the file as a whole), and what is wrong and what to do, without the file's name."""
-
 _MISSING = {"", "nan", "na", "null", "none"}
 _TOLERANCE = 1e-3
-_MOST = 20
-
-
-class TableError(ValueError):
-    """A table that cannot be used: its file, the records, what is wrong with each and what to do.
-
-    One line for one problem; for more, their number, the first 20 a line each, and how many more there are.
-    """
-
-    def __init__(self, path: str | Path, problems: Iterable[Problem]) -> None:
-        found = sorted(problems, key=lambda problem: problem[0])
-        lines = [f"record {record}: {text}" if record else text for record, text in found]
-        more = [f"and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
-        many = "\n  ".join([f"{path}: {len(lines)} problems:", *lines[:_MOST], *more])
-        super().__init__(f"{path}: {lines[0]}" if len(lines) == 1 else many)
 
 
 def read_ratings(
@@ -62,7 +45,7 @@ def read_ratings(
     number or off the scale; an annotator repeats a rating; an inclusion probability is not in (0, 1]; an item has two
     sources or two groups.
     """
-    table, empty = _identified(path, _read(Path(path)), ["annotator"])
+    table, empty = _identified(path, read_records(Path(path)), ["annotator"])
     problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_inclusion(table)]
     problems += _told(_missing(table["score"]), lambda _: "the score is missing; give one, or leave the record out")
     if repeats == "error":
@@ -70,81 +53,24 @@ def read_ratings(
     return _checked(path, table, problems, ["score", "inclusion_probability"])
 
 
-def read_scores(path: str | Path, scale: Scale = (1, 5), *, source: str | None = None) -> pd.DataFrame:
+def read_scores(
+    path: str | Path, scale: Scale = (1, 5), *, source: str | Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """A judge's scores, a row each (columns above), within ``scale``; a missing score is NaN: a missing judgment.
 
-    ``source`` is whose answers were judged, for a table that has no such column. Raises TableError: no such file,
-    unreadable or empty; a column is missing; a cell of an id is empty; a score is no number or off the scale; the same
-    judgment is there twice; p1..pK are not probabilities that sum to 1 (within 0.001; all of them may be missing where
-    the score is); an item has two sources or two groups.
+    ``source`` is whose answers were judged, or by item whose, for a table that has no such column. Raises TableError:
+    no such file, unreadable or empty; a column is missing; a cell of an id is empty; a score is no number or off the
+    scale; the same judgment is there twice; p1..pK are not probabilities that sum to 1 (within 0.001; all of them may
+    be missing where the score is); an item has two sources or two groups.
     """
-    raw = _read(Path(path))
+    raw = read_records(Path(path))
     if source is not None and "source" not in raw:
-        raw["source"] = source
+        raw["source"] = source if isinstance(source, str) else _sources(raw, source)
     who = [name for name in ("judge", "sample_index") if name in raw]
     table, empty = _identified(path, raw, who)
     problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_distributions(table)]
     problems += _repeated(table[~empty.any(axis=1)], who, "or tell them apart in a column 'judge' or 'sample_index'")
     return _checked(path, table, problems, ["score", *_levels(table)])
-
-
-# Files
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The file's records as they are there, numbered from 0."""
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise TableError(path, [(0, f"unknown kind of file {path.suffix!r}; give .csv, .parquet or .jsonl")])
-    try:
-        table = reader(path)
-    except FileNotFoundError:
-        raise TableError(path, [(0, "no such file; check the path")]) from None
-    except UnicodeDecodeError:
-        raise TableError(path, [(0, "not UTF-8 text; save it with that encoding")]) from None
-    except TableError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise TableError(path, [(0, f"cannot be read ({reason}); write it again as CSV, Parquet or JSONL")]) from error
-    if table.empty:
-        raise TableError(path, [(0, "no records; give at least one")])
-    return table
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
-    columns = [name.strip() for name in header]
-    problems = [(0, f"column {name!r} is there twice; rename one") for name in columns if columns.count(name) > 1]
-    for record, row in enumerate(rows, 1):
-        if len(row) != len(columns):
-            problems.append((record, f"{len(row)} cells under {len(columns)} columns; quote any cell with a comma"))
-    if problems:
-        raise TableError(path, dict.fromkeys(problems))
-    return pd.DataFrame(rows, columns=columns, dtype=object)
-
-
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    rows = [_json(line) for line in lines]
-    bad = [record for record, row in enumerate(rows, 1) if not isinstance(row, dict)]
-    if bad:
-        raise TableError(path, [(record, "not a JSON object; write one object a line") for record in bad])
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    table = pd.read_parquet(path)
-    return table.reset_index(drop=set(table.index.names) == {None})
 
 
 # From what is in the file to the columns promised
@@ -159,14 +85,19 @@ def _identified(path: str | Path, raw: pd.DataFrame, more_ids: list[str]) -> tup
     if absent:
         raise TableError(path, absent)
     names = [*needed[:-1], *(["group"] if "group" in raw else [])]
-    ids = raw.assign(**{name: [_text(value) for value in raw[name]] for name in names})
-    empty = pd.DataFrame({name: [not value.strip() for value in ids[name]] for name in names})
+    ids = raw.assign(**{name: _texts(raw[name]) for name in names})
+    empty = pd.DataFrame({name: ids[name].str.strip() == "" for name in names})
     if item != ["item_id"]:
         ids["item_id"] = ids["source"] + "/" + ids["character"] + "/" + ids["scenario"]
     if "group" not in ids:
         ids["group"] = ids[item[-1]]
     first = ["item_id", "source", "metric", *more_ids, "score", "group"]
     return ids[[*first, *(name for name in ids if name not in first)]], empty
+
+
+def _sources(raw: pd.DataFrame, known: Mapping[str, str]) -> list[str]:
+    items = raw["item_id"] if "item_id" in raw else [""] * len(raw)
+    return [known.get(_text(item), "unknown") for item in items]
 
 
 def _checked(path: str | Path, table: pd.DataFrame, problems: list[Problem], known: list[str]) -> pd.DataFrame:
@@ -186,6 +117,12 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def _texts(cells: pd.Series) -> list[str]:
+    """Ids as texts; most columns hold texts already."""
+    values = cells.tolist()
+    return values if all(type(value) is str for value in values) else [_text(value) for value in values]
+
+
 def _number(value: object) -> float:
     """A cell as a finite number; NaN for anything else."""
     try:
@@ -196,7 +133,13 @@ def _number(value: object) -> float:
 
 
 def _numbers(cells: pd.Series) -> pd.Series:
+    if _is_float(cells):
+        return cells.where(np.isfinite(cells))
     return pd.Series([_number(value) for value in cells], index=cells.index, dtype=float)
+
+
+def _is_float(cells: pd.Series) -> bool:
+    return isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "f"
 
 
 def _levels(table: pd.DataFrame) -> list[str]:
@@ -214,6 +157,8 @@ def _told(wrong: pd.Series, text: Callable[[int], str]) -> list[Problem]:
 
 
 def _missing(cells: pd.Series) -> pd.Series:
+    if _is_float(cells):
+        return cells.isna()
     return pd.Series([_text(value).strip().lower() in _MISSING for value in cells], index=cells.index)
 
 
@@ -228,16 +173,25 @@ def _bad_ids(table: pd.DataFrame, empty: pd.DataFrame) -> Iterator[Problem]:
 
 def _bad_scores(table: pd.DataFrame, scale: Scale) -> Iterator[Problem]:
     """Scores that are no number or off the scale."""
-    for record, (metric, cell) in enumerate(zip(table["metric"], table["score"], strict=True), 1):
-        if text := _bad_score(metric, cell, scale):
-            yield record, text
+    numbers, scales = _numbers(table["score"]), {metric: _ends(metric, scale) for metric in set(table["metric"])}
+    low, high = (table["metric"].map({metric: ends[i] for metric, ends in scales.items()}) for i in (0, 1))
+    for row in table.index[~numbers.between(low, high)]:
+        if text := _bad_score(table["metric"][row], table["score"][row], scale):
+            yield row + 1, text
+
+
+def _ends(metric: str, scale: Scale) -> tuple[float, float]:
+    """Lowest and highest score of a metric; nothing lies between the ends of one that is not known."""
+    if isinstance(scale, Mapping):
+        return scale.get(metric, (math.inf, -math.inf))
+    return scale or (-math.inf, math.inf)
 
 
 def _bad_score(metric: str, cell: object, scale: Scale) -> str | None:
     """What is wrong with a score; a missing one is not wrong here."""
     if isinstance(scale, Mapping) and metric not in scale:
         return f"no scale is known for metric {metric!r} (known: {', '.join(scale)}); give its scale, or correct it"
-    low, high = (scale[metric] if isinstance(scale, Mapping) else scale) or (-math.inf, math.inf)
+    low, high = _ends(metric, scale)
     if _text(cell).strip().lower() in _MISSING or low <= _number(cell) <= high:
         return None
     remedy = f"give a number from {low} to {high}" if math.isfinite(high) else "give one"

@@ -35,7 +35,7 @@ class Verdict:
 def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdict:
     """The verdict by fixed rules, from intervals and never from values alone.
 
-    *do not use*: no interval can be given, or that of Pearson's correlation over items does not lie above 0, so that
+    *do not use*: no interval can be given, or that of Spearman's correlation over items does not lie above 0, so that
     the judge is not shown to know more than a constant. *rank*: over at least five sources the interval of pairwise
     accuracy lies above .75. *estimate*: all else; a judge that goes with people lets labels reach further.
     """
@@ -45,29 +45,32 @@ def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdi
 
 
 def _word(agreement: Agreement) -> tuple[Word, str]:
-    items, systems = agreement.judge["pearson"], agreement.systems["pairwise_accuracy"]
+    items, systems, sources = agreement.judge["spearman"], agreement.systems["pairwise_accuracy"], agreement.sources
     if items.value is None:
         return "do not use", f"its correlation with people is undefined ({items.reason})"
     if items.low is None:
-        return "do not use", f"ratings of {agreement.groups} groups are too few to tell (at least {MIN_GROUPS})"
+        return "do not use", f"{_counted(agreement.groups, 'rated group')} tell too little (at least {MIN_GROUPS})"
     if items.low <= 0:
-        return "do not use", f"its correlation with people, {_said(items)}, may be none"
-    if agreement.sources < MIN_SYSTEMS or systems.value is None or systems.low is None:
-        few = f"people rated {agreement.sources} sources, too few to tell of ranking (at least {MIN_SYSTEMS})"
-        return "estimate", f"it goes with people over items (Pearson {_said(items)}), but {few}"
-    told = f"it orders {_said(systems, percent=True)} of the pairs of {agreement.sources} sources as people do"
+        return "do not use", "its correlation with people may be none"
+    if sources < MIN_SYSTEMS or systems.value is None or systems.low is None:
+        return "estimate", f"{_counted(sources, 'rated source')}, and ranking needs {MIN_SYSTEMS}"
+    told = f"it orders {_said(systems, percent=True)} of the pairs of {sources} sources as people do"
     return ("rank" if systems.low >= MIN_ACCURACY else "estimate"), told
 
 
 def _evidence(agreement: Agreement, reliability: Reliability) -> str:
     person = reliability.ceiling.get("spearman", Estimate(None))
-    beside = f"a person left out: {_said(person)}" if person.value is not None else "no person to compare with"
+    beside = f" (a person left out: {_said(person)})" if person.value is not None else ""
     judge, constant = agreement.judge["mae"].value or 0.0, agreement.constant["mae"].value or 0.0
     return (
-        f"Over {agreement.items:,} items its Spearman correlation with the mean rating is "
-        f"{_said(agreement.judge['spearman'])} ({beside}), its mean absolute difference {judge:.2f} (the constant "
+        f"Over {_counted(agreement.items, 'item')} its Spearman correlation with the mean rating is "
+        f"{_said(agreement.judge['spearman'])}{beside}, its mean absolute difference {judge:.2f} (the constant "
         f"predictor's: {constant:.2f})."
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _said(estimate: Estimate, percent: bool = False) -> str:

@@ -1,7 +1,7 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
-``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``compare_layouts`` compares ways of
-asking; the rest are the values they speak of.
+``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
+``calibration`` takes scores, ``compare_layouts`` compares ways of asking; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from judge.options import Options
     from judge.rubric import Rubric, load_rubric
     from judge.run import Result, score, text_diversity
-    from judge.store import load_judgments
+    from judge.store import load_judgments, load_scores
 
 _LAZY = {
     "LayoutComparison": "judge.layouts",
@@ -32,6 +32,7 @@ _LAZY = {
     "fetch": "judge.fetch",
     "load_judgments": "judge.store",
     "load_rubric": "judge.rubric",
+    "load_scores": "judge.store",
     "read_dialogues": "judge.dialogues",
     "score": "judge.run",
     "text_diversity": "judge.run",
@@ -60,6 +61,7 @@ __all__ = [
     "fetch",
     "load_judgments",
     "load_rubric",
+    "load_scores",
     "read_dialogues",
     "score",
     "text_diversity",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -201,6 +202,16 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
     for name, row in overall.iterrows():
         cells = ("–" if pd.isna(row[column]) else format(row[column], form) for column, (_, form) in columns.items())
         table.add_row(str(name), *cells)
+    return table
+
+
+def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Cells as they are: the first column to the left, numbers to the right."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
     return table
 
 

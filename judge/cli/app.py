@@ -1,0 +1,62 @@
+"""The command ``esrp-judge``: its commands, one line for an error, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+
+import typer
+
+from judge.cli import machine, people, scoring
+from judge.errors import JudgeError, plain
+
+app = typer.Typer(
+    help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
+
+app.command()(scoring.score)
+app.command()(scoring.diversity)
+app.command()(scoring.layouts)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(scoring.serve)
+app.command()(people.agree)
+app.command()(people.calibrate)
+app.command()(people.estimate)
+app.command()(people.compare)
+app.command()(people.plan)
+app.add_typer(data_app, name="data")
+data_app.command("fetch")(machine.fetch_data)
+data_app.command("check")(machine.check_data)
+app.command()(machine.doctor)
+
+
+def main() -> None:
+    """Run the command; an error is one line on stderr, its kind the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if sys.argv[1:] in ([], ["data"]):
+        sys.argv.append("--help")
+    try:
+        code = app(standalone_mode=False)
+    except JudgeError as error:
+        code = _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("stopped at once; run the same command again to go on", 130)
+    except Exception as error:  # a fault of ours, still told in one line
+        if os.environ.get("ESRP_DEBUG"):
+            raise
+        code = _fail(f"internal error: {type(error).__name__}: {error}; ESRP_DEBUG=1 shows where; please report it", 3)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    lines = message.split("\n  ")  # as ``listed`` breaks them
+    print("esrp-judge: " + "\n  ".join(plain(" ".join(line.split())) for line in lines), file=sys.stderr)
+    return code

@@ -1,0 +1,122 @@
+"""What the commands about people read: a run or a table of scores, and a table of ratings, put side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from judge.errors import InputError
+from judge.types import DIMENSIONS, LEVELS, METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from calibration import Pairing
+
+OVERALL = "overall"
+COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
+"""The means of metrics that a run's ratings and scores are also compared on."""
+OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
+
+Scale = Any
+"""As ``calibration`` takes it: of every metric, of each, or None."""
+
+
+def name_of(pairing: Pairing) -> str:
+    """What the judge is called."""
+    return pairing.judge or "the judge"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run and not a table."""
+    if path.is_dir():
+        return True
+    if not path.exists():
+        raise InputError(f"{path}: no such run or table; check the path")
+    return False
+
+
+def run_manifest(run: Path) -> dict[str, Any]:
+    """What a run says of itself; InputError where there is none."""
+    from judge.store import MANIFEST, Store
+
+    manifest = Store(run).manifest
+    if manifest is None:
+        raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
+    return manifest
+
+
+def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
+    """People's ratings; InputError where the file cannot be used."""
+    from calibration import TableError, read_ratings
+
+    try:
+        return read_ratings(path, scale, repeats="keep" if average_repeats else "error")
+    except TableError as error:
+        raise InputError(f"--annotations {error}") from error
+
+
+def read_judge_scores(path: Path, scale: Scale, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A judge's scores of a run or a table, which may leave out the sources where ratings tell them."""
+    from calibration import TableError, read_scores
+
+    if is_run(path):
+        from judge.store import load_scores
+
+        return load_scores(path)
+    known = {} if ratings is None else dict(zip(ratings["item_id"], ratings["source"], strict=True))
+    try:
+        return read_scores(path, scale, source=known or None)
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def read_pairing(
+    path: Path,
+    annotations: Path,
+    scale: str | None,
+    judge: str | None = None,
+    annotators: tuple[str, ...] = (),
+    average_repeats: bool = False,
+    with_composites: bool = True,
+) -> Pairing:
+    """Ratings beside the scores of a run or a table; InputError where they do not go together."""
+    from calibration import TableError, pair
+
+    run = is_run(path)
+    scales = parse_scale(scale) if scale else (OWN_SCALE if run else None)
+    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
+    scores = read_judge_scores(path, scales, ratings)
+    ours = with_composites and set(METRICS) & set(scores["metric"])
+    composites: Mapping[str, tuple[str, ...]] = COMPOSITES if ours else {}
+    try:
+        return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
+    """The scores of a run or a table with no ratings beside them."""
+    from calibration import TableError, without_ratings
+
+    scales = parse_scale(scale) if scale else (OWN_SCALE if is_run(path) else None)
+    scores = read_judge_scores(path, scales)
+    ours = set(METRICS) & set(scores["metric"])
+    try:
+        return without_ratings(scores, judge=judge, scale=scales, composites=COMPOSITES if ours else {})
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def parse_scale(text: str) -> Scale:
+    """``1-5`` for every metric, or ``a=1-5,b=0-3`` for each."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = [re.fullmatch(r"(?:(.+)=)?(-?[\d.]+)-(-?[\d.]+)", part) for part in parts]
+    scales = {match[1]: (float(match[2]), float(match[3])) for match in found if match}
+    if not parts or len(scales) != len(parts) or any(low >= high for low, high in scales.values()):
+        raise InputError(f"--scale {text}: not understood; write 1-5, or one for each metric: fluency=1-5,empathy=0-3")
+    if None in scales and len(scales) > 1:
+        raise InputError(f"--scale {text}: give one scale for every metric, or one for each")
+    return scales.get(None, scales)

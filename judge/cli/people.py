@@ -1,0 +1,220 @@
+"""Commands that put a judge beside people: ``agree``, ``calibrate``, ``estimate``, ``compare``, ``plan``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from judge.cli.common import Json, names, refuse_unwritable, write_csv
+from judge.errors import InputError
+
+Scores = Annotated[
+    Path, typer.Argument(metavar="RUN|TABLE", help="A run's folder, or a table of scores (.csv .parquet .jsonl).")
+]
+Annotations = Annotated[
+    Path, typer.Option(help="People's ratings (.csv .parquet .jsonl): item_id or character and scenario, annotator …")
+]
+Scale = Annotated[
+    str | None, typer.Option(help="1-5, or by metric a=1-5,b=0-3; a run's is 1-5, a table's is taken from its scores.")
+]
+OfJudge = Annotated[str | None, typer.Option(help="Which judge, where a table holds several.")]
+Annotators = Annotated[str, typer.Option(help="Only these annotators, with commas.")]
+Repeats = Annotated[bool, typer.Option("--average-repeats", help="Average ratings that an annotator gave twice.")]
+Generalise = Annotated[
+    Literal["scenarios", "characters"],
+    typer.Option(help="What intervals are about: other scenarios, or other scenarios and other characters."),
+]
+
+
+def agree(
+    scores: Scores,
+    annotations: Annotated[
+        Path | None, typer.Option(help="People's ratings; without them, published means of ChatAnime's sources.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write agreement.csv and agreement.json to this folder.")
+    ] = None,
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    raters: Annotated[
+        Literal["people", "slots"], typer.Option(help="Whether an annotator's name is one person everywhere.")
+    ] = "people",
+    scoring: Annotated[
+        Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")
+    ] = "rmse",
+    epsilon: Annotated[float | None, typer.Option(help="Its advantage of people; by default by their kind.")] = None,
+    annotator_kind: Annotated[
+        Literal["expert", "skilled", "crowd"], typer.Option(help="Which annotators: epsilon is .2, .15 or .1.")
+    ] = "expert",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
+) -> int:
+    """Say how far the judge agrees with people, beside how far people agree with each other, and a verdict per metric.
+
+    Without --annotations: beside the published means of ChatAnime's sources, the only human figures there are of it.
+    """
+    from judge.cli.agreement import assess_run, compare_with_published, show_agreement, show_published, write_agreement
+
+    published = compare_with_published(scores)
+    if annotations is None:
+        if published is None:
+            raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
+        print(json.dumps({"published": published.to_dict()}, indent=2)) if as_json else show_published(published)
+        return 0
+    assessment = assess_run(
+        scores,
+        annotations,
+        scale=scale,
+        judge=judge,
+        annotators=names(annotators),
+        average_repeats=average_repeats,
+        raters=raters,
+        characters=generalise == "characters",
+        scoring=scoring,
+        epsilon=epsilon,
+        kind=annotator_kind,
+    )
+    found = {**assessment.to_dict(), "published": published.to_dict() if published else None}
+    if out:
+        write_agreement(out, assessment, found)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        show_agreement(assessment)
+        if published:
+            show_published(published)
+    return 0
+
+
+def calibrate(
+    scores: Scores,
+    annotations: Annotations,
+    out: Annotated[Path, typer.Option(help="The file to write the calibration to.")] = Path("calibration.json"),
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Also write the scores of RUN|TABLE on people's scale to this CSV file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Fit maps from the judge's scores to people's scale, each metric's chosen on items left out, into a file.
+
+    The file is bound to the judge: score --calibration refuses it for another, or where the judge has moved.
+    """
+    from judge.cli import calibrating
+    from judge.cli.inputs import read_pairing
+
+    refuse_unwritable(out)
+    refuse_unwritable(predictions)
+    pairing = read_pairing(scores, annotations, scale, judge, names(annotators), average_repeats, with_composites=False)
+    calibration, remarks = calibrating.fit(scores, pairing, seed)
+    calibrating.save(calibration, out)
+    if predictions:
+        calibrating.write_predictions(predictions, calibration, scores, judge)
+    remarks = [*pairing.remarks, *remarks]
+    if as_json:
+        print(calibrating.as_json(calibration, out, remarks))
+    else:
+        calibrating.show(calibration, out, remarks)
+    return 0
+
+
+def estimate(
+    scores: Scores,
+    annotations: Annotations,
+    out: Annotated[Path | None, typer.Option(help="Also write all metrics and targets to this CSV file.")] = None,
+    metrics: Annotated[str, typer.Option(help="Metrics to show, with commas; the overall mean by default.")] = "",
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
+) -> int:
+    """Estimate means of systems, each with what it is a mean of: the judge's, people's, people's of a new system."""
+    from judge.cli import estimating
+    from judge.cli.inputs import read_pairing
+
+    refuse_unwritable(out)
+    pairing = read_pairing(scores, annotations, scale, judge, names(annotators), average_repeats)
+    table = estimating.estimate_all(pairing, generalise == "characters")
+    shown = estimating.chosen(table, names(metrics))
+    if out:
+        write_csv(out, table)
+    if as_json:
+        print(estimating.estimates_json(pairing, table))
+    else:
+        estimating.show_estimates(pairing, table, shown)
+    return 0
+
+
+def compare(
+    scores: Scores,
+    a: Annotated[str, typer.Argument(metavar="A", help="A source.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another source.")],
+    annotations: Annotated[Path | None, typer.Option(help="People's ratings, to compare by them too.")] = None,
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
+) -> int:
+    """Compare two sources over the scenarios that both answer, and say what it would take to settle the difference."""
+    from judge.cli import estimating
+    from judge.cli.inputs import read_pairing, read_unrated
+
+    if annotations:
+        pairing = read_pairing(scores, annotations, scale, judge, names(annotators), average_repeats)
+    else:
+        pairing = read_unrated(scores, scale, judge)
+    found = estimating.compare_all(pairing, a, b, generalise == "characters")
+    if as_json:
+        print(estimating.comparison_json(pairing, found))
+    else:
+        estimating.show_comparison(pairing, found)
+    return 0
+
+
+def plan(
+    scores: Scores,
+    budget: Annotated[int, typer.Option(help="How many dialogues to have rated.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write the plan to.")],
+    annotations: Annotated[Path | None, typer.Option(help="People's ratings so far.")] = None,
+    overlap: Annotated[int, typer.Option(help="How many of them the same people all rate.")] = 30,
+    raters: Annotated[int, typer.Option(help="How many people those are.")] = 3,
+    judge: OfJudge = None,
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Choose which dialogues people should rate next: a random sample with known chances, where ratings tell most."""
+    from judge.cli import planning
+
+    refuse_unwritable(out)
+    found = planning.make_plan(
+        scores,
+        budget,
+        annotations,
+        scale,
+        judge,
+        average_repeats,
+        overlap=overlap,
+        raters_per_overlap=raters,
+        seed=seed,
+    )
+    write_csv(out, found.table)
+    if as_json:
+        print(planning.plan_json(found, out))
+    else:
+        planning.show_plan(found, out)
+    return 0
