@@ -51,7 +51,7 @@ def powered_mean(
 
     The mean is ``mean(human) + lambda (mean(judge) - mean of judge where rated)``. The interval is Student's t with
     k - 1 degrees of freedom and the variance times k / (k - 1), k being the number of groups with labels, which covers
-    about 95% from eight groups on (simulated in ``benchmarks/coverage.py``).
+    94 to 95% from eight groups on (simulated in ``benchmarks/coverage.py``).
 
     Args:
         human: shape (items,), NaN where nobody rated the item.

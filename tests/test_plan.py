@@ -97,12 +97,12 @@ def test_sources_and_characters_get_their_share_to_within_one() -> None:
 
 def test_items_of_a_plan_come_as_often_as_their_chances_say() -> None:
     table = scores({"a": 6, "b": 9})
-    plans = [plan(table, 6, overlap=2, seed=seed) for seed in range(200)]
-    found = pd.concat([one.table for one in plans])["item_id"].value_counts() / 200
+    plans = [plan(table, 6, overlap=2, seed=seed) for seed in range(100)]
+    found = pd.concat([one.table for one in plans])["item_id"].value_counts() / 100
     chances = plans[0].frame.set_index("item_id")["inclusion_probability"]
-    assert (found.reindex(chances.index).fillna(0) - chances).abs().max() < 0.12  # over three standard errors
-    again = pd.concat([one.table[one.table["overlap"]] for one in plans])["item_id"].value_counts() / 200
-    assert (again.reindex(chances.index).fillna(0) - chances * 2 / 6).abs().max() < 0.1
+    assert (found.reindex(chances.index).fillna(0) - chances).abs().max() < 0.16  # over three standard errors
+    again = pd.concat([one.table[one.table["overlap"]] for one in plans])["item_id"].value_counts() / 100
+    assert (again.reindex(chances.index).fillna(0) - chances * 2 / 6).abs().max() < 0.13
 
 
 def test_what_the_judge_is_unsure_of_is_likelier_but_nothing_is_unlikely() -> None:
@@ -134,15 +134,15 @@ def test_two_rounds_read_as_one_are_unbiased_and_none_counts_for_nothing() -> No
     table = scores({"a": 40}, levels=False)
     truth = pd.Series(np.random.default_rng(3).normal(3, 1, 40), index=[f"a/c0/{n}" for n in range(40)])
     means = []
-    for seed in range(120):
+    for seed in range(50):
         first = plan(table, 10, overlap=0, seed=seed).table
         known = rated(list(first["item_id"]), list(truth[first["item_id"]]),
                       inclusion_probability=list(first["inclusion_probability"]))  # fmt: skip
         both = plan(table, 10, overlap=0, ratings=known, seed=seed + 1000).together.set_index("item_id")
         assert len(both) == 20 and both["inclusion_probability"].between(0.3, 1).all()
         means.append(np.average(truth[both.index], weights=1 / both["inclusion_probability"]))
-    assert np.mean(means) == pytest.approx(truth.mean(), abs=3 * np.std(means) / np.sqrt(120))
-    assert np.std(means) < 1.25 * truth.std() / np.sqrt(20) * np.sqrt(0.5)  # as of 20 of 40 items, drawn at once
+    assert np.mean(means) == pytest.approx(truth.mean(), abs=3 * np.std(means) / np.sqrt(50))
+    assert np.std(means) < 1.4 * truth.std() / np.sqrt(20) * np.sqrt(0.5)  # as of 20 of 40 items, drawn at once
 
 
 def test_ratings_of_unknown_choice_count_for_themselves_alone() -> None:
@@ -239,11 +239,10 @@ def test_a_missing_judgment_leaves_an_item_in_and_an_unjudged_one_out() -> None:
 
 def test_on_hanna_weights_are_needed_and_the_widest_interval_narrows(shared_data: Path) -> None:
     ratings, judged = hanna(shared_data / "human" / "hanna")
-    some = ["coherence", "surprise"]
-    ratings, judged = (table[table["metric"].isin(some)] for table in (ratings, judged))
+    ratings, judged = (table[table["metric"] == "surprise"] for table in (ratings, judged))
     ways = ["simple random", "plan", "plan by a leaning judge"]
-    found = summary(simulate(ratings, panel(judged), 200, 25, ways))
+    found = summary(simulate(ratings, panel(judged), 200, 20, ways))
     assert found.loc["plan", "widest_median"] < 0.97 * found.loc["simple random", "widest_median"]
     for way in ways:
-        assert abs(found.loc[way, "bias"]) < 0.02 and found.loc[way, "coverage"] > 0.93  # three standard errors
+        assert abs(found.loc[way, "bias"]) < 0.03 and found.loc[way, "coverage"] > 0.93  # three standard errors
     assert found.loc["plan by a leaning judge, weights left out", "bias"] > 0.035
