@@ -213,8 +213,11 @@ def plan(
         seed=seed,
     )
     write_csv(out, found.table)
+    together = out.with_suffix(".together.csv") if annotations else None
+    if together:
+        write_csv(together, found.together)
     if as_json:
-        print(planning.plan_json(found, out))
+        print(planning.plan_json(found, out, together))
     else:
-        planning.show_plan(found, out)
+        planning.show_plan(found, out, together)
     return 0

@@ -36,7 +36,7 @@ def make_plan(
         raise InputError(str(error)) from error
 
 
-def show_plan(found: Plan, out: Path) -> None:
+def show_plan(found: Plan, out: Path, together: Path | None) -> None:
     """Print what to expect of the plan, by source, and remarks."""
     screen = console()
     by_source = found.expected.groupby("source", sort=False)
@@ -50,6 +50,8 @@ def show_plan(found: Plan, out: Path) -> None:
     for remark in found.remarks:
         screen.print(Text(f"- {remark}"))
     screen.print(Text(f"{len(found.table):,} dialogues in {out}; keep its inclusion_probability beside the ratings"))
+    if together:
+        screen.print(Text(f"read with the earlier ratings as one table, give all of them the chances in {together}"))
 
 
 def _widths(values: pd.Series[float]) -> str:
@@ -59,7 +61,7 @@ def _widths(values: pd.Series[float]) -> str:
     return f"{known.min():.2f}" if known.min() == known.max() else f"{known.min():.2f}–{known.max():.2f}"
 
 
-def plan_json(found: Plan, out: Path) -> str:
+def plan_json(found: Plan, out: Path, together: Path | None) -> str:
     """All of it for programs."""
-    facts = {"file": str(out), "remarks": list(found.remarks)}
+    facts = {"file": str(out), "together": str(together) if together else None, "remarks": list(found.remarks)}
     return as_one_json(facts, plan=found.table, expected=found.expected)
