@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from judge.cli.common import Json, names
+from judge.cli.common import Json, as_json_text, refuse_unwritable_folder, some_names
 from judge.errors import InputError
 
 Scores = Annotated[
@@ -58,34 +57,46 @@ def agree(
 
     Without --annotations: beside the published means of ChatAnime's sources, the only human figures there are of it.
     """
-    from judge.cli.agreement import assess_run, compare_with_published, show_agreement, show_published, write_agreement
-
-    published = compare_with_published(scores)
-    if annotations is None:
-        if published is None:
-            raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
-        print(json.dumps({"published": published.to_dict()}, indent=2)) if as_json else show_published(published)
-        return 0
-    assessment = assess_run(
-        scores,
-        annotations,
-        scale=scale,
-        judge=judge,
-        annotators=names(annotators),
-        average_repeats=average_repeats,
-        raters=raters,
-        characters=generalise == "characters",
-        scoring=scoring,
-        epsilon=epsilon,
-        kind=annotator_kind,
+    from judge.cli.agreement import (
+        OUTPUTS,
+        assess_run,
+        compare_with_published,
+        show_agreement,
+        show_published,
+        write_agreement,
     )
-    found = {**assessment.to_dict(), "published": published.to_dict() if published else None}
+
+    refuse_unwritable_folder(out, *OUTPUTS)
+    if epsilon is not None and not 0 <= epsilon <= 1:
+        raise InputError(f"--epsilon {epsilon}: give a number from 0 to 1")
+    published = compare_with_published(scores)
+    if annotations is None and published is None:
+        raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
+    assessment = (
+        None
+        if annotations is None
+        else assess_run(
+            scores,
+            annotations,
+            scale=scale,
+            judge=judge,
+            annotators=some_names(annotators, "--annotators"),
+            average_repeats=average_repeats,
+            raters=raters,
+            characters=generalise == "characters",
+            scoring=scoring,
+            epsilon=epsilon,
+            kind=annotator_kind,
+        )
+    )
+    found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}
     if out:
-        write_agreement(out, assessment, found)
+        write_agreement(out, next(one.table for one in (assessment, published) if one), found)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
-    else:
+        print(as_json_text(found))
+        return 0
+    if assessment:
         show_agreement(assessment)
-        if published:
-            show_published(published)
+    if published:
+        show_published(published)
     return 0
