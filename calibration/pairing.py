@@ -177,8 +177,8 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
     )
     matrix[row, column] = ratings["score"]
     judge = scores["score"].to_numpy(float)
-    levels = _levels(scores)
-    ends = _scale(metric, scale, levels, np.append(ratings["score"].to_numpy(float), judge))
+    levels, named = _levels(scores), scale.get(metric) if isinstance(scale, Mapping) else scale
+    ends = _scale(metric, named, levels, np.append(ratings["score"].to_numpy(float), judge))
     return Paired(
         metric=metric,
         scale=ends,
@@ -187,7 +187,7 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
         groups=_labels(scores["group"]),
         characters=_labels(scores["character"]) if "character" in scores else None,
         judge=judge,
-        levels=levels if levels is not None and levels.shape[1] == _whole_scores(ends) else None,
+        levels=levels if _are_levels_of(levels, ends, named is not None) else None,
         ratings=matrix,
         annotators=annotators,
         weights=_weights(ratings, index),
@@ -213,10 +213,9 @@ def _lengths(scores: pd.DataFrame) -> Floats | None:
     return lengths if np.isfinite(lengths).all() else None
 
 
-def _scale(metric: str, scale: Scale, levels: Floats | None, given: Floats) -> tuple[float, float]:
+def _scale(metric: str, named: tuple[float, float] | None, levels: Floats | None, given: Floats) -> tuple[float, float]:
     """The scale that was named; else that of the levels, if all fits it; else the whole numbers around all."""
     low, high = (float(end) for end in np.round([given.min(), given.max()], 6))
-    named = scale.get(metric) if isinstance(scale, Mapping) else scale
     if named is not None and not named[0] <= low <= high <= named[1]:
         text = f"{metric!r} has scores from {low:g} to {high:g}, off its scale of {named[0]:g} to {named[1]:g}"
         raise TableError("ratings and scores", [(0, f"{text}; name the scale that both are on, or none")])
@@ -227,8 +226,10 @@ def _scale(metric: str, scale: Scale, levels: Floats | None, given: Floats) -> t
     return float(np.floor(low)), float(np.ceil(high))
 
 
-def _whole_scores(scale: tuple[float, float]) -> int:
-    return int(np.ceil(scale[1]) - np.floor(scale[0])) + 1
+def _are_levels_of(levels: Floats | None, scale: tuple[float, float], named: bool) -> bool:
+    """Whether there is a level for each whole score of the scale; of one that was not named, from 1 on."""
+    low, high = np.floor(scale[0]), np.ceil(scale[1])
+    return levels is not None and levels.shape[1] == high - low + 1 and (named or low == 1)
 
 
 def _weights(ratings: pd.DataFrame, index: pd.Index) -> Floats:
@@ -262,7 +263,8 @@ def _of_scales(one: Paired, scores: pd.DataFrame) -> Iterator[str]:
         low, high = one.scale
         yield (
             f"On {one.metric} p1..p{len(level_names(scores))} are not the whole scores from {low:g} to {high:g}: they "
-            "were not used, and differences mean nothing unless the judge's scores are on that scale."
+            "were not used (name the scale if p1 is not of 1); differences mean nothing unless the judge's scores are "
+            "on people's scale."
         )
     if "length" in scores and one.lengths is None:
         yield f"On {one.metric} the column 'length' does not hold a number for every item: it was not used."
@@ -270,6 +272,6 @@ def _of_scales(one: Paired, scores: pd.DataFrame) -> Iterator[str]:
     if judged[0] > rated[1] or judged[1] < rated[0]:
         yield (
             f"On {one.metric} the judge's scores ({judged[0]:.2f} to {judged[1]:.2f}) and people's ratings "
-            f"({rated[0]:g} to {rated[1]:g}) do not overlap: they are on different scales; differences mean nothing, "
-            "correlations may."
+            f"({rated[0]:g} to {rated[1]:g}) do not overlap: if they are on different scales, differences mean "
+            "nothing; correlations may."
         )
