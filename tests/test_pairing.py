@@ -195,7 +195,7 @@ def test_a_composite_is_the_mean_of_metrics_where_all_are_there():
         {}, {"metric": "n", "score": 2.5}, {"item_id": "i2"}, {"item_id": "i2", "metric": "n", "score": np.nan}
     )
     found = composed(rated, judged).metrics["both"]
-    assert (list(found.items), found.judge.tolist(), found.annotators) == (["i1"], [3.0], ("a",))
+    assert (list(found.items), found.judge.tolist(), found.annotators) == (["i1"], [3.25], ("a",))
     assert found.ratings.tolist() == [[2.5]]
 
 
