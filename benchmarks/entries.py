@@ -101,6 +101,17 @@ ENTRIES = (
         "parameter; here they are put back.",
         mode="short-async",
     ),
+    Entry(
+        "prometheus-feedback",
+        "(e) prometheus-eval, feedback of 60 tokens",
+        "prometheus",
+        PEERS["prometheus"],
+        (PROMETHEUS,),
+        "As it is used: feedback, then the score. A random model's never ends, so the server has it end after 60 "
+        "tokens, some two sentences.",
+        dialogues=3,
+        mode="feedback",
+    ),
     _short(
         "deepeval",
         "(f) DeepEval GEval",

@@ -9,15 +9,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibration.files import TableError
+from calibration.resampling import Floats
 
 __all__ = [
     "MOST_LISTED",
     "averaged",
     "completed",
     "level_names",
+    "levels_of",
     "of_annotators",
-    "of_judge",
     "on_shared_metrics",
+    "one_judge",
     "refuse_two_chances",
     "with_composites",
     "without_counterpart",
@@ -28,9 +30,9 @@ KEY = ["item_id", "metric"]
 MOST_LISTED = 5
 
 
-def of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
+def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
     """The scores of one judge, a row per item and metric: means over its samples."""
-    there = sorted(set(scores["judge"])) if "judge" in scores else []
+    there = sorted(scores["judge"].unique()) if "judge" in scores else []
     if judge is not None and judge not in there:
         raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
     if judge is None and len(there) > 1:
@@ -41,7 +43,7 @@ def of_judge(scores: pd.DataFrame, judge: str | None) -> pd.DataFrame:
 
 def of_annotators(ratings: pd.DataFrame, annotators: Sequence[str]) -> pd.DataFrame:
     """The ratings of some annotators; of all where none is named."""
-    there = sorted(set(ratings["annotator"]))
+    there = sorted(ratings["annotator"].unique())
     for name in annotators:
         if name not in there:
             raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
@@ -55,7 +57,7 @@ def averaged(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     """The scores of metrics that people rated."""
-    chosen = scores[scores["metric"].isin(set(ratings["metric"]))]
+    chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
     if chosen.empty:
         rated, judged = (", ".join(sorted(set(some["metric"]))[:MOST_LISTED]) for some in (ratings, scores))
         raise TableError(BOTH, [(0, f"no metric in common (people: {rated}; judge: {judged})")])
@@ -110,7 +112,7 @@ def with_composites(
     key = ["item_id", *who]
     added = [table]
     for name, members in (composites or {}).items():
-        if name in set(table["metric"]):
+        if name in table["metric"].unique():
             continue
         rows = table[table["metric"].isin(members)]
         grouped = rows.groupby(key, sort=False)["score"]
@@ -125,6 +127,12 @@ def level_names(table: pd.DataFrame) -> list[str]:
     while f"p{len(names) + 1}" in table:
         names.append(f"p{len(names) + 1}")
     return names
+
+
+def levels_of(scores: pd.DataFrame) -> Floats | None:
+    """Shape (items, K), where every item has them."""
+    levels = scores[level_names(scores)].to_numpy(float)
+    return levels if levels.shape[1] > 1 and np.isfinite(levels).all() else None
 
 
 def _means(table: pd.DataFrame, key: list[str], columns: list[str]) -> pd.DataFrame:

@@ -5,29 +5,20 @@ Nothing is dropped in silence: what has no counterpart is counted and listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.matching import (
-    MOST_LISTED,
-    averaged,
-    completed,
-    level_names,
-    of_annotators,
-    of_judge,
-    on_shared_metrics,
-    refuse_two_chances,
-    with_composites,
-    without_counterpart,
-)
+from calibration import matching
+from calibration.matching import MOST_LISTED, levels_of, one_judge
+from calibration.remarks import remarks
 from calibration.resampling import Floats, Labels
-from calibration.tables import Scale, TableError
+from calibration.tables import Scale
 
-__all__ = ["MOST_LISTED", "Paired", "Pairing", "pair"]
+__all__ = ["MOST_LISTED", "Paired", "Pairing", "one_judge", "pair", "without_ratings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,33 +134,60 @@ def pair(
 
     Raises:
         TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
-            an item has two inclusion probabilities, sources or groups; scores are off the scale that was named.
+            an item has two inclusion probabilities, sources or groups.
     """
-    ratings, every = of_annotators(ratings, annotators), of_judge(scores, judge)
-    refuse_two_chances(ratings)
-    scores = on_shared_metrics(completed(every, ratings), ratings)
-    unjudged = without_counterpart(ratings, scores)
-    judged = with_composites(scores[scores["score"].notna()], composites)
-    rated = with_composites(averaged(ratings[~unjudged]), composites, ["annotator"])
+    ratings, every = matching.of_annotators(ratings, annotators), one_judge(scores, judge)
+    matching.refuse_two_chances(ratings)
+    scores = matching.on_shared_metrics(matching.completed(every, ratings), ratings)
+    unjudged = matching.without_counterpart(ratings, scores)
+    judged = matching.with_composites(scores[scores["score"].notna()], composites)
+    rated = matching.with_composites(matching.averaged(ratings[~unjudged]), composites, ["annotator"])
+    by_metric = dict(iter(rated.groupby("metric", sort=False)))
     metrics = {
-        metric: _paired(metric, rated[rated["metric"] == metric], judged[judged["metric"] == metric], scale)
-        for metric in map(str, dict.fromkeys(judged["metric"]))
-        if metric in set(rated["metric"])
+        str(metric): _paired(str(metric), by_metric[metric], table, scale)
+        for metric, table in judged.groupby("metric", sort=False)
+        if metric in by_metric
     }
     pairing = Pairing(
-        judge=str(scores["judge"].iloc[0]) if "judge" in scores else None,
+        judge=_name(scores),
         metrics=metrics,
         unjudged=ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True),
-        missing=scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True),
+        missing=_missing(scores),
         unrated={metric: int((one.counts == 0).sum()) for metric, one in metrics.items()},
         remarks=(),
     )
-    return replace(pairing, remarks=tuple(_remarks(pairing, ratings, every)))
+    return replace(pairing, remarks=tuple(remarks(pairing, ratings, every)))
+
+
+def without_ratings(
+    scores: pd.DataFrame,
+    *,
+    judge: str | None = None,
+    scale: Scale = None,
+    composites: Mapping[str, Sequence[str]] | None = None,
+) -> Pairing:
+    """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
+    scores = one_judge(scores, judge)
+    judged = matching.with_composites(scores[scores["score"].notna()], composites)
+    none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
+    by_metric = judged.groupby("metric", sort=False)
+    metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
+    return Pairing(
+        _name(scores), metrics, none, _missing(scores), {name: len(one.items) for name, one in metrics.items()}, ()
+    )
+
+
+def _name(scores: pd.DataFrame) -> str | None:
+    return str(scores["judge"].iloc[0]) if "judge" in scores else None
+
+
+def _missing(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
 
 
 def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
     index = pd.Index(scores["item_id"])
-    annotators = tuple(sorted(set(ratings["annotator"])))
+    annotators = tuple(sorted(ratings["annotator"].unique()))
     matrix = np.full((len(index), len(annotators)), np.nan)
     row, column = (
         known.get_indexer(pd.Index(ratings[name]))
@@ -177,8 +195,8 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
     )
     matrix[row, column] = ratings["score"]
     judge = scores["score"].to_numpy(float)
-    levels, named = _levels(scores), scale.get(metric) if isinstance(scale, Mapping) else scale
-    ends = _scale(metric, named, levels, np.append(ratings["score"].to_numpy(float), judge))
+    levels, named = levels_of(scores), scale.get(metric) if isinstance(scale, Mapping) else scale
+    ends = _scale(named, levels, np.append(ratings["score"].to_numpy(float), judge))
     return Paired(
         metric=metric,
         scale=ends,
@@ -199,12 +217,6 @@ def _labels(column: pd.Series) -> Labels:
     return column.astype(str).to_numpy(dtype=object)
 
 
-def _levels(scores: pd.DataFrame) -> Floats | None:
-    """Shape (items, K), where every item has them."""
-    levels = scores[level_names(scores)].to_numpy(float)
-    return levels if levels.shape[1] > 1 and np.isfinite(levels).all() else None
-
-
 def _lengths(scores: pd.DataFrame) -> Floats | None:
     """Shape (items,), where every item has one."""
     if "length" not in scores:
@@ -213,14 +225,11 @@ def _lengths(scores: pd.DataFrame) -> Floats | None:
     return lengths if np.isfinite(lengths).all() else None
 
 
-def _scale(metric: str, named: tuple[float, float] | None, levels: Floats | None, given: Floats) -> tuple[float, float]:
+def _scale(named: tuple[float, float] | None, levels: Floats | None, given: Floats) -> tuple[float, float]:
     """The scale that was named; else that of the levels, if all fits it; else the whole numbers around all."""
-    low, high = (float(end) for end in np.round([given.min(), given.max()], 6))
-    if named is not None and not named[0] <= low <= high <= named[1]:
-        text = f"{metric!r} has scores from {low:g} to {high:g}, off its scale of {named[0]:g} to {named[1]:g}"
-        raise TableError("ratings and scores", [(0, f"{text}; name the scale that both are on, or none")])
     if named is not None:
         return float(named[0]), float(named[1])
+    low, high = (float(end) for end in np.round([given.min(), given.max()], 6))
     if levels is not None and low >= 1 and high <= levels.shape[1]:
         return 1.0, float(levels.shape[1])
     return float(np.floor(low)), float(np.ceil(high))
@@ -237,41 +246,3 @@ def _weights(ratings: pd.DataFrame, index: pd.Index) -> Floats:
     if "inclusion_probability" in ratings:
         weights[index.get_indexer(pd.Index(ratings["item_id"]))] = 1 / ratings["inclusion_probability"].to_numpy(float)
     return weights
-
-
-def _remarks(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
-    """What to know of two tables beside what became of them."""
-    if repeats := int(ratings.duplicated(["item_id", "metric", "annotator"]).sum()):
-        yield f"{repeats:,} ratings repeat one by the same annotator; they were averaged."
-    if lost := len(pairing.unjudged):
-        first = ", ".join(pairing.unjudged["item_id"].drop_duplicates()[:MOST_LISTED])
-        yield f"{lost:,} of {len(ratings):,} ratings have no score of the judge (first items: {first})."
-    if len(pairing.missing):
-        yield f"{len(pairing.missing):,} judgments are missing and left out."
-    judged, rated = set(scores["metric"]), set(ratings["metric"])
-    if judged - rated:
-        yield f"Nobody rated {', '.join(sorted(judged - rated))}."
-    if only := judged & rated - set(pairing.metrics):
-        yield f"No rated item was judged on {', '.join(sorted(only))}."
-    for one in pairing.metrics.values():
-        yield from _of_scales(one, scores[scores["metric"] == one.metric])
-
-
-def _of_scales(one: Paired, scores: pd.DataFrame) -> Iterator[str]:
-    """What does not fit the scale, and was not used; ``scores`` has no rows where the metric is a composite."""
-    if len(scores) and one.levels is None and _levels(scores[scores["score"].notna()]) is not None:
-        low, high = one.scale
-        yield (
-            f"On {one.metric} p1..p{len(level_names(scores))} are not the whole scores from {low:g} to {high:g}: they "
-            "were not used (name the scale if p1 is not of 1); differences mean nothing unless the judge's scores are "
-            "on people's scale."
-        )
-    if "length" in scores and one.lengths is None:
-        yield f"On {one.metric} the column 'length' does not hold a number for every item: it was not used."
-    judged, rated = (one.judge.min(), one.judge.max()), (np.nanmin(one.ratings), np.nanmax(one.ratings))
-    if judged[0] > rated[1] or judged[1] < rated[0]:
-        yield (
-            f"On {one.metric} the judge's scores ({judged[0]:.2f} to {judged[1]:.2f}) and people's ratings "
-            f"({rated[0]:g} to {rated[1]:g}) do not overlap: if they are on different scales, differences mean "
-            "nothing; correlations may."
-        )

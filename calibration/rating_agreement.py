@@ -18,6 +18,7 @@ __all__ = ["RATING_MEASURES", "agreement_of_people", "agreement_with_constant", 
 
 RATING_MEASURES = ("exact", "within_one", "qwk", "rps", "log_loss")
 NO_LEVELS = "the table has no probabilities p1..pK of the scale's scores"
+OFF_SCALE = "a rating is off the scale"
 NOT_WHOLE = "ratings are not whole numbers"
 MOST_BROKEN = 0.1
 """Up to this share of ratings that are not whole are left out; with more, nothing here is said."""
@@ -186,6 +187,8 @@ def _of_distribution(ratings: _Ratings, levels: Floats | None, characters: bool)
         return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NO_LEVELS))
     if not _is_whole(paired):
         return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NOT_WHOLE))
+    if not np.isin(ratings.value, paired.values).all():
+        return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=OFF_SCALE))
     given = levels[ratings.item]
     below = (ratings.value[:, None] <= paired.values[:-1]).astype(float)
     scores = ((np.cumsum(given, axis=1)[:, :-1] - below) ** 2).sum(axis=1) / (len(paired.values) - 1)

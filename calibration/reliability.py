@@ -66,7 +66,12 @@ def reliability(
         raters: "slots" where an annotator's name stands for whoever came first, second and so on: then only alpha.
         characters: intervals for other characters as well as other groups.
         seed: of the bootstrap.
+
+    Raises:
+        ValueError: characters are asked for and not known.
     """
+    if characters and paired.characters is None:
+        raise ValueError("no column 'character' to generalise over; leave it out")
     rated = _rated(paired)
     alpha, top = _estimates(rated, raters == "people", characters, seed)
     persons = raters == "people" and len(rated.items) > 0
@@ -179,8 +184,6 @@ def _remarks(rated: Paired, people: bool, characters: bool) -> list[str]:
 
 def _few(rated: Paired, characters: bool) -> list[str]:
     """Too few groups or characters for intervals."""
-    if characters and rated.characters is None:
-        return ["The table names no characters: intervals are over groups only."]
     ways = {"groups": rated.groups, "characters": rated.characters if characters else None}
     few = [f"{k} {name}" for name, way in ways.items() if way is not None and (k := len(set(way))) < MIN_GROUPS]
     return [f"There are no intervals: {' and '.join(few)}, of {MIN_GROUPS} needed."] if few else []

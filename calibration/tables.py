@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from calibration.files import Problem, TableError, read_records
@@ -84,8 +85,8 @@ def _identified(path: str | Path, raw: pd.DataFrame, more_ids: list[str]) -> tup
     if absent:
         raise TableError(path, absent)
     names = [*needed[:-1], *(["group"] if "group" in raw else [])]
-    ids = raw.assign(**{name: [_text(value) for value in raw[name]] for name in names})
-    empty = pd.DataFrame({name: [not value.strip() for value in ids[name]] for name in names})
+    ids = raw.assign(**{name: _texts(raw[name]) for name in names})
+    empty = pd.DataFrame({name: ids[name].str.strip() == "" for name in names})
     if item != ["item_id"]:
         ids["item_id"] = ids["source"] + "/" + ids["character"] + "/" + ids["scenario"]
     if "group" not in ids:
@@ -116,6 +117,12 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def _texts(cells: pd.Series) -> list[str]:
+    """Ids as texts; most columns hold texts already."""
+    values = cells.tolist()
+    return values if all(type(value) is str for value in values) else [_text(value) for value in values]
+
+
 def _number(value: object) -> float:
     """A cell as a finite number; NaN for anything else."""
     try:
@@ -126,7 +133,13 @@ def _number(value: object) -> float:
 
 
 def _numbers(cells: pd.Series) -> pd.Series:
+    if _is_float(cells):
+        return cells.where(np.isfinite(cells))
     return pd.Series([_number(value) for value in cells], index=cells.index, dtype=float)
+
+
+def _is_float(cells: pd.Series) -> bool:
+    return isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "f"
 
 
 def _levels(table: pd.DataFrame) -> list[str]:
@@ -144,6 +157,8 @@ def _told(wrong: pd.Series, text: Callable[[int], str]) -> list[Problem]:
 
 
 def _missing(cells: pd.Series) -> pd.Series:
+    if _is_float(cells):
+        return cells.isna()
     return pd.Series([_text(value).strip().lower() in _MISSING for value in cells], index=cells.index)
 
 
@@ -158,16 +173,25 @@ def _bad_ids(table: pd.DataFrame, empty: pd.DataFrame) -> Iterator[Problem]:
 
 def _bad_scores(table: pd.DataFrame, scale: Scale) -> Iterator[Problem]:
     """Scores that are no number or off the scale."""
-    for record, (metric, cell) in enumerate(zip(table["metric"], table["score"], strict=True), 1):
-        if text := _bad_score(metric, cell, scale):
-            yield record, text
+    numbers, scales = _numbers(table["score"]), {metric: _ends(metric, scale) for metric in set(table["metric"])}
+    low, high = (table["metric"].map({metric: ends[i] for metric, ends in scales.items()}) for i in (0, 1))
+    for row in table.index[~numbers.between(low, high)]:
+        if text := _bad_score(table["metric"][row], table["score"][row], scale):
+            yield row + 1, text
+
+
+def _ends(metric: str, scale: Scale) -> tuple[float, float]:
+    """Lowest and highest score of a metric; nothing lies between the ends of one that is not known."""
+    if isinstance(scale, Mapping):
+        return scale.get(metric, (math.inf, -math.inf))
+    return scale or (-math.inf, math.inf)
 
 
 def _bad_score(metric: str, cell: object, scale: Scale) -> str | None:
     """What is wrong with a score; a missing one is not wrong here."""
     if isinstance(scale, Mapping) and metric not in scale:
         return f"no scale is known for metric {metric!r} (known: {', '.join(scale)}); give its scale, or correct it"
-    low, high = (scale[metric] if isinstance(scale, Mapping) else scale) or (-math.inf, math.inf)
+    low, high = _ends(metric, scale)
     if _text(cell).strip().lower() in _MISSING or low <= _number(cell) <= high:
         return None
     remedy = f"give a number from {low} to {high}" if math.isfinite(high) else "give one"

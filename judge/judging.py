@@ -149,6 +149,10 @@ class Judge:
         """Whether a judgment was asked for, so that the engine was loaded."""
         return "engine" in vars(self)
 
+    def unload(self) -> None:
+        """Let go of the engine, and of the memory that it holds."""
+        vars(self).pop("engine", None)
+
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
         return [[writer.dialogue(d, metrics) for writer in self.writers] if _is_answered(d) else [] for d in dialogues]

@@ -23,10 +23,11 @@ from judge.judging import Judge, Judged
 from judge.options import Options
 from judge.progress import Progress, Silent
 from judge.prompt import Ids, PromptTree
+from judge.served import connect
 from judge.stopping import stoppable
 from judge.summary import OVERALL
 from judge.types import METRICS, Dialogue
-from judge.variants import REFERENCE, VARIANTS, Variant, best_variant, remarks, variant_table
+from judge.variants import REFERENCE, Variant, best_variant, possible, remarks, variant_table
 
 DIALOGUES = 100
 """How many dialogues are compared unless told otherwise."""
@@ -96,12 +97,13 @@ def compare_layouts(
     rated = None if ratings is None else set(ratings["item_id"])
     with closing(_corpus(list(data) or default_data(name), options, rated)) as corpus:
         judges = _judges(options, hardware)
+        first = next(iter(judges.values()))
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
-        progress.note(f"judge {judges[REFERENCE].name} ({reason}): {chosen}, asked in {len(VARIANTS)} ways")
+        progress.note(f"judge {first.name} ({reason}): {chosen}, asked in {len(judges)} ways")
         units = [unit.dialogues for unit in corpus.units()]
     with stoppable() as stop:
         _load_once(judges)
-        scored = [_score(variant, judges[variant], units, progress, stop) for variant in VARIANTS]
+        scored = [_score(variant, judge, units, progress, stop) for variant, judge in judges.items()]
     return _compared(scored, [dialogue for unit in units for dialogue in unit], ratings)
 
 
@@ -121,23 +123,25 @@ def _corpus(paths: list[Path], options: Options, rated: set[str] | None) -> Corp
 
 
 def _judges(options: Options, hardware: Hardware) -> dict[Variant, Judge]:
-    """The model as a judge of each variant."""
+    """The model as a judge of each variant that it can be asked, the reference first."""
+    takes_ids = not options.url or connect(options.url, options.judge).takes_ids
     return {
         variant: open_judge(
             replace(options, layout=variant.layout, language=variant.language, orderings=1),
             hardware,
             ascending=variant.ordering == REFERENCE.ordering,
         )
-        for variant in VARIANTS
+        for variant in possible(takes_ids)
     }
 
 
 def _load_once(judges: dict[Variant, Judge]) -> None:
     """Give all judges the engine of the first, checked on each layout before anything is scored."""
-    engine = judges[REFERENCE].engine
+    first = next(iter(judges))
+    engine = judges[first].engine
     for variant, judge in judges.items():
         judge.engine = engine
-        if variant == replace(REFERENCE, layout=variant.layout) != REFERENCE:
+        if variant == replace(first, layout=variant.layout) != first:
             judge.check(engine)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,7 +46,12 @@ class Result:
     diversity: pd.DataFrame = field(repr=False)
 
 
-def score(data: Sequence[Path] = (), options: Options | None = None, progress: Progress | None = None) -> Result:
+def score(
+    data: Sequence[Path] = (),
+    options: Options | None = None,
+    progress: Progress | None = None,
+    on_judge: Callable[[Judge], None] | None = None,
+) -> Result:
     """Score dialogues on every metric into a run folder, and go on with a run that is already there.
 
     Args:
@@ -54,6 +59,7 @@ def score(data: Sequence[Path] = (), options: Options | None = None, progress: P
             for the packaged example.
         options: what to score and how.
         progress: who is told how far it is.
+        on_judge: is given the judge before anything is scored, and may refuse it by an error.
 
     Raises:
         InputError: data, options or the run folder are wrong; nothing was written.
@@ -75,6 +81,8 @@ def score(data: Sequence[Path] = (), options: Options | None = None, progress: P
         progress.note(f"judge {judge.name} ({reason}): {len(corpus):,} dialogues into {run.store.folder}")
         for remark in run.remarks():
             progress.note(remark)
+        if on_judge:
+            on_judge(judge)
         with stoppable() as stop:
             run.complete(stop, hardware)
         return run.summarise()
@@ -175,6 +183,7 @@ class _Run:
 
     def _complete_on_devices(self, stop: threading.Event) -> list[dict[str, Any]]:
         """A process for each device judges its share; the reports of their engines."""
+        self.judge.unload()
         self.progress.begin("judgments", *self.work.counts())
         return devices.complete(
             score_share, self.given, replace(self.options, run=self.store.folder), self.progress, stop

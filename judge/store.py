@@ -24,6 +24,9 @@ from judge.types import LEVELS, TRANSIENT
 MANIFEST = "manifest.json"
 JUDGMENTS = "judgments"
 DIVERSITY = "diversity"
+CALIBRATED = "calibrated.parquet"
+"""Scores on people's scale, where a calibration was applied; the parts hold what the judge said and nothing else."""
+CALIBRATED_KEY = ["source", "character", "scenario", "metric", "content_digest"]
 
 _KEY = [(name, pa.string()) for name in ("judge_id", "judge", "source", "character")]
 _JUDGMENT = [
@@ -134,6 +137,7 @@ class Store:
 def load_judgments(run: Path | str) -> pd.DataFrame:
     """The current judgments of a run: a row per dialogue and metric, columns as in ``SCHEMAS["judgments"]``.
 
+    Where a calibration was applied also ``calibrated, low, high, in_range``: see ``calibration.Calibration.predict``.
     Judgments of dialogues that have since been edited or left out stay in the folder but are not returned.
 
     Raises:
@@ -144,7 +148,10 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     if manifest is None:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
     frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
-    return pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
+    judgments = pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
+    if (store.folder / CALIBRATED).is_file():
+        judgments = judgments.merge(pd.read_parquet(store.folder / CALIBRATED), on=CALIBRATED_KEY, how="left")
+    return judgments
 
 
 def load_scores(run: Path | str) -> pd.DataFrame:

@@ -51,12 +51,22 @@ REFERENCE = VARIANTS[0]
 """What ``score`` does unless told otherwise: prefill, ascending, zh."""
 
 
+def possible(takes_ids: bool) -> tuple[Variant, ...]:
+    """The variants that a model can be asked, first the one that the others are compared with.
+
+    A server that takes messages, and not token ids, cannot be given the beginning of an answer.
+    """
+    return tuple(variant for variant in VARIANTS if takes_ids or not LAYOUTS[variant.layout].answer_begun)
+
+
 def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
     """What each variant's judgments are like, and how far they agree with the reference and with people.
 
     Args:
         judgments: of all variants, a row each: ``variant, item_id, metric, mass, score, error``.
         ratings: people's, a row each: ``item_id, metric, score``.
+
+    The reference is the first of ``VARIANTS`` that has judgments.
 
     Returns:
         A row per variant and metric (the index), and before a variant's nine its ``overall``. Columns:
@@ -74,9 +84,10 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
     """
     scores = {str(name): _wide(part) for name, part in judgments.groupby("variant")}
     people = None if ratings is None else _wide(ratings)
-    metrics = pd.concat({v.name: _by_metric(v, scores, people) for v in VARIANTS}, names=["variant", "metric"])
+    asked = [variant for variant in VARIANTS if variant.name in scores]
+    metrics = pd.concat({v.name: _by_metric(v, asked[0], scores, people) for v in asked}, names=["variant", "metric"])
     counts = _counts(pd.concat([judgments, judgments.assign(metric=OVERALL)]))
-    rows = pd.MultiIndex.from_product([[v.name for v in VARIANTS], [OVERALL, *METRICS]], names=counts.index.names)
+    rows = pd.MultiIndex.from_product([[v.name for v in asked], [OVERALL, *METRICS]], names=counts.index.names)
     return counts.join(pd.concat([_overall(metrics), metrics])).reindex(rows)
 
 
@@ -101,9 +112,11 @@ def _counts(judgments: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _by_metric(variant: Variant, scores: Mapping[str, pd.DataFrame], people: pd.DataFrame | None) -> pd.DataFrame:
+def _by_metric(
+    variant: Variant, first: Variant, scores: Mapping[str, pd.DataFrame], people: pd.DataFrame | None
+) -> pd.DataFrame:
     """One variant's row for each metric, from dialogues × metrics of all variants and of people."""
-    own, reference = scores[variant.name], scores[REFERENCE.name]
+    own, reference = scores[variant.name], scores[first.name]
     table = pd.DataFrame(
         {
             "mean": own.mean(),
@@ -164,8 +177,23 @@ def best_variant(overall: pd.DataFrame) -> str | None:
 
 
 def remarks(overall: pd.DataFrame) -> list[str]:
-    """What to look at, in words; ``overall`` has a row per variant."""
-    return [_on_mass(overall["mass"]), _on_order(overall["order_agreement"]), *_on_people(overall)]
+    """What to look at, in words; ``overall`` has a row per variant, the reference first."""
+    return [
+        *_on_reference(overall),
+        _on_mass(overall["mass"]),
+        _on_order(overall["order_agreement"]),
+        *_on_people(overall),
+    ]
+
+
+def _on_reference(overall: pd.DataFrame) -> list[str]:
+    if REFERENCE.name in overall.index:
+        return []
+    left_out = ", ".join(name for name, layout in LAYOUTS.items() if layout.answer_begun)
+    return [
+        f"left out, as this server takes messages and no beginning of an answer: {left_out}; the reference is "
+        f"{overall.index[0]}"
+    ]
 
 
 def _on_mass(mass: pd.Series[float]) -> str:
@@ -189,7 +217,7 @@ def _on_people(overall: pd.DataFrame) -> list[str]:
         return [f"no agreement with people is given: {'; '.join(overall['human_reason'].dropna().unique())}"]
     found = overall["human_spearman"]
     return [
-        f"agrees best with people: {best}, Spearman {found[best]:.2f}; the reference {REFERENCE.name}: "
-        f"{found[REFERENCE.name]:.2f}. The best of {len(overall)} on the same ratings looks better than it is: "
+        f"agrees best with people: {best}, Spearman {found[best]:.2f}; the reference {overall.index[0]}: "
+        f"{found.iloc[0]:.2f}. The best of {len(overall)} on the same ratings looks better than it is: "
         "confirm it on ratings that had no part in the choice"
     ]

@@ -110,6 +110,11 @@ def test_levels_of_a_scale_from_nought_are_read_from_there():
     assert found.judge["log_loss"].value == pytest.approx(-math.log(0.3))
 
 
+def test_a_rating_off_the_scale_is_no_event_of_a_distribution():
+    found = agreement(metric([2, 2], [0, 2], levels=[[0.1, 0.8, 0.1]] * 2, scale=(1, 3)))
+    assert {found.judge["rps"].reason, found.constant["log_loss"].reason} == {"a rating is off the scale"}
+
+
 def test_without_a_distribution_its_scores_are_undefined():
     found = agreement(metric([2, 3], [2, 3]))
     assert "no probabilities" in found.judge["rps"].reason and found.constant["log_loss"].value is None

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
+from serving import Model, serving
 
-from judge import layouts, variants
+from judge import variants
 from judge.choosing import open_judge
 from judge.cli import main
 from judge.dialogues import example_dialogues, example_files
@@ -34,8 +35,7 @@ FOUR = (REFERENCE, REFERENCE.turned, OTHER.turned, OTHER)
 
 def only(monkeypatch: pytest.MonkeyPatch, *chosen: Variant) -> None:
     """Compare these variants alone, which takes less time."""
-    for module in (layouts, variants):
-        monkeypatch.setattr(module, "VARIANTS", chosen)
+    monkeypatch.setattr(variants, "VARIANTS", chosen)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +218,19 @@ def test_a_variant_that_is_not_understood_is_named(made: pd.DataFrame) -> None:
     assert overall["missing"].tolist() == [0, 9]
     assert REFERENCE.turned.name in remarks(overall)[0] and REFERENCE.name not in remarks(overall)[0]
     assert overall.loc[REFERENCE.turned.name, "difference"] == pytest.approx(-1.0)  # over the nine dialogues of both
+
+
+def test_a_server_that_takes_messages_is_not_asked_with_the_answer_begun(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = Variant("question", "ascending", "zh")
+    only(monkeypatch, REFERENCE, REFERENCE.turned, question, question.turned)
+    with serving(Model(stand_in, owned_by="somebody")) as url:
+        found = compare_layouts([], Options(url=url, sources=("plain",), limit=2))
+    assert list(found.overall.index) == [question.name, question.turned.name]
+    assert found.judgments["error"].isna().all()
+    assert found.overall.loc[question.name, "difference"] == 0  # it is what the other is compared with
+    assert "left out" in found.remarks[0] and "prefill; the reference is question" in found.remarks[0]
 
 
 def test_tables_fit_a_narrow_terminal(compared: LayoutComparison, capsys: pytest.CaptureFixture[str]) -> None:

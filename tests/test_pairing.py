@@ -243,13 +243,20 @@ def test_the_scale_is_named_or_that_of_the_levels_or_of_the_scores(rating: float
     assert pair(ratings({"score": rating}), scores(judged), scale=named).metrics["m"].scale == expected
 
 
-@pytest.mark.parametrize(("rating", "judged"), [(6, 3.0), (0.5, 3.0), (3, 5.2), (3, 0.0)])
-def test_scores_off_the_scale_that_was_named_are_refused(rating: float, judged: float):
-    assert "'m' has scores from" in refusal(ratings({"score": rating}), scores({"score": judged}), scale=(1, 5))
+@pytest.mark.parametrize("rating", [6, 0.5])
+def test_ratings_off_the_scale_that_was_named_are_told(rating: float):
+    """A file of ratings is refused where it is read."""
+    rated = ratings({"score": rating}, {"item_id": "i2", "score": 4})
+    (remark,) = pair(rated, scores({}, {"item_id": "i2"}), scale=(1, 5)).remarks
+    assert "people's ratings" in remark and "leave the scale of 1 to 5" in remark
 
 
-def test_an_expected_score_may_pass_the_end_of_the_scale_by_rounding():
-    assert pair(ratings({}), scores({"score": 5 + 1e-9}), scale=(1, 5)).metrics["m"].scale == (1, 5)
+@pytest.mark.parametrize(("judged", "told"), [(5.2, True), (0.0, True), (5 + 1e-9, False)])
+def test_a_judge_may_leave_the_scale_which_is_told_unless_it_is_rounding(judged: float, told: bool):
+    rated = ratings({"score": 1}, {"item_id": "i2", "score": 5})
+    found = pair(rated, scores({"score": judged}, {"item_id": "i2", "score": 3.0}), scale=(1, 5))
+    assert found.metrics["m"].scale == (1, 5)
+    assert [("leave the scale of 1 to 5" in remark) for remark in found.remarks] == [True] * told
 
 
 @pytest.mark.parametrize("rating", [0, 4], ids=["below", "above"])

@@ -1,7 +1,8 @@
 """(e) prometheus-eval's absolute grading over the server.
 
 Settings ``mode``: ``short`` has the server allow a score and no feedback; ``short-async`` does the same through its
-asynchronous client, which as released drops every parameter and is given them here; ``defaults`` sets nothing.
+asynchronous client, which as released drops every parameter and is given them here; ``feedback`` has the server allow
+feedback of a fixed length and then a score, as a trained judge would give; ``defaults`` sets nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ SHORT = {
     "extra_body": {"structured_outputs": {"choice": [f"Score{level}" for level in range(1, 6)]}},
 }
 """The shortest answers that its parser reads as a score."""
+FEEDBACK_TOKENS = 60
+"""Feedback is so many digits, a token each: what a random model writes of itself, only that here it ends."""
+FEEDBACK = {
+    "max_tokens": FEEDBACK_TOKENS + 16,
+    "temperature": 0,
+    "extra_body": {"structured_outputs": {"regex": rf"[0-9]{{{FEEDBACK_TOKENS}}} \[RESULT\] [1-5]"}},
+}
+PARAMETERS = {"defaults": {}, "feedback": FEEDBACK}
 
 
 class Prometheus:
@@ -32,7 +41,7 @@ class Prometheus:
         served = Served(job.server)
         self.forget, self.facts = served.forget, served.facts
         mode = job.settings["mode"]
-        self._params = {} if mode == "defaults" else SHORT
+        self._params = PARAMETERS.get(mode, SHORT)
         self._rubrics = [_rubric(guide) for guide in job.metrics]
         self._grader = PrometheusEval(model=_client(mode == "short-async", "hosted_vllm/tiny", job.server))
 

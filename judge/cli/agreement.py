@@ -13,7 +13,7 @@ from rich.text import Text
 from calibration import agreement_with_published, assess, chatanime_means
 from calibration.resampling import Estimate
 from judge.cli.common import as_json_text, write_csv, writing_to
-from judge.cli.inputs import COMPOSITES, is_run, read_judge_scores, read_pairing
+from judge.cli.inputs import COMPOSITES, is_run, name_of, read_judge_scores, read_pairing
 from judge.errors import InputError, one_line, plain
 from judge.families import same_family
 from judge.files import replacing
@@ -28,7 +28,6 @@ MAE: mean absolute difference from the mean rating; constant: that of saying the
 QWK: quadratic weighted kappa with each rating; systems: pairs of sources ordered as people do
 alt: winning rate of the alternative annotator test (the judge may stand in for a person from .5 on)"""
 OUTPUTS = ("agreement.csv", "agreement.json")
-NO_NAME = "the judge"
 DISTINCT = "response_diversity (distinct-2)"
 
 
@@ -57,7 +56,7 @@ def assess_run(
 ) -> Assessment:
     """Read, pair and assess; ``how`` goes to ``calibration.assess``."""
     pairing = read_pairing(scores, annotations, scale, judge, annotators, average_repeats)
-    name = pairing.judge or NO_NAME
+    name = name_of(pairing)
     sources = {source for paired in pairing.metrics.values() for source in paired.labelled.sources}
     try:
         return assess(pairing, name, composites=COMPOSITES, same_family=same_family(name, sources), **how)

@@ -27,6 +27,11 @@ Scale = Any
 """As ``calibration`` takes it: of every metric, of each, or None."""
 
 
+def name_of(pairing: Pairing) -> str:
+    """What the judge is called."""
+    return pairing.judge or "the judge"
+
+
 def is_run(path: Path) -> bool:
     """Whether a path is a run and not a table."""
     try:
@@ -34,6 +39,16 @@ def is_run(path: Path) -> bool:
     except OSError as error:
         raise InputError(f"{path}: no such run or table ({error.strerror}); check the path") from error
     return stat.S_ISDIR(mode)
+
+
+def run_manifest(run: Path) -> dict[str, Any]:
+    """What a run says of itself; InputError where there is none."""
+    from judge.store import MANIFEST, Store
+
+    manifest = Store(run).manifest
+    if manifest is None:
+        raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
+    return manifest
 
 
 def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
@@ -69,6 +84,7 @@ def read_pairing(
     judge: str | None = None,
     annotators: tuple[str, ...] = (),
     average_repeats: bool = False,
+    with_composites: bool = True,
 ) -> Pairing:
     """Ratings beside the scores of a run or a table; InputError where they do not go together."""
     from calibration import TableError, pair
@@ -77,9 +93,23 @@ def read_pairing(
     scales = parse_scale(scale) if scale else (OWN_SCALE if run else None)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
     scores = read_judge_scores(path, scales, ratings)
-    composites: Mapping[str, tuple[str, ...]] = COMPOSITES if set(METRICS) & set(scores["metric"]) else {}
+    ours = with_composites and set(METRICS) & set(scores["metric"])
+    composites: Mapping[str, tuple[str, ...]] = COMPOSITES if ours else {}
     try:
         return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
+    """The scores of a run or a table with no ratings beside them."""
+    from calibration import TableError, without_ratings
+
+    scales = parse_scale(scale) if scale else (OWN_SCALE if is_run(path) else None)
+    scores = read_judge_scores(path, scales)
+    ours = set(METRICS) & set(scores["metric"])
+    try:
+        return without_ratings(scores, judge=judge, scale=scales, composites=COMPOSITES if ours else {})
     except TableError as error:
         raise InputError(str(error)) from error
 

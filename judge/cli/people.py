@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from judge.cli.common import Json, as_json_text, refuse_unwritable_folder, some_names
+from judge.cli.common import (
+    Json,
+    as_json_text,
+    names,
+    refuse_unwritable,
+    refuse_unwritable_folder,
+    some_names,
+    write_csv,
+)
 from judge.errors import InputError
 
 Scores = Annotated[
@@ -99,4 +107,143 @@ def agree(
         show_agreement(assessment)
     if published:
         show_published(published)
+    return 0
+
+
+def calibrate(
+    scores: Scores,
+    annotations: Annotations,
+    out: Annotated[Path, typer.Option(help="The file to write the calibration to.")] = Path("calibration.json"),
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Also write the scores of RUN|TABLE on people's scale to this CSV file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Fit maps from the judge's scores to people's scale, each metric's chosen on items left out, into a file.
+
+    The file is bound to the judge: score --calibration refuses it for another, or where the judge has moved.
+    """
+    from judge.cli import calibrating
+    from judge.cli.inputs import read_pairing
+
+    refuse_unwritable(out)
+    refuse_unwritable(predictions)
+    pairing = read_pairing(
+        scores,
+        annotations,
+        scale,
+        judge,
+        some_names(annotators, "--annotators"),
+        average_repeats,
+        with_composites=False,
+    )
+    calibration, remarks = calibrating.fit(scores, pairing, seed)
+    calibrating.save(calibration, out)
+    if predictions:
+        calibrating.write_predictions(predictions, calibration, scores, judge)
+    remarks = [*pairing.remarks, *remarks]
+    if as_json:
+        print(calibrating.as_json(calibration, out, remarks))
+    else:
+        calibrating.show(calibration, out, remarks)
+    return 0
+
+
+def estimate(
+    scores: Scores,
+    annotations: Annotations,
+    out: Annotated[Path | None, typer.Option(help="Also write all metrics and targets to this CSV file.")] = None,
+    metrics: Annotated[str, typer.Option(help="Metrics to show, with commas; the overall mean by default.")] = "",
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
+) -> int:
+    """Estimate means of systems, each with what it is a mean of: the judge's, people's, people's of a new system."""
+    from judge.cli import estimating
+    from judge.cli.inputs import read_pairing
+
+    refuse_unwritable(out)
+    pairing = read_pairing(scores, annotations, scale, judge, some_names(annotators, "--annotators"), average_repeats)
+    table = estimating.estimate_all(pairing, generalise == "characters")
+    shown = estimating.chosen(table, names(metrics))
+    if out:
+        write_csv(out, table)
+    if as_json:
+        print(estimating.estimates_json(pairing, table))
+    else:
+        estimating.show_estimates(pairing, table, shown)
+    return 0
+
+
+def compare(
+    scores: Scores,
+    a: Annotated[str, typer.Argument(metavar="A", help="A source.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another source.")],
+    annotations: Annotated[Path | None, typer.Option(help="People's ratings, to compare by them too.")] = None,
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
+) -> int:
+    """Compare two sources over the scenarios that both answer, and say what it would take to settle the difference."""
+    from judge.cli import estimating
+    from judge.cli.inputs import read_pairing, read_unrated
+
+    if annotations:
+        pairing = read_pairing(
+            scores, annotations, scale, judge, some_names(annotators, "--annotators"), average_repeats
+        )
+    else:
+        pairing = read_unrated(scores, scale, judge)
+    found = estimating.compare_all(pairing, a, b, generalise == "characters")
+    if as_json:
+        print(estimating.comparison_json(pairing, found))
+    else:
+        estimating.show_comparison(pairing, found)
+    return 0
+
+
+def plan(
+    scores: Scores,
+    budget: Annotated[int, typer.Option(help="How many dialogues to have rated.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write the plan to.")],
+    annotations: Annotated[Path | None, typer.Option(help="People's ratings so far.")] = None,
+    overlap: Annotated[int, typer.Option(help="How many of them the same people all rate.")] = 30,
+    raters: Annotated[int, typer.Option(help="How many people those are.")] = 3,
+    judge: OfJudge = None,
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Choose which dialogues people should rate next: a random sample with known chances, where ratings tell most."""
+    from judge.cli import planning
+
+    refuse_unwritable(out)
+    found = planning.make_plan(
+        scores,
+        budget,
+        annotations,
+        scale,
+        judge,
+        average_repeats,
+        overlap=overlap,
+        raters_per_overlap=raters,
+        seed=seed,
+    )
+    write_csv(out, found.table)
+    if as_json:
+        print(planning.plan_json(found, out))
+    else:
+        planning.show_plan(found, out)
     return 0

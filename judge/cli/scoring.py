@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,9 @@ from judge.cli.common import (
     write_csv,
 )
 from judge.cli.inputs import read_annotations
+
+if TYPE_CHECKING:
+    from judge.cli.calibrating import Calibrated
 
 
 def score(
@@ -42,6 +46,9 @@ def score(
     characters: Characters = "",
     limit: Annotated[int | None, typer.Option(help="Only so many dialogues, always the same ones.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Also give scores on people's scale, by this file of calibrate.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Score dialogues into a run folder; the same command again goes on where it stopped.
@@ -71,10 +78,13 @@ def score(
         prompts=prompts,
     )
     progress = TerminalProgress()
+    calibrated = _calibrated(calibration, progress.note) if calibration else None
     try:
-        result = score_into_run(data or [], options, progress)
+        result = score_into_run(data or [], options, progress, calibrated.check if calibrated else None)
     finally:
         progress.finish()
+    if calibrated:
+        calibrated.apply(result.run)
     if as_json:
         facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing")}
         print(
@@ -82,7 +92,15 @@ def score(
         )
     else:
         show(result, load_rubric(language, prompts))
+        if calibrated:
+            print(f"on people's scale, by {calibration}: scores_calibrated.csv, calibrated.parquet")
     return 1 if result.missing else 0
+
+
+def _calibrated(path: Path, note: Callable[[str], None]) -> Calibrated:
+    from judge.cli.calibrating import Calibrated
+
+    return Calibrated.load(path, note)
 
 
 def diversity(data: Data = None, as_json: Json = False) -> int:

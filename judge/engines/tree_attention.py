@@ -25,6 +25,9 @@ NAME = "esrp_tree"
 ALIGNMENT = 8
 """Keys of a row are padded to a multiple of this, as GPU kernels want of a mask."""
 
+QUERIES = 128
+"""Tokens of a row that attend together: the first of a row see few of its keys, which are then the only ones read."""
+
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values, a pair a layer, each of shape (1, key heads, tokens, width)."""
 
@@ -46,6 +49,20 @@ class Row:
         return self.trunk + sum(self.leaves)
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Tokens of all rows for which attention within rows is computed together.
+
+    ``queries`` are their indices, shape (rows, width), and ``mask`` what they see of the first keys of their row;
+    ``back`` is where the real ones stand among all, flat, and ``tokens`` their indices again.
+    """
+
+    queries: Tensor
+    mask: Tensor
+    back: Tensor
+    tokens: Tensor
+
+
 @dataclass(slots=True)
 class TreePass:
     """All that attention must know of one pass over some rows; ``computed`` gets the keys and values it makes.
@@ -54,12 +71,14 @@ class TreePass:
         rows: the rows, in the order of their tokens.
         prefix, above: keys and values from earlier passes; empty for none.
         group: how many query heads share a key head.
+        layers: how many layers the model has.
     """
 
     rows: Sequence[Row]
     prefix: Layers
     above: Layers
     group: int
+    layers: int
     device: torch.device
     dtype: torch.dtype
     computed: Layers = field(default_factory=list)
@@ -67,10 +86,9 @@ class TreePass:
     """Shape (1, tokens): the place of each token in its own prompt."""
     last: Tensor = field(init=False)
     """Shape (rows x leaves,): the index of the last token of every leaf."""
-    _queries: Tensor = field(init=False)
     _keys: Tensor = field(init=False)
-    _mask: Tensor = field(init=False)
-    _back: Tensor = field(init=False)
+    _all: list[_Block] = field(init=False)
+    _leaves: list[_Block] = field(init=False)
 
     def __post_init__(self) -> None:
         segments, places = _segments(self.rows), _places(self.rows)
@@ -80,16 +98,33 @@ class TreePass:
         depth = np.array([row.above[1] - row.above[0] for row in self.rows])
         real = own >= 0
         self.positions = self._tensor((before + depth[:, None] + places)[real][None])
-        self.last = self._tensor(_last(self.rows))
         offset = self.above[0][0].shape[2] if self.above else 0
         keys = np.concatenate([above, np.where(real, own + offset, -1)], axis=1)
         keys = np.pad(keys, ((0, 0), (0, -keys.shape[1] % ALIGNMENT)), constant_values=-1)
-        self._queries, self._keys = self._tensor(own.clip(0)), self._tensor(keys.clip(0))
-        self._back = self._tensor(np.flatnonzero(real))
-        self._mask = self._additive(_visible(segments, keys >= 0, above.shape[1]))
+        visible = _visible(segments, keys >= 0, above.shape[1])
+        self._keys = self._tensor(keys.clip(0))
+        starts = range(0, own.shape[1], QUERIES)
+        self._all = [self._block(own[:, i : i + QUERIES], visible[:, i : i + QUERIES]) for i in starts]
+        last = _padded(_last(self.rows))
+        self.last = self._tensor(last[last >= 0])
+        in_row = (last - own[:, :1]).clip(0)
+        numbers = _padded(_consecutive([len(row.leaves) for row in self.rows]))
+        self._leaves = [self._block(numbers, np.take_along_axis(visible, in_row[:, :, None], axis=1))]
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+
+    def _block(self, queries: np.ndarray, visible: np.ndarray) -> _Block:
+        """Queries, as indices or -1 for none, with as many keys as any of them sees."""
+        real = queries >= 0
+        seen = np.flatnonzero((visible & real[:, :, None]).any(axis=(0, 1)))
+        keys = -(-(seen[-1] + 1 if len(seen) else 0) // ALIGNMENT) * ALIGNMENT
+        return _Block(
+            queries=self._tensor(queries.clip(0)),
+            back=self._tensor(np.flatnonzero(real)),
+            tokens=self._tensor(queries[real]),
+            mask=self._additive(visible[:, :, :keys]),
+        )
 
     def _additive(self, visible: np.ndarray) -> Tensor:
         """The mask as numbers to add, once per query head of a group: shape (rows, 1, group x tokens, keys)."""
@@ -99,9 +134,23 @@ class TreePass:
         return mask.repeat(1, self.group, 1)[:, None]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, layer: int) -> Tensor:
-        """Attention of all tokens in one layer: (1, heads, tokens, width) in and out."""
+        """Attention of all tokens in one layer: (1, heads, tokens, width) in and out.
+
+        In the last layer only what the leaves' last tokens find is ever read; for the others it is 0.
+        """
         self.computed.append((key, value))
-        within, within_lse = self._attend_rows(query, *self._with_above(key, value, layer), scale)
+        if layer < self.layers - 1:
+            return self._attend(query, key, value, scale, layer, self._all)
+        output = torch.zeros_like(query)
+        if len(self.last):
+            output[:, :, self.last] = self._attend(query[:, :, self.last], key, value, scale, layer, self._leaves)
+        return output
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, layer: int, blocks: list[_Block]
+    ) -> Tensor:
+        """Attention of some tokens, which blocks number, to all that they see."""
+        within, within_lse = self._attend_rows(query, *self._with_above(key, value, layer), scale, blocks)
         if not self.prefix:
             return within
         folded = query.reshape(1, key.shape[1], -1, query.shape[3])
@@ -117,16 +166,22 @@ class TreePass:
         keys, values = self.above[layer]
         return torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
 
-    def _attend_rows(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def _attend_rows(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, blocks: list[_Block]
+    ) -> tuple[Tensor, Tensor]:
         """Attention within rows, with its log-sum-exps: shapes (1, heads, tokens, width) and (1, heads, tokens)."""
-        (rows, width), heads, key_heads, size = self._queries.shape, query.shape[1], key.shape[1], query.shape[3]
-        queries = query[0].view(key_heads, self.group, -1, size)[:, :, self._queries].permute(2, 0, 1, 3, 4)
-        queries = queries.reshape(rows, key_heads, self.group * width, size)
+        heads, key_heads, size = query.shape[1], key.shape[1], query.shape[3]
         keys, values = (tensor[0][:, self._keys].transpose(0, 1) for tensor in (key, value))
-        found, lse = attention(queries, keys, values, self._mask, scale)
-        found = found.reshape(rows, heads, width, size).transpose(0, 1).reshape(heads, rows * width, size)
-        lse = lse.reshape(rows, heads, width).transpose(0, 1).reshape(heads, rows * width)
-        return found[None, :, self._back], lse[None, :, self._back]
+        output, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+        for block in blocks:
+            (rows, width), seen = block.queries.shape, block.mask.shape[3]
+            queries = query[0].view(key_heads, self.group, -1, size)[:, :, block.queries].permute(2, 0, 1, 3, 4)
+            queries = queries.reshape(rows, key_heads, self.group * width, size)
+            found, sums = attention(queries, keys[:, :, :seen], values[:, :, :seen], block.mask, scale)
+            found = found.reshape(rows, heads, width, size).transpose(0, 1).reshape(heads, rows * width, size)
+            output[0, :, block.tokens] = found[:, block.back]
+            lse[0, :, block.tokens] = sums.reshape(rows, heads, width).transpose(0, 1).reshape(heads, -1)[:, block.back]
+        return output, lse
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
@@ -186,6 +241,30 @@ def used_by(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
+@contextmanager
+def last_mlp_at(model: Any, places: Tensor) -> Iterator[None]:
+    """While this lasts, the last layer's MLP is computed at some places of the sequence and is 0 elsewhere.
+
+    An MLP treats each token by itself, and what the last layer makes of other tokens is never read. A model whose
+    last layer has something else in its place, experts say, is left as it is.
+    """
+    layers = getattr(model.get_decoder(), "layers", None)
+    mlp: Any = getattr(layers[-1], "mlp", None) if layers else None
+    if not type(mlp).__name__.endswith("MLP"):
+        yield
+        return
+    forward = mlp.forward
+
+    def at_places(hidden: Tensor) -> Tensor:
+        return torch.zeros_like(hidden).index_copy_(1, places, forward(hidden[:, places]))
+
+    mlp.forward = at_places
+    try:
+        yield
+    finally:
+        mlp.forward = forward
+
+
 def _consecutive(lengths: Sequence[int]) -> list[np.ndarray]:
     """The indices of each row's tokens in the sequence."""
     ends = np.cumsum(lengths)
@@ -211,11 +290,10 @@ def _places(rows: Sequence[Row]) -> np.ndarray:
     return _padded([np.concatenate([np.arange(row.trunk), *own]) for row, own in zip(rows, leaves, strict=True)])
 
 
-def _last(rows: Sequence[Row]) -> np.ndarray:
-    """The index in the sequence of each leaf's last token."""
+def _last(rows: Sequence[Row]) -> list[np.ndarray]:
+    """The indices in the sequence of each row's leaves' last tokens."""
     starts = np.cumsum([0, *(row.length for row in rows[:-1])])
-    ends = [start + row.trunk + np.cumsum(row.leaves) - 1 for start, row in zip(starts, rows, strict=True)]
-    return np.concatenate(ends).astype(np.int64)
+    return [start + row.trunk + np.cumsum(row.leaves, dtype=int) - 1 for start, row in zip(starts, rows, strict=True)]
 
 
 def _visible(segments: np.ndarray, real: np.ndarray, above: int) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""What ``plan`` does and shows: which dialogues people should rate next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.text import Text
+
+from calibration import Plan, PlanError, plan
+from judge.cli.common import as_one_json
+from judge.cli.inputs import OWN_SCALE, is_run, parse_scale, read_annotations, read_judge_scores
+from judge.errors import InputError
+from judge.terminal import console, plain_table
+
+
+def make_plan(
+    scores: Path,
+    budget: int,
+    annotations: Path | None,
+    scale: str | None,
+    judge: str | None,
+    average_repeats: bool,
+    **how: Any,
+) -> Plan:
+    """Read, and plan; ``how`` goes to ``calibration.plan``."""
+    scales = parse_scale(scale) if scale else (OWN_SCALE if is_run(scores) else None)
+    ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
+    table = read_judge_scores(scores, scales, ratings)
+    if judge is not None and "judge" in table:
+        table = table[table["judge"] == judge].reset_index(drop=True)
+    try:
+        return plan(table, budget, ratings=ratings, **how)
+    except PlanError as error:
+        raise InputError(str(error)) from error
+
+
+def show_plan(found: Plan, out: Path) -> None:
+    """Print what to expect of the plan, by source, and remarks."""
+    screen = console()
+    by_source = found.expected.groupby("source", sort=False)
+    counts = found.table.groupby("source").size()
+    rows = [
+        (str(source), f"{counts.get(source, 0):,}", _widths(part["before"]), _widths(part["after"]))
+        for source, part in by_source
+    ]
+    title = "half-widths to expect of the human means' 95% intervals (smallest to largest over metrics)"
+    screen.print(plain_table(title, ("source", "to rate", "now", "with this plan"), rows))
+    for remark in found.remarks:
+        screen.print(Text(f"- {remark}"))
+    screen.print(Text(f"{len(found.table):,} dialogues in {out}; keep its inclusion_probability beside the ratings"))
+
+
+def _widths(values: pd.Series[float]) -> str:
+    known = values.dropna()
+    if known.empty:
+        return "–"
+    return f"{known.min():.2f}" if known.min() == known.max() else f"{known.min():.2f}–{known.max():.2f}"
+
+
+def plan_json(found: Plan, out: Path) -> str:
+    """All of it for programs."""
+    facts = {"file": str(out), "remarks": list(found.remarks)}
+    return as_one_json(facts, plan=found.table, expected=found.expected)
