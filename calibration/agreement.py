@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from calibration.association import ASSOCIATIONS, association, mean_within, pearson, spearman, tau_and_accuracy
+from calibration.association import (
+    ASSOCIATIONS,
+    CONSTANT,
+    association,
+    pearson,
+    spearman,
+    tau_and_accuracy,
+    within_groups,
+)
 from calibration.pairing import Paired
 from calibration.rating_agreement import agreement_of_people, agreement_with_constant, agreement_with_ratings
 from calibration.resampling import Estimate, Floats, Resampler, clustered_mean, codes
@@ -23,6 +31,7 @@ Estimates = dict[str, Estimate]
 MIN_SYSTEMS = 3
 """Under so many sources a correlation over systems says nothing."""
 MIN_ITEMS = 3
+ROUNDING = 1e-12
 STRATA = {"the same rating": (0.0, 0.0), "at most one apart": (1e-9, 1.0), "more than one apart": (1.0 + 1e-9, np.inf)}
 """Items by how far apart their highest and lowest ratings are."""
 
@@ -39,11 +48,11 @@ class Agreement:
     """Over items: against each rating ``exact, within_one, qwk, rps, log_loss``; against the mean rating of an item
     ``bias, mae, rmse, pearson, spearman, kendall, pairwise_accuracy``. Differences are in points of the scale."""
     constant: Estimates
-    """The same of the constant predictor, which has no correlation."""
+    """The same of the constant predictor, which has no correlation and a kappa of 0."""
     people: Estimates
     """``exact, within_one, qwk`` of one person with another."""
     within: Estimates
-    """The measures of association, within each group, then averaged over groups."""
+    """The measures of association, within each group, then averaged over groups, which count alike."""
     systems: Estimates
     """The measures of association over the sources' means."""
     strata: pd.DataFrame = field(repr=False)
@@ -135,7 +144,7 @@ def _within(paired: Paired) -> Estimates:
     parts = [part for part in np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(part) >= MIN_ITEMS]
     if not parts:
         return dict.fromkeys(ASSOCIATIONS, Estimate(None, reason=f"no scenario has {MIN_ITEMS} rated items"))
-    found = mean_within(paired.judge, paired.human, parts)
+    found = within_groups(paired.judge, paired.human, paired.weights, parts)
     labels = np.arange(len(parts)).astype(str).astype(object)
     return {
         name: clustered_mean(column, labels)
@@ -167,7 +176,7 @@ def _over_systems(sums: Floats, count: int) -> list[Floats]:
     """Each measure from sums of weights, judge and people by source, shape (draws, 3 x sources)."""
     weights, judge, human = np.split(sums, 3, axis=1)
     there = np.where(weights > 0, weights, np.nan)
-    x, y = judge / there, human / there
+    x, y = np.round(judge / there, 9), np.round(human / there, 9)  # so that equal means are ties
     ones = np.ones(count)
     ranks_x, ranks_y = ((np.sign(a[:, :, None] - a[:, None, :])).sum(axis=2) for a in (x, y))
     return [pearson(x, y, ones), pearson(ranks_x, ranks_y, ones), *tau_and_accuracy(x, y, ones)]
@@ -207,8 +216,7 @@ def _length(paired: Paired) -> Estimates:
     }
     found = {name: float(spearman(x, y, paired.weights)) for name, (x, y) in sides.items()}
     rest = (1 - found["judge"] ** 2) * (1 - found["people"] ** 2)
-    partial = (found["both"] - found["judge"] * found["people"]) / np.sqrt(rest) if rest > 0 else np.nan
+    partial = (found["both"] - found["judge"] * found["people"]) / np.sqrt(rest) if rest > ROUNDING else np.nan
     values = {"judge": found["judge"], "people": found["people"], "partial": float(partial)}
-    return {
-        n: Estimate(v) if np.isfinite(v) else Estimate(None, reason="one side is constant") for n, v in values.items()
-    }
+    reason = "one side goes with length in full" if rest <= ROUNDING else CONSTANT
+    return {n: Estimate(v) if np.isfinite(v) else Estimate(None, reason=reason) for n, v in values.items()}

@@ -95,7 +95,8 @@ def assess(
         own = reliability(paired, raters=raters, characters=characters, seed=seed)
         found = agreement(paired, characters=characters, seed=seed)
         test = alternative_annotator_test(paired, scoring=scoring, epsilon=epsilon, kind=kind, raters=raters)
-        return MetricAssessment(own, found, test, verdict(found, own, judge), _family_bias(paired, same_family))
+        bias = _family_bias(paired, same_family, characters)
+        return MetricAssessment(own, found, test, verdict(found, own, judge), bias)
 
     rated = {name: paired.labelled for name, paired in pairing.metrics.items()}
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -104,8 +105,8 @@ def assess(
     return Assessment(judge, metrics, discriminant_validity(simple), _remarks(pairing, metrics))
 
 
-def _family_bias(paired: Paired, same_family: Sequence[str]) -> Estimate | None:
-    """How much more the judge favours its own family, with an interval over groups."""
+def _family_bias(paired: Paired, same_family: Sequence[str], characters: bool) -> Estimate | None:
+    """How much more the judge favours its own family, with an interval over groups (and characters)."""
     own = np.isin(paired.sources, list(same_family))
     if own.all() or not own.any():
         return None
@@ -113,7 +114,8 @@ def _family_bias(paired: Paired, same_family: Sequence[str]) -> Estimate | None:
     shares = [np.average(side, weights=paired.weights) for side in (own, ~own)]
     means = [np.average(apart[side], weights=paired.weights[side]) for side in (own, ~own)]
     influence = np.where(own, (apart - means[0]) / shares[0], -(apart - means[1]) / shares[1])
-    return clustered_mean(influence + means[0] - means[1], paired.groups, paired.weights)
+    ways = paired.characters if characters else None
+    return clustered_mean(influence + means[0] - means[1], paired.groups, paired.weights, ways)
 
 
 def _remarks(pairing: Pairing, metrics: Mapping[str, MetricAssessment]) -> tuple[str, ...]:
@@ -161,7 +163,7 @@ def _metric_dict(one: MetricAssessment) -> dict[str, Any]:
             "annotators": _records(own.annotators),
         },
         "agreement": {**_values(found.judge), "intervals": _intervals(found.judge)},
-        "undefined": {n: e.reason for part in parts.values() for n, e in part.items() if e.value is None},
+        "undefined": {name: reasons for name, part in parts.items() if (reasons := _undefined(part))},
         **{
             name: {**_values(parts[name]), "intervals": _intervals(parts[name])}
             for name in ("constant", "person_left_out", "person_with_person", "within_scenario", "system", "length")
@@ -195,6 +197,10 @@ def _values(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
     return {name: estimate.value for name, estimate in estimates.items()}
 
 
+def _undefined(estimates: Mapping[str, Estimate]) -> dict[str, str | None]:
+    return {name: estimate.reason for name, estimate in estimates.items() if estimate.value is None}
+
+
 def _intervals(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
     return {name: [e.low, e.high] for name, e in estimates.items() if e.low is not None}
 
@@ -206,7 +212,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     """A value of a table as JSON has it: NaN is None."""
     value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return None if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

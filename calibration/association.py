@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calibration.resampling import Estimate, Floats, Resampler
 
-__all__ = ["ASSOCIATIONS", "association", "mean_within", "pearson", "spearman", "tau_and_accuracy"]
+__all__ = ["ASSOCIATIONS", "association", "pearson", "spearman", "tau_and_accuracy", "within_groups"]
 
 Small = NDArray[np.float32]
 
@@ -46,23 +46,23 @@ def association(x: Floats, y: Floats, weights: Floats, resampler: Resampler) -> 
     }
 
 
-def mean_within(x: Floats, y: Floats, groups: Sequence[NDArray[np.intp]]) -> Floats:
+def within_groups(x: Floats, y: Floats, weights: Floats, groups: Sequence[NDArray[np.intp]]) -> Floats:
     """Each measure within each group of items: shape (groups, measures); NaN where one side is constant there."""
-    ones = np.ones(len(x))
     one = np.zeros(len(x), dtype=np.intp)
     found = []
     for group in groups:
-        own = x[group], y[group], ones[group]
+        own = x[group], y[group], weights[group]
         found.append(_values(*own, _pair_matrices(*own, one[group])))
     return np.array(found).reshape(-1, len(ASSOCIATIONS))
 
 
 def pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Weighted Pearson correlation along the last axis; NaN where one side is constant."""
+    """Weighted Pearson correlation along the last axis; NaN where one side is constant, or nothing weighs anything."""
     total = weights.sum(axis=-1, keepdims=True)
-    x = x - (weights * x).sum(axis=-1, keepdims=True) / total
-    y = y - (weights * y).sum(axis=-1, keepdims=True) / total
-    return _ratio(*((weights * a * b).sum(axis=-1) for a, b in ((x, y), (x, x), (y, y))))
+    total = np.where(total > 0, total, np.nan)
+    x0, y0 = (a - (weights * a).sum(axis=-1, keepdims=True) / total for a in (x, y))
+    xy, xx, yy = ((weights * a * b).sum(axis=-1) for a, b in ((x0, y0), (x0, x0), (y0, y0)))
+    return _ratio(xy, *(_spread(ss, (weights * a * a).sum(axis=-1), 1e-24) for ss, a in ((xx, x), (yy, y))))
 
 
 def spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
@@ -89,9 +89,14 @@ def _values(x: Floats, y: Floats, weights: Floats, pairs: Sequence[Floats]) -> l
 
 
 def _ratio(xy: Floats, xx: Floats, yy: Floats) -> Floats:
-    """xy / sqrt(xx yy), NaN where that is not defined (a variance that is rounding only counts as none)."""
-    size = np.sqrt(np.maximum(xx, 0) * np.maximum(yy, 0))
-    return np.where(size > 1e-12, xy / np.where(size > 1e-12, size, 1), np.nan)
+    """xy / sqrt(xx yy), NaN where that is not defined."""
+    size = np.sqrt(xx * yy)
+    return np.where(size > 0, np.clip(xy / np.where(size > 0, size, 1), -1, 1), np.nan)
+
+
+def _spread(squares: Floats, raw: Floats, rounding: float) -> Floats:
+    """Sums of squares from the mean; 0 where, beside the sums of squares themselves, they are rounding only."""
+    return np.where(squares > rounding * raw, squares, 0.0)
 
 
 def _tau(concordance: Floats, in_x: Floats, in_y: Floats) -> tuple[Floats, Floats]:
@@ -117,7 +122,8 @@ def _pearson_draws(x: Floats, y: Floats, weights: Floats, resampler: Resampler) 
     x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
     moments = np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=1)
     n, sx, sy, xx, yy, xy = resampler.sums(weights[:, None] * moments).T
-    return _ratio(xy - sx * sy / n, xx - sx * sx / n, yy - sy * sy / n)
+    n = np.where(n > 0, n, np.nan)
+    return _ratio(xy - sx * sy / n, *(_spread(ss - s * s / n, ss, 1e-12) for s, ss in ((sx, xx), (sy, yy))))
 
 
 def _spearman_draws(x: Floats, y: Floats, weights: Floats, resampler: Resampler) -> Floats:

@@ -61,8 +61,8 @@ def _floats(column: pd.Series[float]) -> Floats:
 
 def _own_is_highest(matrix: pd.DataFrame) -> float | None:
     """Over the metrics that can be compared with their own and with another."""
-    rows = [row.dropna() for _, row in matrix.iterrows()]
-    told = [row.idxmax() == row.name for row in rows if row.name in row.index and len(row) > 1]
+    rows = {str(name): row.dropna() for name, row in matrix.iterrows()}
+    told = [row[name] > row.drop(name).max() for name, row in rows.items() if name in row.index and len(row) > 1]
     return float(np.mean(told)) if told else None
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibration import matching
+from calibration.matching import MOST_LISTED, levels_of, one_judge
+from calibration.remarks import remarks
 from calibration.resampling import Floats, Labels
-from calibration.tables import Scale, TableError
+from calibration.tables import Scale
 
-__all__ = ["Paired", "Pairing", "one_judge", "pair", "without_ratings"]
-
-MOST_LISTED = 5
+__all__ = ["MOST_LISTED", "Paired", "Pairing", "one_judge", "pair", "without_ratings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,12 @@ class Paired:
 
     @property
     def human(self) -> Floats:
-        """Shape (items,): the mean rating of each item; NaN where nobody rated it."""
-        counts = self.counts
-        return np.where(counts > 0, np.nansum(self.ratings, axis=1) / np.maximum(counts, 1), np.nan)
+        """Shape (items,): the mean rating of each item; NaN where nobody rated it.
+
+        Rounded to 9 decimals, so that equal means are ties.
+        """
+        means = np.nansum(self.ratings, axis=1) / np.maximum(self.counts, 1)
+        return np.where(self.counts > 0, np.round(means, 9), np.nan)
 
     @property
     def counts(self) -> NDArray[np.intp]:
@@ -126,26 +130,33 @@ def pair(
         scale: of every metric, or of each; None takes it from the levels, or else from what was given.
         composites: means of several metrics to add as metrics of their own (name -> members).
 
+    What only the ratings tell of an item (its group; its character, where all are known) is taken from them.
+
     Raises:
         TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
-            an item has two inclusion probabilities or two sources.
+            an item has two inclusion probabilities, sources or groups.
     """
-    scores, ratings = one_judge(scores, judge), _of_annotators(ratings, annotators)
-    scores = _on_shared_metrics(scores, ratings)
-    unjudged = _without_counterpart(ratings, scores[scores["score"].notna()])
-    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
-    judged = _with_composites(scores[scores["score"].notna()], composites, [])
-    rated = _with_composites(ratings[~unjudged], composites, ["annotator"])
+    ratings, every = matching.of_annotators(ratings, annotators), one_judge(scores, judge)
+    matching.refuse_two_chances(ratings)
+    scores = matching.on_shared_metrics(matching.completed(every, ratings), ratings)
+    unjudged = matching.without_counterpart(ratings, scores)
+    judged = matching.with_composites(scores[scores["score"].notna()], composites)
+    rated = matching.with_composites(matching.averaged(ratings[~unjudged]), composites, ["annotator"])
     by_metric = dict(iter(rated.groupby("metric", sort=False)))
     metrics = {
         str(metric): _paired(str(metric), by_metric[metric], table, scale)
         for metric, table in judged.groupby("metric", sort=False)
         if metric in by_metric
     }
-    lost = ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True)
-    unrated = {metric: int((one.counts == 0).sum()) for metric, one in metrics.items()}
-    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
-    return Pairing(name, metrics, lost, missing, unrated, _remarks(lost, missing, ratings, scores, metrics))
+    pairing = Pairing(
+        judge=_name(scores),
+        metrics=metrics,
+        unjudged=ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True),
+        missing=_missing(scores),
+        unrated={metric: int((one.counts == 0).sum()) for metric, one in metrics.items()},
+        remarks=(),
+    )
+    return replace(pairing, remarks=tuple(remarks(pairing, ratings, every)))
 
 
 def without_ratings(
@@ -157,92 +168,48 @@ def without_ratings(
 ) -> Pairing:
     """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
     scores = one_judge(scores, judge)
-    missing = scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
-    judged = _with_composites(scores[scores["score"].notna()], composites, [])
+    judged = matching.with_composites(scores[scores["score"].notna()], composites)
     none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
     by_metric = judged.groupby("metric", sort=False)
     metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
-    name = str(scores["judge"].iloc[0]) if "judge" in scores else None
-    return Pairing(name, metrics, none, missing, {metric: len(one.items) for metric, one in metrics.items()}, ())
+    return Pairing(
+        _name(scores), metrics, none, _missing(scores), {name: len(one.items) for name, one in metrics.items()}, ()
+    )
 
 
-def _on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
-    if chosen.empty:
-        rated, judged = (", ".join(sorted(set(some["metric"]))[:MOST_LISTED]) for some in (ratings, scores))
-        raise TableError("ratings and scores", [(0, f"no metric in common (people: {rated}; judge: {judged})")])
-    return chosen
+def _name(scores: pd.DataFrame) -> str | None:
+    return str(scores["judge"].iloc[0]) if "judge" in scores else None
 
 
-def _without_counterpart(ratings: pd.DataFrame, scores: pd.DataFrame) -> NDArray[np.bool_]:
-    """Shape (ratings,): which ratings have no score."""
-    key = ["item_id", "metric"]
-    found = ~pd.MultiIndex.from_frame(ratings[key]).isin(pd.MultiIndex.from_frame(scores[key]))
-    if found.all():
-        raise TableError("ratings and scores", [(0, "no item in common; check how item_id is written in both")])
-    return np.asarray(found)
-
-
-def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
-    """The scores of one judge, a row per item and metric: means over its samples."""
-    there = sorted(scores["judge"].unique()) if "judge" in scores else []
-    if judge is not None and judge not in there:
-        raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
-    if judge is None and len(there) > 1:
-        raise TableError("scores", [(0, f"several judges ({', '.join(there)}); name one (--judge)")])
-    chosen = scores[scores["judge"] == judge] if judge is not None else scores
-    key = ["item_id", "metric"]
-    if not chosen.duplicated(key).any():
-        return chosen
-    numbers = [name for name in chosen if name == "score" or name in _level_names(chosen)]
-    means = chosen.groupby(key, sort=False)[numbers].transform("mean")
-    return chosen.assign(**{name: means[name] for name in numbers}).drop_duplicates(key)
-
-
-def _of_annotators(ratings: pd.DataFrame, annotators: Sequence[str]) -> pd.DataFrame:
-    there = sorted(ratings["annotator"].unique())
-    for name in annotators:
-        if name not in there:
-            raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
-    return ratings[ratings["annotator"].isin(annotators)] if annotators else ratings
-
-
-def _with_composites(
-    table: pd.DataFrame, composites: Mapping[str, Sequence[str]] | None, who: list[str]
-) -> pd.DataFrame:
-    """The table with rows for means of several metrics, where all of them are there."""
-    key = ["item_id", *who]
-    added = [table]
-    for name, members in (composites or {}).items():
-        rows = table[table["metric"].isin(members)]
-        grouped = rows.groupby(key, sort=False)["score"]
-        whole = rows.assign(score=grouped.transform("mean"))[grouped.transform("count") == len(set(members))]
-        added.append(whole.drop_duplicates(key).assign(metric=name).drop(columns=_level_names(table)))
-    return pd.concat(added, ignore_index=True)
+def _missing(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
 
 
 def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
     index = pd.Index(scores["item_id"])
     annotators = tuple(sorted(ratings["annotator"].unique()))
-    means = ratings.groupby(["item_id", "annotator"], sort=False)["score"].mean().reset_index()
     matrix = np.full((len(index), len(annotators)), np.nan)
-    row, column = index.get_indexer(means["item_id"]), pd.Index(annotators).get_indexer(means["annotator"])
-    matrix[row, column] = means["score"]
-    names = [name for name in _level_names(scores) if scores[name].notna().all()]
-    levels = scores[names].to_numpy(float) if names else None
+    row, column = (
+        known.get_indexer(pd.Index(ratings[name]))
+        for known, name in ((index, "item_id"), (pd.Index(annotators), "annotator"))
+    )
+    matrix[row, column] = ratings["score"]
+    judge = scores["score"].to_numpy(float)
+    levels, named = levels_of(scores), scale.get(metric) if isinstance(scale, Mapping) else scale
+    ends = _scale(named, levels, np.append(ratings["score"].to_numpy(float), judge))
     return Paired(
         metric=metric,
-        scale=_scale(metric, scale, levels, matrix, scores["score"].to_numpy(float)),
+        scale=ends,
         items=_labels(scores["item_id"]),
         sources=_labels(scores["source"]),
         groups=_labels(scores["group"]),
         characters=_labels(scores["character"]) if "character" in scores else None,
-        judge=scores["score"].to_numpy(float),
-        levels=levels,
+        judge=judge,
+        levels=levels if _are_levels_of(levels, ends, named is not None) else None,
         ratings=matrix,
         annotators=annotators,
-        weights=_weights(metric, ratings, index),
-        lengths=scores["length"].to_numpy(float) if "length" in scores else None,
+        weights=_weights(ratings, index),
+        lengths=_lengths(scores),
     )
 
 
@@ -250,68 +217,32 @@ def _labels(column: pd.Series) -> Labels:
     return column.astype(str).to_numpy(dtype=object)
 
 
-def _level_names(table: pd.DataFrame) -> list[str]:
-    """The columns p1, p2, ... as far as they go on."""
-    names: list[str] = []
-    while f"p{len(names) + 1}" in table:
-        names.append(f"p{len(names) + 1}")
-    return names
+def _lengths(scores: pd.DataFrame) -> Floats | None:
+    """Shape (items,), where every item has one."""
+    if "length" not in scores:
+        return None
+    lengths = pd.to_numeric(scores["length"], errors="coerce").to_numpy(float, na_value=np.nan)
+    return lengths if np.isfinite(lengths).all() else None
 
 
-def _scale(metric: str, scale: Scale, levels: Floats | None, ratings: Floats, judge: Floats) -> tuple[float, float]:
-    """The scale that was named; else that of the levels; else the whole numbers around all that was given."""
-    if isinstance(scale, Mapping):
-        scale = scale.get(metric)
-    if scale is not None:
-        return float(scale[0]), float(scale[1])
-    if levels is not None:
+def _scale(named: tuple[float, float] | None, levels: Floats | None, given: Floats) -> tuple[float, float]:
+    """The scale that was named; else that of the levels, if all fits it; else the whole numbers around all."""
+    if named is not None:
+        return float(named[0]), float(named[1])
+    low, high = (float(end) for end in np.round([given.min(), given.max()], 6))
+    if levels is not None and low >= 1 and high <= levels.shape[1]:
         return 1.0, float(levels.shape[1])
-    given = np.concatenate([ratings[np.isfinite(ratings)], judge])
-    low, high = given.min(), given.max()
     return float(np.floor(low)), float(np.ceil(high))
 
 
-def _weights(metric: str, ratings: pd.DataFrame, index: pd.Index) -> Floats:
+def _are_levels_of(levels: Floats | None, scale: tuple[float, float], named: bool) -> bool:
+    """Whether there is a level for each whole score of the scale; of one that was not named, from 1 on."""
+    low, high = np.floor(scale[0]), np.ceil(scale[1])
+    return levels is not None and levels.shape[1] == high - low + 1 and (named or low == 1)
+
+
+def _weights(ratings: pd.DataFrame, index: pd.Index) -> Floats:
     weights = np.ones(len(index))
-    if "inclusion_probability" not in ratings:
-        return weights
-    chances = ratings.groupby("item_id")["inclusion_probability"]
-    torn = chances.nunique(dropna=False)
-    if (torn > 1).any():
-        item = torn.index[torn > 1][0]
-        raise TableError("ratings", [(0, f"item {item!r} has two inclusion probabilities on {metric!r}; give it one")])
-    first = chances.first()
-    weights[index.get_indexer(first.index)] = 1 / first.to_numpy(float)
+    if "inclusion_probability" in ratings:
+        weights[index.get_indexer(pd.Index(ratings["item_id"]))] = 1 / ratings["inclusion_probability"].to_numpy(float)
     return weights
-
-
-def _remarks(
-    unjudged: pd.DataFrame,
-    missing: pd.DataFrame,
-    ratings: pd.DataFrame,
-    scores: pd.DataFrame,
-    metrics: dict[str, Paired],
-) -> tuple[str, ...]:
-    remarks = []
-    if repeats := int(ratings.duplicated(["item_id", "metric", "annotator"]).sum()):
-        remarks.append(f"{repeats:,} ratings repeat one by the same annotator; they were averaged.")
-    if len(unjudged):
-        first = ", ".join(unjudged["item_id"].drop_duplicates()[:MOST_LISTED])
-        remarks.append(
-            f"{len(unjudged):,} of {len(ratings):,} ratings have no score of the judge (first items: {first})."
-        )
-    if len(missing):
-        remarks.append(f"{len(missing):,} judgments are missing and left out.")
-    only = sorted(set(scores["metric"]) - set(metrics))
-    if only:
-        remarks.append(f"No rated item was judged on {', '.join(only)}.")
-    for metric, one in metrics.items():
-        judged, rated = (float(one.judge.min()), float(one.judge.max())), float(np.nanmax(one.ratings))
-        least = float(np.nanmin(one.ratings))
-        if judged[0] > rated or judged[1] < least:
-            remarks.append(
-                f"On {metric} the judge's scores ({judged[0]:.2f} to {judged[1]:.2f}) and people's ratings ({least:g} "
-                f"to {rated:g}) do not overlap: they are on different scales; differences mean nothing, correlations "
-                "may."
-            )
-    return tuple(remarks)

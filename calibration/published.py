@@ -34,7 +34,7 @@ def agreement_with_published(means: pd.DataFrame, published: pd.DataFrame) -> pd
     """A judge's system means beside published ones, a row a metric.
 
     Args:
-        means: ``source, metric, mean`` of the judge.
+        means: ``source, metric, mean`` of the judge; NaN where it has none.
         published: ``source, metric, mean, tolerance``; a pair is decided where two means differ by more than the
             tolerances of both together.
 
@@ -44,7 +44,7 @@ def agreement_with_published(means: pd.DataFrame, published: pd.DataFrame) -> pd
         permutations of the judge's means that do as well or better, so one-sided and exact; NaN with no decided pair, a
         judge that gives all the same, or over eight sources.
     """
-    both = published.merge(means, on=["source", "metric"], suffixes=("", "_judge"))
+    both = published.merge(means.dropna(subset="mean"), on=["source", "metric"], suffixes=("", "_judge"))
     tables = [(metric, table) for metric, table in both.groupby("metric", sort=False) if len(table) >= MIN_SOURCES]
     columns = ["metric", "sources", "pairs", "decided", "alike", "accuracy", "p_value", "spearman", "pearson"]
     return pd.DataFrame([{"metric": metric, **_metric(table)} for metric, table in tables], columns=columns)

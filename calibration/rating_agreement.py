@@ -18,9 +18,11 @@ __all__ = ["RATING_MEASURES", "agreement_of_people", "agreement_with_constant", 
 
 RATING_MEASURES = ("exact", "within_one", "qwk", "rps", "log_loss")
 NO_LEVELS = "the table has no probabilities p1..pK of the scale's scores"
+OFF_SCALE = "a rating is off the scale"
 NOT_WHOLE = "ratings are not whole numbers"
 MOST_BROKEN = 0.1
 """Up to this share of ratings that are not whole are left out; with more, nothing here is said."""
+ROUNDING = 1e-12
 LEAST = 1e-12
 """The smallest probability that log loss takes, so that one rating cannot make it infinite."""
 
@@ -67,16 +69,16 @@ def agreement_with_ratings(paired: Paired, resampler: Resampler, characters: boo
 def agreement_with_constant(paired: Paired, characters: bool = False) -> dict[str, Estimate]:
     """The same of a predictor that says of every item what people say on average: their mean, and their shares.
 
-    It is taken from the ratings it predicts, so it is the best constant there is, and a little better than on new ones.
+    It is taken from the ratings it predicts, so it does a little better on them than it would on new ones.
     """
     ratings = _ratings(paired)
     constant = np.floor(np.average(ratings.value, weights=ratings.weights) + 0.5)
-    shares = np.array([np.average(ratings.value == value, weights=ratings.weights) for value in paired.values])
-    levels = np.tile(shares, (len(paired.items), 1)) if paired.levels is not None else None
+    rounded = np.full(len(ratings.value), constant)
+    sums = _sums(ratings.value, rounded, ratings.weights).sum(axis=0)
     return {
-        **_whole(ratings, np.full(len(ratings.value), constant), characters),
-        "qwk": Estimate(0.0),
-        **_of_distribution(ratings, levels, characters),
+        **_whole(ratings, rounded, characters),
+        "qwk": _estimate_or_reason(kappa(sums)) if _is_whole(ratings.paired) else Estimate(None, reason=NOT_WHOLE),
+        **_of_distribution(ratings, _shares(ratings), characters),
     }
 
 
@@ -91,24 +93,26 @@ def agreement_of_people(paired: Paired) -> dict[str, Estimate]:
         return dict.fromkeys(("exact", "within_one", "qwk"), Estimate(None, reason="no item has two ratings"))
     if not _is_whole(several):
         return dict.fromkeys(("exact", "within_one", "qwk"), Estimate(None, reason=NOT_WHOLE))
-    table = _coincidences(several)
-    apart = np.abs(np.subtract.outer(several.values, several.values))
-    total = table.sum()
+    one, other, weights = _pairs(several)
+    apart = np.abs(one - other)
+    both = _sums(np.append(one, other), np.append(other, one), np.append(weights, weights))
     return {
-        "exact": Estimate(float(table[apart == 0].sum() / total)),
-        "within_one": Estimate(float(table[apart <= 1].sum() / total)),
-        "qwk": _estimate_or_reason(kappa(table)),
+        "exact": Estimate(float(np.average(apart == 0, weights=weights))),
+        "within_one": Estimate(float(np.average(apart <= 1, weights=weights))),
+        "qwk": _estimate_or_reason(kappa(both.sum(axis=0))),
     }
 
 
-def kappa(tables: Floats) -> Floats:
-    """Cohen's kappa with quadratic weights from tables of two raters' scores, shape (..., K, K); NaN if undefined."""
-    size = tables.shape[-1]
-    apart = np.subtract.outer(np.arange(size), np.arange(size)) ** 2.0
-    total = tables.sum(axis=(-1, -2))
-    expected = tables.sum(axis=-1)[..., :, None] * tables.sum(axis=-2)[..., None, :]
-    seen, by_chance = (tables * apart).sum(axis=(-1, -2)) * total, (expected * apart).sum(axis=(-1, -2))
-    return np.where(by_chance > 0, 1 - seen / np.where(by_chance > 0, by_chance, 1), np.nan)
+def kappa(sums: Floats) -> Floats:
+    """Cohen's kappa with quadratic weights from the sums of ``_sums`` along the last axis; NaN where undefined.
+
+    One less the mean squared difference over that of independent scores with the same margins (Fleiss and Cohen 1973),
+    so that no table is needed, and it is no matter which scores of the scale were seen.
+    """
+    n, x, y, squares, apart = np.moveaxis(sums, -1, 0)
+    by_chance = n * squares - 2 * x * y
+    known = by_chance > ROUNDING * n * squares
+    return np.where(known, 1 - n * apart / np.where(known, by_chance, 1), np.nan)
 
 
 def _ratings(paired: Paired) -> _Ratings:
@@ -131,7 +135,22 @@ def _is_whole(paired: Paired) -> bool:
 
 
 def _on_scale(scores: Floats, paired: Paired) -> Floats:
-    return np.clip(scores, paired.values[0], paired.values[-1])
+    return np.clip(scores, np.floor(paired.scale[0]), np.ceil(paired.scale[1]))
+
+
+def _shares(ratings: _Ratings) -> Floats | None:
+    """The share of each whole score among the ratings, for every item; None where the judge gives none."""
+    if ratings.paired.levels is None:
+        return None
+    shares = [np.average(ratings.value == value, weights=ratings.weights) for value in ratings.paired.values]
+    return np.tile(shares, (len(ratings.paired.items), 1))
+
+
+def _sums(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Shape (scores, 5): weight times 1, x, y, x² + y² and (x - y)², both from the middle of x."""
+    middle = (x.min() + x.max()) / 2
+    x, y = x - middle, y - middle
+    return np.stack([np.ones(len(x)), x, y, x**2 + y**2, (x - y) ** 2], axis=1) * weights[:, None]
 
 
 def _whole(ratings: _Ratings, rounded: Floats, characters: bool) -> dict[str, Estimate]:
@@ -145,19 +164,15 @@ def _whole(ratings: _Ratings, rounded: Floats, characters: bool) -> dict[str, Es
 
 
 def _kappa(ratings: _Ratings, rounded: Floats, resampler: Resampler) -> Estimate:
-    """Kappa with a bootstrap interval, from a table of scores per cell."""
+    """Kappa with a bootstrap interval."""
     if not _is_whole(ratings.paired):
         return Estimate(None, reason=NOT_WHOLE)
-    lowest, size = ratings.paired.values[0], len(ratings.paired.values)
-    place = ((rounded - lowest) * size + ratings.value - lowest).astype(np.intp)
-    cells = resampler.cells[ratings.item]
-    tables = np.zeros((resampler.weights.shape[1], size * size))
-    np.add.at(tables, (cells, place), ratings.weights)
-    found = _estimate_or_reason(kappa(tables.sum(axis=0).reshape(size, size)))
-    if found.value is None or not resampler.is_enough:
+    sums = np.zeros((len(ratings.paired.items), 5))
+    np.add.at(sums, ratings.item, _sums(ratings.value, rounded, ratings.weights))
+    found = _estimate_or_reason(kappa(sums.sum(axis=0)))
+    if found.value is None:
         return found
-    draws = kappa((resampler.weights @ tables).reshape(-1, size, size))
-    return Estimate(found.value, *resampler.interval(draws))
+    return Estimate(found.value, *resampler.interval(kappa(resampler.sums(sums))))
 
 
 def _estimate_or_reason(value: Floats) -> Estimate:
@@ -172,6 +187,8 @@ def _of_distribution(ratings: _Ratings, levels: Floats | None, characters: bool)
         return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NO_LEVELS))
     if not _is_whole(paired):
         return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NOT_WHOLE))
+    if not np.isin(ratings.value, paired.values).all():
+        return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=OFF_SCALE))
     given = levels[ratings.item]
     below = (ratings.value[:, None] <= paired.values[:-1]).astype(float)
     scores = ((np.cumsum(given, axis=1)[:, :-1] - below) ** 2).sum(axis=1) / (len(paired.values) - 1)
@@ -183,8 +200,14 @@ def _of_distribution(ratings: _Ratings, levels: Floats | None, characters: bool)
     }
 
 
-def _coincidences(paired: Paired) -> Floats:
-    """Pairs of ratings of one item by two people, shape (K, K): each item's ordered pairs over its ratings less one."""
-    counts = np.stack([(paired.ratings == value).sum(axis=1) for value in paired.values], axis=1).astype(float)
-    each = paired.weights / (counts.sum(axis=1) - 1)
-    return np.asarray(np.einsum("i,ic,ik->ck", each, counts, counts) - np.diag(each @ counts))
+def _pairs(paired: Paired) -> tuple[Floats, Floats, Floats]:
+    """Every two ratings of an item by two people, and their weight: the item's over the number of its ratings less one.
+
+    The ratings of an item stand side by side, so two of them are fewer than its number of ratings places apart.
+    """
+    item, annotator = np.nonzero(np.isfinite(paired.ratings))
+    value, each = paired.ratings[item, annotator], paired.weights / (paired.counts - 1)
+    lags = [(lag, np.flatnonzero(item[lag:] == item[:-lag])) for lag in range(1, int(paired.counts.max()))]
+    one = np.concatenate([first for _, first in lags])
+    other = np.concatenate([first + lag for lag, first in lags])
+    return value[one], value[other], each[item[one]]

@@ -37,7 +37,7 @@ def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdi
 
     *do not use*: no interval can be given, or that of Spearman's correlation over items does not lie above 0, so that
     the judge is not shown to know more than a constant. *rank*: over at least five sources the interval of pairwise
-    accuracy lies above .75. *estimate*: all else; a judge that goes with people lets labels reach further.
+    accuracy lies at .75 or above. *estimate*: all else; a judge that goes with people lets labels reach further.
     """
     word, why = _word(agreement)
     sentence = f"On {agreement.metric}, {judge} {USES[word]}: {why}. {_evidence(agreement, reliability)}"
@@ -49,13 +49,23 @@ def _word(agreement: Agreement) -> tuple[Word, str]:
     if items.value is None:
         return "do not use", f"its correlation with people is undefined ({items.reason})"
     if items.low is None:
-        return "do not use", f"{_counted(agreement.groups, 'rated group')} tell too little (at least {MIN_GROUPS})"
+        return "do not use", _too_little(agreement)
     if items.low <= 0:
         return "do not use", "its correlation with people may be none"
-    if sources < MIN_SYSTEMS or systems.value is None or systems.low is None:
+    if sources < MIN_SYSTEMS:
         return "estimate", f"{_counted(sources, 'rated source')}, and ranking needs {MIN_SYSTEMS}"
+    if systems.low is None:
+        reason = systems.reason or "too few groups have all of them for an interval"
+        return "estimate", f"how it orders the {sources} sources cannot be said ({reason})"
     told = f"it orders {_said(systems, percent=True)} of the pairs of {sources} sources as people do"
     return ("rank" if systems.low >= MIN_ACCURACY else "estimate"), told
+
+
+def _too_little(agreement: Agreement) -> str:
+    """Why there is no interval."""
+    if agreement.groups < MIN_GROUPS:
+        return f"{_counted(agreement.groups, 'rated group')} of at least {MIN_GROUPS} tell too little"
+    return "the rated items are too few or too alike for an interval of its correlation with people"
 
 
 def _evidence(agreement: Agreement, reliability: Reliability) -> str:

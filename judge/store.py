@@ -131,7 +131,7 @@ class Store:
         for unit in units:
             path = self.part(kind, unit)
             if path.is_file():
-                yield pq.read_table(path).to_pandas()
+                yield _read(path)
 
 
 def load_judgments(run: Path | str) -> pd.DataFrame:
@@ -168,6 +168,14 @@ def load_scores(run: Path | str) -> pd.DataFrame:
     judgments = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"})
     levels = [f"p{level}" for level in LEVELS]
     return judgments[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        part: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); score again with this run as --run") from error
+    return part
 
 
 @contextmanager

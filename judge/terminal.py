@@ -207,7 +207,7 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
 
 def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Cells as they are: the first column to the left, numbers to the right."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(plain(title), style="table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in rows:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,14 @@ def tokenizer(stand_in: Path) -> JudgeTokenizer:
 def example() -> list[Dialogue]:
     """The dialogues of the packaged example."""
     return example_dialogues()
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which ``esrp-judge score`` was typed with nothing else, and what it printed."""
+    folder = tmp_path_factory.mktemp("scored")
+    command = [sys.executable, "-m", "judge", "score"]
+    return folder, subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="session")

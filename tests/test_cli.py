@@ -30,13 +30,6 @@ def assert_one_line_error(result: subprocess.CompletedProcess[str], code: int, *
         assert part in line
 
 
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which ``esrp-judge score`` was typed with nothing else, and what it printed."""
-    folder = tmp_path_factory.mktemp("scored")
-    return folder, esrp_judge("score", cwd=folder)
-
-
 def test_score_with_nothing_else_scores_the_example(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, result = scored
     assert result.returncode == 0, result.stderr

@@ -25,21 +25,42 @@ def test_importing_judge_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_everything_that_calibration_takes_from_its_modules_is_public() -> None:
+    taken = {name for name in vars(calibration) if not name.startswith("_")}
+    modules = {path.stem for path in (ROOT / "calibration").glob("*.py")}
+    public = set(calibration.__all__)
+    assert taken - (modules - public) == public
+    assert calibration.__all__ == sorted(calibration.__all__, key=lambda name: (not name[0].isupper(), name))
+
+
+def test_everything_that_judge_gives_late_is_public() -> None:
+    assert set(judge._LAZY) <= set(judge.__all__) and len(judge.__all__) == len(set(judge.__all__))
+
+
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports anywhere in it."""
+    """The modules that a file imports anywhere in it, and the names it takes from them as ``module.name``."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     direct = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return direct | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return direct | {
+        f"{node.module}.{a.name}" for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names
+    }
+
+
+def among(modules: set[str], *packages: str) -> list[str]:
+    """The modules that are one of the packages or in it."""
+    return [name for name in modules if any(name == one or name.startswith(f"{one}.") for one in packages)]
 
 
 def test_imports_go_one_way() -> None:
-    for path in (ROOT / "calibration").glob("*.py"):
-        assert not [name for name in imports(path) if name.split(".")[0] in ("judge", "prompts")], path
+    for path in (ROOT / "calibration").rglob("*.py"):
+        assert not among(imports(path), "judge", "prompts"), path
     for name in ("types", "errors"):
-        assert not [m for m in imports(ROOT / "judge" / f"{name}.py") if m.split(".")[0] in ("judge", "calibration")]
+        assert not among(imports(ROOT / "judge" / f"{name}.py"), "judge", "calibration"), name
+    cli = ROOT / "judge" / "cli"
     for path in (ROOT / "judge").rglob("*.py"):
-        if path.stem not in ("cli", "__main__", "__init__"):
-            assert not [name for name in imports(path) if name in ("judge.cli", "calibration")], path
+        if cli not in path.parents:
+            assert path.name == "__main__.py" or not among(imports(path), "judge.cli"), path
+            assert not among(imports(path), "calibration"), path
 
 
 @pytest.fixture(scope="module")

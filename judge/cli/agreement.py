@@ -12,9 +12,9 @@ from rich.text import Text
 
 from calibration import agreement_with_published, assess, chatanime_means
 from calibration.resampling import Estimate
-from judge.cli.common import make_folder, write_csv
+from judge.cli.common import as_json_text, write_csv, writing_to
 from judge.cli.inputs import COMPOSITES, is_run, name_of, read_judge_scores, read_pairing
-from judge.errors import InputError
+from judge.errors import InputError, one_line, plain
 from judge.families import same_family
 from judge.files import replacing
 from judge.terminal import STAND_IN_WARNING, console, plain_table
@@ -27,6 +27,7 @@ LEGEND = """alpha: Krippendorff's, ordinal, of people; Spearman: of judge and me
 MAE: mean absolute difference from the mean rating; constant: that of saying the same of every item
 QWK: quadratic weighted kappa with each rating; systems: pairs of sources ordered as people do
 alt: winning rate of the alternative annotator test (the judge may stand in for a person from .5 on)"""
+OUTPUTS = ("agreement.csv", "agreement.json")
 DISTINCT = "response_diversity (distinct-2)"
 
 
@@ -70,16 +71,20 @@ def compare_with_published(scores: Path) -> Published | None:
     judgments = read_judge_scores(scores, None)
     means = judgments.groupby(["source", "metric"])["score"].mean().rename("mean").reset_index()
     if (scores / "diversity.csv").is_file():
-        diversity = pd.read_csv(scores / "diversity.csv")
-        means = pd.concat([means, _diversity_means(diversity[diversity["level"] == "source"])], ignore_index=True)
+        means = pd.concat([means, _diversity_means(scores / "diversity.csv")], ignore_index=True)
     table = agreement_with_published(means, _published())
     return None if table.empty else Published(str(judgments["judge"].iloc[0]), table)
 
 
-def _diversity_means(by_source: pd.DataFrame) -> pd.DataFrame:
+def _diversity_means(path: Path) -> pd.DataFrame:
     """The judge's rating of diversity and distinct-2, which needs no judge, as two metrics."""
     both = {RESPONSE_DIVERSITY: RESPONSE_DIVERSITY, "distinct_2": DISTINCT}
-    parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
+    try:
+        table = pd.read_csv(path, dtype={column: float for column in both})
+        by_source = table[table["level"] == "source"]
+        parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); score again with this run as --run") from error
     return pd.concat(parts).dropna(subset="mean")
 
 
@@ -89,12 +94,12 @@ def _published() -> pd.DataFrame:
     return pd.concat([means, again], ignore_index=True)
 
 
-def write_agreement(folder: Path, assessment: Assessment, found: dict[str, Any]) -> None:
-    """All numbers as a long table, and all that ``--json`` prints."""
-    make_folder(folder)
-    write_csv(folder / "agreement.csv", assessment.table)
-    with replacing(folder / "agreement.json") as file:
-        file.write(json.dumps(found, ensure_ascii=False, indent=2).encode() + b"\n")
+def write_agreement(folder: Path, table: pd.DataFrame, found: dict[str, Any]) -> None:
+    """All numbers as a table, and all that ``--json`` prints."""
+    with writing_to(folder):
+        write_csv(folder / OUTPUTS[0], table)
+        with replacing(folder / OUTPUTS[1]) as file:
+            file.write(as_json_text(found).encode() + b"\n")
 
 
 def show_agreement(assessment: Assessment) -> None:
@@ -105,11 +110,11 @@ def show_agreement(assessment: Assessment) -> None:
     out.print(plain_table(f"{assessment.judge} beside people", heads, rows))
     out.print(Text(LEGEND + "\n"))
     for one in assessment.metrics.values():
-        out.print(Text(f"* {one.verdict.sentence}"))
+        out.print(Text(plain(f"* {one.verdict.sentence}")))
     if halo := assessment.discriminant:
         out.print(Text(f"* {_halo(halo)}"))
     for remark in assessment.remarks:
-        out.print(Text(f"- {remark}"))
+        out.print(Text(plain(f"- {remark}")))
     if assessment.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +29,23 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def some_names(text: str, option: str) -> tuple[str, ...]:
+    """The same of an option that means all where it is left out; InputError where it names none."""
+    found = names(text)
+    if text and not found:
+        raise InputError(f"{option} names none; leave it out for all")
+    return found
+
+
 def as_one_json(facts: dict[str, Any], **tables: Any) -> str:
     """Facts and tables as one JSON object; NaN is null."""
     records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-    return json.dumps({**facts, **records}, ensure_ascii=False, indent=2)
+    return as_json_text({**facts, **records})
+
+
+def as_json_text(found: dict[str, Any]) -> str:
+    """JSON that every program reads; ValueError for a NaN that nobody made null."""
+    return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def refuse_unwritable(out: Path | None) -> None:
@@ -39,12 +54,26 @@ def refuse_unwritable(out: Path | None) -> None:
         raise InputError(f"--out {out}: cannot be written; name a file in a folder that is there and yours")
 
 
-def make_folder(folder: Path) -> None:
-    """A folder to write into; InputError where there can be none."""
+def refuse_unwritable_folder(folder: Path | None, *files: str) -> None:
+    """Say so before the work where these files cannot be written to a folder, which need not be there yet."""
+    if folder is None:
+        return
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"--out {folder}: cannot be written; name a folder that is yours")
+    for name in files:
+        if (folder / name).is_dir():
+            raise InputError(f"--out {folder}: holds a folder {name}; name another folder")
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """A folder to write into, made where it is not there; InputError where it, or a file in it, cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from error
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name another folder") from error
 
 
 def write_csv(path: Path, table: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
 """The means of metrics that a run's ratings and scores are also compared on."""
 OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
 
+NUMBER = r"-?\d+(?:\.\d+)?"
 Scale = Any
 """As ``calibration`` takes it: of every metric, of each, or None."""
 
@@ -31,11 +34,11 @@ def name_of(pairing: Pairing) -> str:
 
 def is_run(path: Path) -> bool:
     """Whether a path is a run and not a table."""
-    if path.is_dir():
-        return True
-    if not path.exists():
-        raise InputError(f"{path}: no such run or table; check the path")
-    return False
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{path}: no such run or table ({error.strerror}); check the path") from error
+    return stat.S_ISDIR(mode)
 
 
 def run_manifest(run: Path) -> dict[str, Any]:
@@ -55,7 +58,8 @@ def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool
     try:
         return read_ratings(path, scale, repeats="keep" if average_repeats else "error")
     except TableError as error:
-        raise InputError(f"--annotations {error}") from error
+        text = str(error).replace("read with repeats='keep'", "average them (--average-repeats)")
+        raise InputError(f"--annotations {text}") from error
 
 
 def read_judge_scores(path: Path, scale: Scale, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -113,9 +117,10 @@ def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pai
 def parse_scale(text: str) -> Scale:
     """``1-5`` for every metric, or ``a=1-5,b=0-3`` for each."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    found = [re.fullmatch(r"(?:(.+)=)?(-?[\d.]+)-(-?[\d.]+)", part) for part in parts]
+    found = [re.fullmatch(rf"(?:(.+?)\s*=\s*)?({NUMBER})-({NUMBER})", part) for part in parts]
     scales = {match[1]: (float(match[2]), float(match[3])) for match in found if match}
-    if not parts or len(scales) != len(parts) or any(low >= high for low, high in scales.values()):
+    fit = all(low < high < math.inf for low, high in scales.values())
+    if not parts or len(scales) != len(parts) or not fit:
         raise InputError(f"--scale {text}: not understood; write 1-5, or one for each metric: fluency=1-5,empathy=0-3")
     if None in scales and len(scales) > 1:
         raise InputError(f"--scale {text}: give one scale for every metric, or one for each")

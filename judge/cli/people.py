@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from judge.cli.common import Json, names, refuse_unwritable, write_csv
+from judge.cli.common import (
+    Json,
+    as_json_text,
+    names,
+    refuse_unwritable,
+    refuse_unwritable_folder,
+    some_names,
+    write_csv,
+)
 from judge.errors import InputError
 
 Scores = Annotated[
@@ -58,36 +65,48 @@ def agree(
 
     Without --annotations: beside the published means of ChatAnime's sources, the only human figures there are of it.
     """
-    from judge.cli.agreement import assess_run, compare_with_published, show_agreement, show_published, write_agreement
-
-    published = compare_with_published(scores)
-    if annotations is None:
-        if published is None:
-            raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
-        print(json.dumps({"published": published.to_dict()}, indent=2)) if as_json else show_published(published)
-        return 0
-    assessment = assess_run(
-        scores,
-        annotations,
-        scale=scale,
-        judge=judge,
-        annotators=names(annotators),
-        average_repeats=average_repeats,
-        raters=raters,
-        characters=generalise == "characters",
-        scoring=scoring,
-        epsilon=epsilon,
-        kind=annotator_kind,
+    from judge.cli.agreement import (
+        OUTPUTS,
+        assess_run,
+        compare_with_published,
+        show_agreement,
+        show_published,
+        write_agreement,
     )
-    found = {**assessment.to_dict(), "published": published.to_dict() if published else None}
+
+    refuse_unwritable_folder(out, *OUTPUTS)
+    if epsilon is not None and not 0 <= epsilon <= 1:
+        raise InputError(f"--epsilon {epsilon}: give a number from 0 to 1")
+    published = compare_with_published(scores)
+    if annotations is None and published is None:
+        raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
+    assessment = (
+        None
+        if annotations is None
+        else assess_run(
+            scores,
+            annotations,
+            scale=scale,
+            judge=judge,
+            annotators=some_names(annotators, "--annotators"),
+            average_repeats=average_repeats,
+            raters=raters,
+            characters=generalise == "characters",
+            scoring=scoring,
+            epsilon=epsilon,
+            kind=annotator_kind,
+        )
+    )
+    found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}
     if out:
-        write_agreement(out, assessment, found)
+        write_agreement(out, next(one.table for one in (assessment, published) if one), found)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
-    else:
+        print(as_json_text(found))
+        return 0
+    if assessment:
         show_agreement(assessment)
-        if published:
-            show_published(published)
+    if published:
+        show_published(published)
     return 0
 
 
@@ -114,7 +133,15 @@ def calibrate(
 
     refuse_unwritable(out)
     refuse_unwritable(predictions)
-    pairing = read_pairing(scores, annotations, scale, judge, names(annotators), average_repeats, with_composites=False)
+    pairing = read_pairing(
+        scores,
+        annotations,
+        scale,
+        judge,
+        some_names(annotators, "--annotators"),
+        average_repeats,
+        with_composites=False,
+    )
     calibration, remarks = calibrating.fit(scores, pairing, seed)
     calibrating.save(calibration, out)
     if predictions:
@@ -144,7 +171,7 @@ def estimate(
     from judge.cli.inputs import read_pairing
 
     refuse_unwritable(out)
-    pairing = read_pairing(scores, annotations, scale, judge, names(annotators), average_repeats)
+    pairing = read_pairing(scores, annotations, scale, judge, some_names(annotators, "--annotators"), average_repeats)
     table = estimating.estimate_all(pairing, generalise == "characters")
     shown = estimating.chosen(table, names(metrics))
     if out:
@@ -173,7 +200,9 @@ def compare(
     from judge.cli.inputs import read_pairing, read_unrated
 
     if annotations:
-        pairing = read_pairing(scores, annotations, scale, judge, names(annotators), average_repeats)
+        pairing = read_pairing(
+            scores, annotations, scale, judge, some_names(annotators, "--annotators"), average_repeats
+        )
     else:
         pairing = read_unrated(scores, scale, judge)
     found = estimating.compare_all(pairing, a, b, generalise == "characters")
