@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.planning import hanna
-from calibration.estimate import JUDGE_MEAN, NEW_SYSTEM, estimate
 from calibration.pairing import pair
-from calibration.powered import powered_mean
 from calibration.resampling import Estimate, Floats, clustered_mean
+from calibration.systems.means import JUDGE_MEAN, NEW_SYSTEM, estimate
+from calibration.systems.powered import powered_mean
 
 SETS = 2000
 PEOPLE, JUDGE = 3.0, 3.3

@@ -6,15 +6,15 @@ far judge and people agree, ``fit_calibration`` maps scores to people's scale, `
 Knows nothing of the judge, its models or its files: any table of human ratings and any table of judge scores will do.
 """
 
-from calibration.assessment import Assessment, assess
-from calibration.calibration import Calibration, CalibrationError, fit_calibration
-from calibration.comparing import Comparison, compare, rank_ranges
-from calibration.estimate import estimate
+from calibration.agreement.assessment import Assessment, assess
+from calibration.agreement.published import agreement_with_published, chatanime_means
+from calibration.calibrators.calibration import Calibration, CalibrationError, fit_calibration
+from calibration.calibrators.fitted import FittedMetric
 from calibration.files import TableError
-from calibration.fitted import FittedMetric
 from calibration.pairing import Paired, Pairing, pair, without_ratings
-from calibration.plan import Plan, PlanError, plan
-from calibration.published import agreement_with_published, chatanime_means
+from calibration.planning.plan import Plan, PlanError, plan
+from calibration.systems.comparing import Comparison, compare, rank_ranges
+from calibration.systems.means import estimate
 from calibration.tables import read_ratings, read_scores
 
 __all__ = [

@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from calibration import Paired
-from calibration.agreement import Agreement, agreement, system_means
+from calibration.agreement.by_metric import Agreement, agreement, system_means
 from calibration.resampling import Estimate
 from tests.rated import metric
 

@@ -15,7 +15,7 @@ from ratings import labels, many, rated
 from scipy.stats import t, ttest_1samp
 
 from calibration import read_ratings, read_scores
-from calibration.alt_test import AltTest, alternative_annotator_test
+from calibration.agreement.alt_test import AltTest, alternative_annotator_test
 from calibration.pairing import Paired, pair
 
 N = np.nan

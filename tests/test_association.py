@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibration.association import ASSOCIATIONS, association, pearson, spearman, tau_and_accuracy, within_groups
+from calibration.agreement.association import (
+    ASSOCIATIONS,
+    association,
+    pearson,
+    spearman,
+    tau_and_accuracy,
+    within_groups,
+)
 from calibration.resampling import Resampler
 from tests.rated import labels
 

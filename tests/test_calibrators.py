@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators import (
+from calibration.calibrators.items import Items, Ratings, log_odds
+from calibration.calibrators.maps import (
     KINDS,
     Constant,
     Isotonic,
@@ -24,8 +25,7 @@ from calibration.calibrators import (
     in_range,
     unavailable,
 )
-from calibration.items import Items, Ratings, log_odds
-from calibration.ridge import Standardiser, group_folds, ridge
+from calibration.calibrators.ridge import Standardiser, group_folds, ridge
 
 SCALE = (1.0, 5.0)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.coverage import Case, coverage, leaving_one_out
-from calibration.estimate import (
+from calibration.resampling import clustered_mean
+from calibration.systems.means import (
     JUDGE_MEAN,
     LABELLED,
     NEW_SYSTEM,
@@ -21,8 +22,7 @@ from calibration.estimate import (
     labelled_means,
     new_system_means,
 )
-from calibration.powered import equivalent_labels, powered_mean
-from calibration.resampling import clustered_mean
+from calibration.systems.powered import equivalent_labels, powered_mean
 from tests.pairs import labels, paired, systems
 
 GOLDEN = Path(__file__).parent / "golden" / "ppi_python.json"

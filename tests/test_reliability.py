@@ -19,10 +19,10 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from calibration import read_ratings, read_scores
-from calibration.alpha import LEVELS
-from calibration.ceiling import STATISTICS, ceiling, others_mean
+from calibration.agreement.alpha import LEVELS
+from calibration.agreement.ceiling import STATISTICS, ceiling, others_mean
+from calibration.agreement.reliability import Reliability, reliability
 from calibration.pairing import Paired, pair
-from calibration.reliability import Reliability, reliability
 from calibration.resampling import Resampler, clustered_mean
 
 N = np.nan

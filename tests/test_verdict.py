@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.agreement import Agreement, agreement
-from calibration.reliability import Reliability, reliability
+from calibration.agreement.by_metric import Agreement, agreement
+from calibration.agreement.reliability import Reliability, reliability
+from calibration.agreement.verdict import verdict
 from calibration.resampling import Estimate
-from calibration.verdict import verdict
 from tests.rated import metric
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.text import Text
 
 from calibration import Comparison, Pairing, compare, estimate, rank_ranges
-from calibration.estimate import JUDGE_MEAN, LABELLED, NEW_SYSTEM
+from calibration.systems.means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
 from judge.cli.common import as_one_json
 from judge.cli.inputs import OVERALL, name_of
 from judge.errors import InputError

@@ -24,7 +24,7 @@ def make_plan(
     average_repeats: bool,
     **how: Any,
 ) -> Plan:
-    """Read, and plan; ``how`` goes to ``calibration.plan``."""
+    """Read, and plan; ``how`` goes to ``calibration.planning.plan``."""
     scales = parse_scale(scale) if scale else (OWN_SCALE if is_run(scores) else None)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
     table = read_judge_scores(scores, scales, ratings)

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from calibration.pairing import Paired, Pairing
-from calibration.powered import Powered, equivalent_labels, powered_mean
 from calibration.resampling import MIN_GROUPS, Estimate, Labels, clustered_mean, t_quantile
+from calibration.systems.powered import Powered, equivalent_labels, powered_mean
 
 __all__ = ["JUDGE_MEAN", "LABELLED", "MIN_SYSTEMS", "NEW_SYSTEM", "estimate", "judge_means", "labelled_means",
            "new_system_means"]  # fmt: skip

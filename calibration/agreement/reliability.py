@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from calibration.alpha import LEVELS, alphas
-from calibration.ceiling import LEAST_ITEMS, STATISTICS, ceiling, correlations, others_mean
+from calibration.agreement.alpha import LEVELS, alphas
+from calibration.agreement.ceiling import LEAST_ITEMS, STATISTICS, ceiling, correlations, others_mean
 from calibration.pairing import MOST_LISTED, Paired
 from calibration.resampling import MIN_GROUPS, Estimate, Floats, Labels, Resampler, clustered_mean, codes
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.association import pearson, spearman
+from calibration.agreement.association import pearson, spearman
 from calibration.resampling import Floats
 
 __all__ = ["agreement_with_published", "chatanime_means"]

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.estimate import JUDGE_MEAN, LABELLED
 from calibration.pairing import Paired
-from calibration.powered import Powered, labelled_variance, powered_mean
 from calibration.resampling import LEVEL, MIN_GROUPS, Floats, Resampler, clustered_variance, student, t_quantile
+from calibration.systems.means import JUDGE_MEAN, LABELLED
+from calibration.systems.powered import Powered, labelled_variance, powered_mean
 
 __all__ = ["Comparison", "Difference", "compare", "rank_ranges"]
 

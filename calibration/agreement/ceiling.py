@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.alpha import ALONE, by_cell, midranks, ratio
+from calibration.agreement.alpha import ALONE, by_cell, midranks, ratio
 from calibration.pairing import Paired
 from calibration.resampling import Estimate, Floats, Resampler
 

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.frame import Frame, frame
-from calibration.outlook import FROM_RATINGS, expected, outlook
+from calibration.planning.frame import Frame, frame
+from calibration.planning.outlook import FROM_RATINGS, expected, outlook
+from calibration.planning.sampling import inclusion_probabilities, systematic
+from calibration.planning.waves import new_share, together
 from calibration.resampling import MIN_GROUPS, Floats
-from calibration.sampling import inclusion_probabilities, systematic
-from calibration.waves import new_share, together
 
 __all__ = ["Plan", "PlanError", "plan"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from calibration.association import (
+from calibration.agreement.association import (
     ASSOCIATIONS,
     CONSTANT,
     association,
@@ -20,8 +20,8 @@ from calibration.association import (
     tau_and_accuracy,
     within_groups,
 )
+from calibration.agreement.single_ratings import agreement_of_people, agreement_with_constant, agreement_with_ratings
 from calibration.pairing import Paired
-from calibration.rating_agreement import agreement_of_people, agreement_with_constant, agreement_with_ratings
 from calibration.resampling import Estimate, Floats, Resampler, clustered_mean, codes
 
 __all__ = ["MIN_SYSTEMS", "Agreement", "agreement", "system_means"]

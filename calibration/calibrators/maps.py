@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.items import Items, Ratings, log_odds
-from calibration.plain import from_plain, to_plain
-from calibration.rater_model import Raters
+from calibration.calibrators.items import Items, Ratings, log_odds
+from calibration.calibrators.plain import from_plain, to_plain
+from calibration.calibrators.rater_model import Raters
+from calibration.calibrators.ridge import Standardiser, best_penalties, group_folds, ridge
 from calibration.resampling import Floats
-from calibration.ridge import Standardiser, best_penalties, group_folds, ridge
 
 __all__ = [
     "KINDS",

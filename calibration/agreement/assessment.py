@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from calibration.agreement import Agreement, agreement
-from calibration.alt_test import AltTest, alternative_annotator_test
-from calibration.discriminant import Discriminant, discriminant_validity
+from calibration.agreement.alt_test import AltTest, alternative_annotator_test
+from calibration.agreement.by_metric import Agreement, agreement
+from calibration.agreement.discriminant import Discriminant, discriminant_validity
+from calibration.agreement.reliability import Reliability, reliability
+from calibration.agreement.verdict import Verdict, verdict
 from calibration.pairing import Paired, Pairing
-from calibration.reliability import Reliability, reliability
 from calibration.resampling import Estimate, clustered_mean
-from calibration.verdict import Verdict, verdict
 
 __all__ = ["Assessment", "MetricAssessment", "assess"]
 

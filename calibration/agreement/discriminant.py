@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from calibration.association import spearman
+from calibration.agreement.association import spearman
 from calibration.pairing import Paired
 from calibration.resampling import Floats
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from calibration.agreement import Agreement
-from calibration.reliability import Reliability
+from calibration.agreement.by_metric import Agreement
+from calibration.agreement.reliability import Reliability
 from calibration.resampling import MIN_GROUPS, Estimate
 
 __all__ = ["Verdict", "verdict"]

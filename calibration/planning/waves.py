@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.frame import Frame
+from calibration.planning.frame import Frame
 from calibration.resampling import Floats, codes
 
 __all__ = ["new_share", "rated_weights", "together"]

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.items import Items, Ratings
-from calibration.plain import from_plain, to_plain
+from calibration.calibrators.items import Items, Ratings
+from calibration.calibrators.plain import from_plain, to_plain
+from calibration.calibrators.ridge import Standardiser, best_penalties, group_folds, ridge
 from calibration.resampling import Floats
-from calibration.ridge import Standardiser, best_penalties, group_folds, ridge
 
 __all__ = ["Raters"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from calibration.calibrators import KINDS, Calibrator, calibrator_from_dict, calibrator_to_dict
-from calibration.items import Items, Ratings, training
+from calibration.calibrators.items import Items, Ratings, training
+from calibration.calibrators.maps import KINDS, Calibrator, calibrator_from_dict, calibrator_to_dict
+from calibration.calibrators.plain import to_plain
+from calibration.calibrators.selection import Evaluation, Figure, OutOfFold, Selection, select
 from calibration.pairing import Pairing
-from calibration.plain import to_plain
 from calibration.resampling import Floats
-from calibration.selection import Evaluation, Figure, OutOfFold, Selection, select
 
 __all__ = ["FittedMetric", "conformal_quantile", "fit_metric", "metric_from_dict", "metric_to_dict"]
 

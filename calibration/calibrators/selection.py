@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.calibrators import KINDS, unavailable
-from calibration.items import Items, Ratings, training
+from calibration.calibrators.items import Items, Ratings, training
+from calibration.calibrators.maps import KINDS, unavailable
+from calibration.calibrators.ridge import FOLDS, group_folds
 from calibration.pairing import Paired, Pairing
 from calibration.resampling import Floats, Labels, codes
-from calibration.ridge import FOLDS, group_folds
 
 __all__ = ["CANNOT_RANK", "Evaluation", "Figure", "OutOfFold", "Selection", "jackknife", "select"]
 

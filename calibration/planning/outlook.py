@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.frame import Frame
+from calibration.planning.frame import Frame
+from calibration.planning.waves import rated_weights
 from calibration.resampling import MIN_GROUPS, Floats, codes, t_quantile
-from calibration.waves import rated_weights
 
 __all__ = ["FROM_DOUBT", "FROM_RATINGS", "FROM_SPREAD", "expected", "outlook"]
 

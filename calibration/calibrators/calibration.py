@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.anchors import Anchor, Drift, anchor_of, drift_of
-from calibration.calibrators import in_range
-from calibration.fitted import FittedMetric, fit_metric, metric_from_dict, metric_to_dict
-from calibration.items import Items, features, signals
+from calibration.calibrators.anchors import Anchor, Drift, anchor_of, drift_of
+from calibration.calibrators.fitted import FittedMetric, fit_metric, metric_from_dict, metric_to_dict
+from calibration.calibrators.items import Items, features, signals
+from calibration.calibrators.maps import in_range
+from calibration.calibrators.plain import to_plain
 from calibration.pairing import Pairing, one_judge
-from calibration.plain import to_plain
 from calibration.resampling import Floats
 
 __all__ = ["Calibration", "CalibrationError", "FittedMetric", "fit_calibration"]

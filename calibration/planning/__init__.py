@@ -1,0 +1,1 @@
+"""Which items people should rate next, and what to expect of it."""
