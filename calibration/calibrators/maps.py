@@ -1,4 +1,4 @@
-"""Maps from a judge's scores to the human scale, of items: each with ``fit``, ``predict``, ``to_dict``, ``from_dict``.
+"""Maps from a judge's scores to the human scale, of items: each with ``fit`` and ``predict``.
 
 They make an item's score comparable with people's. They do not rank systems: all but ``shift`` draw scores together,
 and the better they predict single items, the more they flatten the differences of systems.
@@ -57,15 +57,6 @@ class Constant:
         """Shape (items,)."""
         return _clipped(np.full(len(items.judge), self.mean_), self.scale)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What was learned, for JSON."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Constant:
-        """The one that ``to_dict`` was taken of."""
-        return from_plain(cls((0.0, 0.0)), saved)
-
 
 @dataclass(slots=True)
 class Shift:
@@ -84,15 +75,6 @@ class Shift:
     def predict(self, items: Items, annotator: str | None = None) -> Floats:
         """Shape (items,)."""
         return _clipped(items.judge + self.shift_, self.scale)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What was learned, for JSON."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Shift:
-        """The one that ``to_dict`` was taken of."""
-        return from_plain(cls((0.0, 0.0)), saved)
 
 
 @dataclass(slots=True)
@@ -119,15 +101,6 @@ class Linear:
         """Shape (items,)."""
         return _clipped(self.intercept_ + self.slope_ * items.judge, self.scale)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What was learned, for JSON."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Linear:
-        """The one that ``to_dict`` was taken of."""
-        return from_plain(cls((0.0, 0.0)), saved)
-
 
 @dataclass(slots=True)
 class Isotonic:
@@ -149,15 +122,6 @@ class Isotonic:
     def predict(self, items: Items, annotator: str | None = None) -> Floats:
         """Shape (items,): straight between corners."""
         return _clipped(np.interp(items.judge, self.x_, self.y_), self.scale)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What was learned, for JSON."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Isotonic:
-        """The one that ``to_dict`` was taken of."""
-        return from_plain(cls((0.0, 0.0)), saved)
 
 
 @dataclass(slots=True)
@@ -194,15 +158,6 @@ class Ordinal:
         found = self.intercept_ + self.standardiser_.transform(odds) @ self.coefficients_
         return _clipped(found, self.scale)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What was learned, for JSON."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Ordinal:
-        """The one that ``to_dict`` was taken of."""
-        return from_plain(cls((0.0, 0.0)), saved)
-
 
 Calibrator = Constant | Shift | Linear | Isotonic | Ordinal | Raters
 KINDS: Mapping[str, type[Calibrator]] = {
@@ -225,13 +180,13 @@ def in_range(scores: Floats, trained: tuple[float, float]) -> NDArray[np.bool_]:
 
 def calibrator_to_dict(calibrator: Calibrator) -> dict[str, Any]:
     """What was learned, for JSON, with its kind."""
-    return {"kind": calibrator.name, **calibrator.to_dict()}
+    return {"kind": calibrator.name, **to_plain(calibrator)}
 
 
 def calibrator_from_dict(saved: Mapping[str, Any]) -> Calibrator:
     """The one that ``calibrator_to_dict`` was taken of. Raises KeyError, TypeError or ValueError for anything else."""
     rest = {name: value for name, value in saved.items() if name != "kind"}
-    return KINDS[saved["kind"]].from_dict(rest)
+    return from_plain(KINDS[saved["kind"]]((0.0, 0.0)), rest)
 
 
 def _clipped(values: Floats, scale: tuple[float, float]) -> Floats:

@@ -9,16 +9,14 @@ variances are chosen by cross-validation over groups. Slopes are there only wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.calibrators.items import Items, Ratings
-from calibration.calibrators.plain import from_plain, to_plain
 from calibration.calibrators.ridge import Standardiser, best_penalties, group_folds, ridge
 from calibration.resampling import Floats
 
@@ -90,15 +88,6 @@ class Raters:
         self.slope_ = dict(zip(annotators, slope.tolist(), strict=True)) if np.isfinite(penalties[2]) else {}
         chosen = zip(("coefficients", "severity", "slope"), penalties, strict=True)
         self.penalties_ = {name: value if np.isfinite(value) else None for name, value in chosen}
-
-    def to_dict(self) -> dict[str, Any]:
-        """What was learned, for JSON."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Raters:
-        """The one that ``to_dict`` was taken of."""
-        return from_plain(cls((0.0, 0.0)), saved)
 
 
 def _spread(width: int, annotators: int, of_item: float, severity: float, slope: float) -> Floats:
