@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibration.pairing import Paired, pair
+from calibration.paired import Paired
+from calibration.pairing import pair
 from calibration.planning.plan import plan
 from calibration.systems.means import labelled_means
 from calibration.tables import read_ratings, read_scores

@@ -11,7 +11,8 @@ from calibration.agreement.published import agreement_with_published, chatanime_
 from calibration.calibrators.calibration import Calibration, CalibrationError, fit_calibration
 from calibration.calibrators.fitted import FittedMetric
 from calibration.files import TableError
-from calibration.pairing import Paired, Pairing, pair, without_ratings
+from calibration.paired import Paired, Pairing
+from calibration.pairing import pair, without_ratings
 from calibration.planning.plan import Plan, PlanError, plan
 from calibration.systems.comparing import Comparison, compare, rank_ranges
 from calibration.systems.means import estimate

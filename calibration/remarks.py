@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from calibration.matching import MOST_LISTED, level_names, levels_of
-
-if TYPE_CHECKING:
-    from calibration.pairing import Paired, Pairing
+from calibration.paired import Paired, Pairing
 
 __all__ = ["remarks"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from calibration.pairing import Paired
+from calibration.paired import Paired
 
 
 def paired(

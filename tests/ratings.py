@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from calibration.pairing import Paired
+from calibration.paired import Paired
 
 
 def rated(

@@ -16,7 +16,8 @@ from scipy.stats import t, ttest_1samp
 
 from calibration import read_ratings, read_scores
 from calibration.agreement.alt_test import AltTest, alternative_annotator_test
-from calibration.pairing import Paired, pair
+from calibration.paired import Paired
+from calibration.pairing import pair
 
 N = np.nan
 EXPERTS = ("expert1", "expert2", "expert3")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.pairing import Paired
+from calibration.paired import Paired
 from calibration.systems.comparing import compare, groups_needed, rank_ranges
 from calibration.systems.means import JUDGE_MEAN, LABELLED
 from tests.pairs import paired, systems

@@ -22,7 +22,8 @@ from calibration import read_ratings, read_scores
 from calibration.agreement.alpha import LEVELS
 from calibration.agreement.ceiling import STATISTICS, ceiling, others_mean
 from calibration.agreement.reliability import Reliability, reliability
-from calibration.pairing import Paired, pair
+from calibration.paired import Paired
+from calibration.pairing import pair
 from calibration.resampling import Resampler, clustered_mean
 
 N = np.nan

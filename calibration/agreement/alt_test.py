@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.pairing import MOST_LISTED, Paired
+from calibration.matching import MOST_LISTED
+from calibration.paired import Paired
 from calibration.resampling import MIN_GROUPS, Floats, Labels, codes
 
 __all__ = ["EPSILON", "AltTest", "alternative_annotator_test"]

@@ -16,7 +16,7 @@ from calibration.agreement.by_metric import Agreement, agreement
 from calibration.agreement.discriminant import Discriminant, discriminant_validity
 from calibration.agreement.reliability import Reliability, reliability
 from calibration.agreement.verdict import Verdict, verdict
-from calibration.pairing import Paired, Pairing
+from calibration.paired import Paired, Pairing
 from calibration.resampling import Estimate, clustered_mean
 
 __all__ = ["Assessment", "MetricAssessment", "assess"]

@@ -21,7 +21,7 @@ from calibration.agreement.association import (
     within_groups,
 )
 from calibration.agreement.single_ratings import agreement_of_people, agreement_with_constant, agreement_with_ratings
-from calibration.pairing import Paired
+from calibration.paired import Paired
 from calibration.resampling import Estimate, Floats, Resampler, clustered_mean, codes
 
 __all__ = ["MIN_SYSTEMS", "Agreement", "agreement", "system_means"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.agreement.alpha import ALONE, by_cell, midranks, ratio
-from calibration.pairing import Paired
+from calibration.paired import Paired
 from calibration.resampling import Estimate, Floats, Resampler
 
 __all__ = ["LEAST_ITEMS", "STATISTICS", "ceiling", "correlations", "others_mean"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.agreement.association import spearman
-from calibration.pairing import Paired
+from calibration.paired import Paired
 from calibration.resampling import Floats
 
 __all__ = ["Discriminant", "discriminant_validity"]

@@ -17,7 +17,8 @@ from scipy import sparse
 
 from calibration.agreement.alpha import LEVELS, alphas
 from calibration.agreement.ceiling import LEAST_ITEMS, STATISTICS, ceiling, correlations, others_mean
-from calibration.pairing import MOST_LISTED, Paired
+from calibration.matching import MOST_LISTED
+from calibration.paired import Paired
 from calibration.resampling import MIN_GROUPS, Estimate, Floats, Labels, Resampler, clustered_mean, codes
 
 __all__ = ["Reliability", "reliability"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.pairing import Paired
+from calibration.paired import Paired
 from calibration.resampling import Estimate, Floats, Resampler, clustered_mean
 
 __all__ = ["RATING_MEASURES", "agreement_of_people", "agreement_with_constant", "agreement_with_ratings", "kappa"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.pairing import Pairing
+from calibration.paired import Pairing
 from calibration.resampling import codes
 
 __all__ = ["Anchor", "Drift", "anchor_of", "drift_of"]

@@ -18,7 +18,8 @@ from calibration.calibrators.fitted import FittedMetric, fit_metric, metric_from
 from calibration.calibrators.items import Items, features, signals
 from calibration.calibrators.maps import in_range
 from calibration.calibrators.plain import to_plain
-from calibration.pairing import Pairing, one_judge
+from calibration.matching import one_judge
+from calibration.paired import Pairing
 from calibration.resampling import Floats
 
 __all__ = ["Calibration", "CalibrationError", "FittedMetric", "fit_calibration"]

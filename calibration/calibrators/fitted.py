@@ -12,7 +12,7 @@ from calibration.calibrators.items import Items, Ratings, training
 from calibration.calibrators.maps import KINDS, Calibrator, calibrator_from_dict, calibrator_to_dict
 from calibration.calibrators.plain import to_plain
 from calibration.calibrators.selection import Evaluation, Figure, OutOfFold, Selection, select
-from calibration.pairing import Pairing
+from calibration.paired import Pairing
 from calibration.resampling import Floats
 
 __all__ = ["FittedMetric", "conformal_quantile", "fit_metric", "metric_from_dict", "metric_to_dict"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.pairing import Paired, Pairing
+from calibration.paired import Paired, Pairing
 from calibration.resampling import Floats, Labels
 
 __all__ = ["Items", "Ratings", "features", "log_odds", "signals", "training"]

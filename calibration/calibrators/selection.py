@@ -19,7 +19,7 @@ from scipy import stats
 from calibration.calibrators.items import Items, Ratings, training
 from calibration.calibrators.maps import KINDS, unavailable
 from calibration.calibrators.ridge import FOLDS, group_folds
-from calibration.pairing import Paired, Pairing
+from calibration.paired import Paired, Pairing
 from calibration.resampling import Floats, Labels, codes
 
 __all__ = ["CANNOT_RANK", "Evaluation", "Figure", "OutOfFold", "Selection", "jackknife", "select"]

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.pairing import Paired
+from calibration.paired import Paired
 from calibration.resampling import LEVEL, MIN_GROUPS, Floats, Resampler, clustered_variance, student, t_quantile
 from calibration.systems.means import JUDGE_MEAN, LABELLED
 from calibration.systems.powered import Powered, labelled_variance, powered_mean

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from calibration.pairing import Paired, Pairing
+from calibration.paired import Paired, Pairing
 from calibration.resampling import MIN_GROUPS, Estimate, Labels, clustered_mean, t_quantile
 from calibration.systems.powered import Powered, equivalent_labels, powered_mean
 
