@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from judge import Options, load_judgments, score
+from judge import Options, load_judgments, load_scores, score
 from judge.cli import main
 from judge.dialogues import example_files
 
@@ -129,6 +129,33 @@ def test_anchors_that_are_gone_are_said_and_not_needed(
     assert "50 of 50 anchor dialogues are not where the run read them" in " ".join(capsys.readouterr().out.split())
     assert typed("score", "--run", run, "--calibration", path) == 0
     assert "whether the judge has moved" in capsys.readouterr().err
+
+
+def table_of(run: Path, folder: Path, judge: str = "someone") -> Path:
+    """A run's scores as a plain table of a judge of that name."""
+    path = folder / "scores.csv"
+    load_scores(run).drop(columns="length").assign(judge=judge).to_csv(path, index=False)
+    return path
+
+
+def test_a_calibration_of_a_table_is_used_on_tables_of_the_same_judge_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, fitted, out = table_of(run, tmp_path), tmp_path / "c.json", tmp_path / "out.csv"
+    assert typed("calibrate", scores, "--annotations", RATINGS, "--out", fitted) == 0
+    assert typed("calibrate", scores, "--use", fitted, "--out", out) == 0
+    found = pd.read_csv(out)
+    assert len(found) == 648 and found["calibrated"].between(1, 5).all()
+    annotator = pd.read_csv(RATINGS)["annotator"].iloc[0]
+    assert typed("calibrate", scores, "--use", fitted, "--out", out, "--annotator", annotator) == 0
+    other = table_of(run, tmp_path, "another")
+    assert "another judge" in refused(capsys, "calibrate", other, "--use", fitted, "--out", out)
+    moved = pd.read_csv(scores).assign(judge="someone")
+    moved.loc[0, "score"] = 1.0 if moved.loc[0, "score"] > 2 else 4.0
+    moved.to_csv(scores, index=False)
+    everything = changed(fitted, tmp_path, lambda saved: saved.update(anchor=[[moved["item_id"][0], "fluency", 3.3]]))
+    assert "has moved" in refused(capsys, "calibrate", scores, "--use", everything, "--out", out)
+    assert "--annotations" in refused(capsys, "calibrate", scores)
 
 
 def test_estimates_name_their_target(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

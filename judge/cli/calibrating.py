@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.text import Text
 
-from calibration import Calibration, CalibrationError, Pairing, fit_calibration
+from calibration import Calibration, CalibrationError, Pairing, TableError, fit_calibration
+from calibration.calibrators.anchors import Drift
+from calibration.calibrators.maps import KINDS
+from calibration.matching import one_judge
 from judge.anchors import frozen, rescored
 from judge.cli.common import write_csv
 from judge.cli.inputs import is_run, read_judge_scores, run_manifest
@@ -35,13 +38,16 @@ RMSE: root mean squared difference from the mean rating of items left out, of th
 of saying the same of every item; spread: SD of the sources' calibrated means over that of their human means"""
 
 
-def fit(scores: Path, pairing: Pairing, seed: int) -> tuple[Calibration, list[str]]:
+def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tuple[Calibration, list[str]]:
     """A calibration of a run's or a table's judge, and what the user should know of it."""
+    if unknown := [name for name in maps if name not in KINDS]:
+        raise InputError(f"--maps {', '.join(unknown)}: there is none such; choose from {', '.join(KINDS)}")
+    kinds = maps or None
     if not is_run(scores):
-        judge_id = pairing.judge or scores.name
-        return fit_calibration(pairing, judge_id=judge_id, seed=seed), []
+        return fit_calibration(pairing, judge_id=pairing.judge or scores.name, kinds=kinds, seed=seed), []
     manifest = run_manifest(scores)
-    fitted = fit_calibration(pairing, judge_id=manifest["judge"]["judge_id"], identity=manifest["identity"], seed=seed)
+    judge_id, identity = manifest["judge"]["judge_id"], manifest["identity"]
+    fitted = fit_calibration(pairing, judge_id=judge_id, identity=identity, kinds=kinds, seed=seed)
     paths = manifest["data"]["paths"]
     return _with_dialogues(fitted, example_files() if paths == [EXAMPLE] else [Path(path) for path in paths])
 
@@ -97,35 +103,28 @@ class Calibrated:
             raise InputError(f"--calibration {self.path}: {error}") from error
 
     def _check_drift(self, judge: Judge) -> None:
-        drift = self.calibration.drift(rescored(judge, self.calibration.dialogues))
-        worst, largest = max(drift.largest.items(), key=lambda item: item[1])
-        if drift.moved:
-            raise CalibrationError(
-                f"the judge has moved: on {worst} it differs by up to {largest:.3f} from what it gave the "
-                f"calibration's {len(self.calibration.dialogues)} anchor dialogues; calibrate it again"
-            )
+        drift = refuse_moved(self.calibration, rescored(judge, self.calibration.dialogues))
+        largest = max(drift.largest.values())
         self.note(f"calibration: {drift.compared} anchor judgments are as they were, to within {largest:.1g}")
+
+    def _predicted(self, run: Path) -> pd.DataFrame:
+        try:
+            return self.calibration.predict(read_judge_scores(run, None))
+        except CalibrationError as error:
+            raise InputError(f"--calibration {self.path}: {error}") from error
 
     def apply(self, run: Path) -> None:
         """Write a run's scores on people's scale, a row a judgment and a row a dialogue."""
         (run / CALIBRATED).unlink(missing_ok=True)
         judgments = load_judgments(run)
         judgments["item_id"] = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
-        predicted = predict(self.calibration, read_judge_scores(run, None))
+        predicted = self._predicted(run)
         table = judgments.merge(predicted, on=["item_id", "metric"], how="left", validate="one_to_one")
         kept = table[[*CALIBRATED_KEY, *CALIBRATED_COLUMNS]].assign(calibration=sha256(self.path)[:12])
         with replacing(run / CALIBRATED) as file:
             kept.to_parquet(file, index=False)
         metrics = [metric for metric in METRICS if metric in set(table["metric"])]
         write_csv(run / CALIBRATED_SCORES, scores_table(table.assign(score=table["calibrated"]), metrics))
-
-
-def predict(calibration: Calibration, scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores on people's scale; InputError where the calibration is not for them."""
-    try:
-        return calibration.predict(scores)
-    except CalibrationError as error:
-        raise InputError(f"--calibration: {error}") from error
 
 
 def to_dict(calibration: Calibration) -> dict[str, Any]:
@@ -182,12 +181,32 @@ def _row(one: FittedMetric) -> tuple[str, ...]:
     return tuple("–" if value is None else f"{value:.2f}" for value in figures)
 
 
-def write_predictions(path: Path, calibration: Calibration, scores: Path, judge: str | None) -> None:
-    """The scores of a run or a table on people's scale, as CSV."""
-    table = read_judge_scores(scores, None)
-    if judge is not None:
-        table = table[table["judge"] == judge]
-    write_csv(path, predict(calibration, table))
+def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
+    """The scores of a run or a table on people's scale; InputError where the calibration is not for their judge."""
+    try:
+        calibration, table = Calibration.load(path), one_judge(read_judge_scores(scores, None, source="any"), judge)
+        if is_run(scores):
+            manifest = run_manifest(scores)
+            calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
+        elif "judge" in table:
+            calibration.refuse_another(str(table["judge"].iloc[0]), {})
+        if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
+            refuse_moved(calibration, table)
+        return calibration.predict(table, annotator)
+    except (CalibrationError, TableError) as error:
+        raise InputError(f"--use {path}: {error}") from error
+
+
+def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:
+    """How far the judge is from what it gave the anchors; CalibrationError where that is too far."""
+    drift = calibration.drift(scores)
+    if drift.moved:
+        worst, largest = max(drift.largest.items(), key=lambda item: item[1])
+        raise CalibrationError(
+            f"the judge has moved: on {worst} it differs by up to {largest:.3f} from what it gave the calibration's "
+            "anchors; calibrate it again"
+        )
+    return drift
 
 
 def as_json(calibration: Calibration, path: Path, remarks: list[str]) -> str:

@@ -62,8 +62,10 @@ def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool
         raise InputError(f"--annotations {text}") from error
 
 
-def read_judge_scores(path: Path, scale: Scale, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A judge's scores of a run or a table, which may leave out the sources where ratings tell them."""
+def read_judge_scores(
+    path: Path, scale: Scale, ratings: pd.DataFrame | None = None, source: str | None = None
+) -> pd.DataFrame:
+    """A judge's scores of a run or a table, which may leave out sources where ratings tell them or ``source`` does."""
     from calibration import TableError, read_scores
 
     if is_run(path):
@@ -72,7 +74,7 @@ def read_judge_scores(path: Path, scale: Scale, ratings: pd.DataFrame | None = N
         return load_scores(path)
     known = {} if ratings is None else dict(zip(ratings["item_id"], ratings["source"], strict=True))
     try:
-        return read_scores(path, scale, source=known or None)
+        return read_scores(path, scale, source=known or source)
     except TableError as error:
         raise InputError(str(error)) from error
 

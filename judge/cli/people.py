@@ -10,6 +10,7 @@ import typer
 from judge.cli.common import (
     Json,
     as_json_text,
+    as_one_json,
     names,
     refuse_unwritable,
     refuse_unwritable_folder,
@@ -112,40 +113,48 @@ def agree(
 
 def calibrate(
     scores: Scores,
-    annotations: Annotations,
-    out: Annotated[Path, typer.Option(help="The file to write the calibration to.")] = Path("calibration.json"),
+    annotations: Annotated[Path | None, typer.Option(help="People's ratings, to fit maps to.")] = None,
+    use: Annotated[
+        Path | None, typer.Option(help="Fit nothing: put the scores on people's scale by this file.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write: calibration.json, with --use calibrated.csv.")
+    ] = None,
     judge: OfJudge = None,
     annotators: Annotators = "",
+    annotator: Annotated[
+        str | None, typer.Option(help="With --use: whose ratings to predict; by default people's mean.")
+    ] = None,
     scale: Scale = None,
     average_repeats: Repeats = False,
-    predictions: Annotated[
-        Path | None, typer.Option(help="Also write the scores of RUN|TABLE on people's scale to this CSV file.")
-    ] = None,
+    maps: Annotated[
+        str, typer.Option(help="Choose among these only: constant, shift, linear, isotonic, ordinal, raters.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
     as_json: Json = False,
 ) -> int:
     """Fit maps from the judge's scores to people's scale, each metric's chosen on items left out, into a file.
 
-    The file is bound to the judge: score --calibration refuses it for another, or where the judge has moved.
+    The file is bound to the judge: it is refused for another, or where the judge has moved. score --calibration uses it
+    on a run, --use on any table of scores.
     """
     from judge.cli import calibrating
     from judge.cli.inputs import read_pairing
 
+    if (annotations is None) == (use is None):
+        raise InputError("give people's ratings to fit maps to (--annotations), or a calibration to use (--use)")
+    out = out or Path("calibrated.csv" if use else "calibration.json")
     refuse_unwritable(out)
-    refuse_unwritable(predictions)
-    pairing = read_pairing(
-        scores,
-        annotations,
-        scale,
-        judge,
-        some_names(annotators, "--annotators"),
-        average_repeats,
-        with_composites=False,
-    )
-    calibration, remarks = calibrating.fit(scores, pairing, seed)
+    if use:
+        table = calibrating.use(use, scores, judge, annotator)
+        write_csv(out, table)
+        print(as_one_json({"file": str(out)}, scores=table) if as_json else f"{len(table):,} scores in {out}")
+        return 0
+    assert annotations is not None
+    people = some_names(annotators, "--annotators")
+    pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, with_composites=False)
+    calibration, remarks = calibrating.fit(scores, pairing, names(maps), seed)
     calibrating.save(calibration, out)
-    if predictions:
-        calibrating.write_predictions(predictions, calibration, scores, judge)
     remarks = [*pairing.remarks, *remarks]
     if as_json:
         print(calibrating.as_json(calibration, out, remarks))
