@@ -27,6 +27,9 @@ LEGEND = """alpha: Krippendorff's, ordinal, of people; Spearman: of judge and me
 MAE: mean absolute difference from the mean rating; constant: that of saying the same of every item
 QWK: quadratic weighted kappa with each rating; systems: pairs of sources ordered as people do
 alt: winning rate of the alternative annotator test (the judge may stand in for a person from .5 on)"""
+ROOM_FOR_ALL = 110
+"""Columns of a terminal from which on the table has all of its own."""
+LEFT_OUT = ("n", "constant", "QWK", "alt")
 OUTPUTS = ("agreement.csv", "agreement.json")
 DISTINCT = "response_diversity (distinct-2)"
 
@@ -105,9 +108,10 @@ def write_agreement(folder: Path, table: pd.DataFrame, found: dict[str, Any]) ->
 def show_agreement(assessment: Assessment) -> None:
     """Print the table, what it says, a sentence per metric, and remarks."""
     out = console()
-    rows = [(name, *_row(one)) for name, one in assessment.metrics.items()]
-    heads = ("metric", "n", "alpha", "Spearman", "person", "MAE", "constant", "QWK", "systems", "alt", "verdict")
-    out.print(plain_table(f"{assessment.judge} beside people", heads, rows))
+    rows = [{"metric": name, **_row(one)} for name, one in assessment.metrics.items()]
+    heads = [head for head in rows[0] if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
+    cells = [[row[head] for head in heads] for row in rows]
+    out.print(plain_table(f"{assessment.judge} beside people", heads, cells))
     out.print(Text(LEGEND + "\n"))
     for one in assessment.metrics.values():
         out.print(Text(plain(f"* {one.verdict.sentence}")))
@@ -119,21 +123,21 @@ def show_agreement(assessment: Assessment) -> None:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
 
-def _row(one: Any) -> tuple[str, ...]:
+def _row(one: Any) -> dict[str, str]:
     found = one.agreement
     rate = one.alt_test.winning_rate
-    return (
-        f"{found.items:,}",
-        _cell(one.reliability.alpha_ordinal),
-        _cell(found.judge["spearman"]),
-        _cell(one.reliability.ceiling.get("spearman")),
-        _cell(found.judge["mae"]),
-        _cell(found.constant["mae"]),
-        _cell(found.judge["qwk"]),
-        _cell(found.systems["pairwise_accuracy"], "{:.0%}"),
-        "–" if rate is None else f"{rate:.2f}",
-        one.verdict.word,
-    )
+    return {
+        "n": f"{found.items:,}",
+        "alpha": _cell(one.reliability.alpha_ordinal),
+        "Spearman": _cell(found.judge["spearman"]),
+        "person": _cell(one.reliability.ceiling.get("spearman")),
+        "MAE": _cell(found.judge["mae"]),
+        "constant": _cell(found.constant["mae"]),
+        "QWK": _cell(found.judge["qwk"]),
+        "systems": _cell(found.systems["pairwise_accuracy"], "{:.0%}"),
+        "alt": "–" if rate is None else f"{rate:.2f}",
+        "verdict": one.verdict.word,
+    }
 
 
 def _cell(estimate: Estimate | None, form: str = "{:.2f}") -> str:
