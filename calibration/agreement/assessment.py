@@ -212,7 +212,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     """A value of a table as JSON has it: NaN is None."""
     value = value.item() if isinstance(value, np.generic) else value
-    return None if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
