@@ -1,41 +1,96 @@
-"""Ratings beside scores, made up for tests."""
+"""Small metrics that people rated and a judge scored, and tables of them, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from calibration.paired import Paired
+from calibration import Paired
 
 
-def paired(
-    judge: ArrayLike,
-    human: ArrayLike | None = None,
-    sources: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
-    characters: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+def labels(values: Any) -> np.ndarray:
+    return np.array([str(value) for value in values], dtype=object)
+
+
+def metric(
+    judge: Sequence[float],
+    ratings: Sequence[Any],
+    *,
+    groups: Sequence[Any] | None = None,
+    sources: Sequence[Any] | None = None,
+    characters: Sequence[Any] | None = None,
+    weights: Sequence[float] | None = None,
+    levels: Any = None,
+    lengths: Sequence[float] | None = None,
+    scale: tuple[float, float] = (1, 5),
 ) -> Paired:
-    """One metric, one rating an item (NaN: none); by default one source, and every item a group of its own."""
-    scores = np.asarray(judge, dtype=float)
-    count = len(scores)
-    ratings = np.full(count, np.nan) if human is None else np.asarray(human, dtype=float)
+    """A metric ``m``; ``ratings`` is one per item, or a row per item. Items are groups of their own if none is told."""
+    matrix = np.array(ratings, dtype=float).reshape(len(judge), -1)
+    items = range(len(judge))
     return Paired(
         metric="m",
-        scale=(1.0, 5.0),
-        items=labels(range(count)),
-        sources=labels(["a"] * count if sources is None else sources),
-        groups=labels(range(count) if groups is None else groups),
+        scale=scale,
+        items=labels(items),
+        sources=labels(sources if sources is not None else ["s"] * len(judge)),
+        groups=labels(groups if groups is not None else items),
         characters=None if characters is None else labels(characters),
-        judge=scores,
-        levels=None,
-        ratings=ratings[:, None],
-        annotators=("h",),
-        weights=np.ones(count) if weights is None else np.asarray(weights, dtype=float),
+        judge=np.array(judge, dtype=float),
+        levels=None if levels is None else np.array(levels, dtype=float),
+        ratings=matrix,
+        annotators=tuple(f"a{column}" for column in range(matrix.shape[1])),
+        weights=np.ones(len(judge)) if weights is None else np.array(weights, dtype=float),
+        lengths=None if lengths is None else np.array(lengths, dtype=float),
     )
 
 
-def labels(values: object) -> np.ndarray:
-    return np.array([str(value) for value in values], dtype=object)
+def tables(
+    items: int = 40,
+    raters: int = 3,
+    *,
+    sources: int = 4,
+    metrics: Sequence[str] = ("m",),
+    noise: float = 0.8,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ratings and scores of the same items, both the truth with noise, as tables that can be written to a file."""
+    generator = np.random.default_rng(seed)
+    rated, judged = [], []
+    for name in metrics:
+        truth = generator.uniform(1, 5, items)
+        given = np.clip(np.round(truth[:, None] + generator.normal(0, noise, (items, raters))), 1, 5)
+        scores = np.clip(truth + generator.normal(0, noise, items), 1, 5).round(3)
+        for item in range(items):
+            who = {"item_id": f"i{item}", "source": f"s{item % sources}", "metric": name}
+            rated += [{**who, "annotator": f"a{r}", "score": int(given[item, r])} for r in range(raters)]
+            judged.append({**who, "score": float(scores[item])})
+    return pd.DataFrame(rated), pd.DataFrame(judged)
+
+
+def rated(ratings: Any, judge: Any = None, **how: Any) -> Paired:
+    """The metric fluency: ratings, shape (items, annotators), of annotators a, b, c, …; a judge that says 3 of all."""
+    one = metric(np.full(len(ratings), 3.0) if judge is None else judge, ratings, **how)
+    return replace(one, metric="fluency", annotators=tuple("abcdefghij"[: one.ratings.shape[1]]))
+
+
+def many(items: int, annotators: int = 3, *, groups: int = 60, grid: float = 1.0, seed: int = 0) -> Paired:
+    """Random ratings that agree somewhat, on a grid of scores; a judge's scores of the same quality."""
+    generator = np.random.default_rng(seed)
+    truth = generator.normal(3, 1, (items, 1))
+    scores = np.clip(np.round((truth + generator.normal(0, 1, (items, annotators + 1))) / grid) * grid, 1, 5)
+    return rated(scores[:, 1:], scores[:, 0], groups=[item % groups for item in range(items)])
+
+
+def paired(
+    judge: Any, human: Any = None, sources: Any = None, groups: Any = None, characters: Any = None, weights: Any = None
+) -> Paired:
+    """One rating an item (NaN: none; None: none of any); by default one source, and every item a group of its own."""
+    ratings = np.full(len(judge), np.nan) if human is None else human
+    how = {"sources": sources, "groups": groups, "characters": characters, "weights": weights}
+    return metric(judge, ratings, **how)
 
 
 def systems(names: str, groups: int, shifts: dict[str, float] | None = None, seed: int = 0) -> Paired:

@@ -15,7 +15,7 @@ from sklearn.metrics import cohen_kappa_score
 from calibration import Paired
 from calibration.agreement.by_metric import Agreement, agreement, system_means
 from calibration.resampling import Estimate
-from tests.rated import metric
+from tests.pairs import metric
 
 FIVE = [1, 2, 3, 4, 5]
 BLOCKS = ("judge", "constant", "people", "within", "systems", "length")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from ratings import labels, many
 
 from calibration.agreement.alpha import LEVELS, alphas, coincidences
 from calibration.resampling import Estimate, Resampler
+from tests.pairs import labels, many
 
 N = np.nan
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ratings import labels, many, rated
 from scipy.stats import t, ttest_1samp
 
 from calibration import read_ratings, read_scores
 from calibration.agreement.alt_test import AltTest, alternative_annotator_test
 from calibration.paired import Paired
 from calibration.pairing import pair
+from tests.pairs import labels, many, rated
 
 N = np.nan
 EXPERTS = ("expert1", "expert2", "expert3")

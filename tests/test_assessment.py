@@ -14,7 +14,7 @@ from scipy import stats
 
 from calibration import Assessment, Paired, Pairing, assess
 from calibration.agreement.discriminant import discriminant_validity
-from tests.rated import metric
+from tests.pairs import metric
 
 
 def pairing(*remarks: str, **metrics: Paired) -> Pairing:

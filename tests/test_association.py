@@ -17,7 +17,7 @@ from calibration.agreement.association import (
     within_groups,
 )
 from calibration.resampling import Resampler
-from tests.rated import labels
+from tests.pairs import labels
 
 
 def by_scipy(x: np.ndarray, y: np.ndarray) -> dict[str, float]:

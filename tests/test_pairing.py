@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration import Pairing, TableError, pair
-from tests.rated import metric, tables
+from tests.pairs import metric, tables
 
 RATING = {"item_id": "i1", "source": "s", "metric": "m", "annotator": "a", "score": 4.0}
 JUDGED = {"item_id": "i1", "source": "s", "metric": "m", "score": 4.0}

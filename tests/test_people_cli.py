@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from judge.cli import main
-from tests.rated import tables
+from tests.pairs import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RATINGS = ROOT / "judge" / "example" / "ratings.csv"

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from ratings import labels, many, rated
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
@@ -25,6 +24,7 @@ from calibration.agreement.reliability import Reliability, reliability
 from calibration.paired import Paired
 from calibration.pairing import pair
 from calibration.resampling import Resampler, clustered_mean
+from tests.pairs import labels, many, rated
 
 N = np.nan
 EXPERTS = ("expert1", "expert2", "expert3")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from calibration.resampling import DRAWS, MIN_GROUPS, Estimate, Resampler, clustered_mean
-from tests.rated import labels
+from tests.pairs import labels
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from calibration.agreement.by_metric import Agreement, agreement
 from calibration.agreement.reliability import Reliability, reliability
 from calibration.agreement.verdict import verdict
 from calibration.resampling import Estimate
-from tests.rated import metric
+from tests.pairs import metric
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ RULES = {
     "no order": (GOOD, UNDEFINED, {}, "estimate", "cannot be said (one side is constant)"),
     "maybe none": (Estimate(0.4, -0.01, 0.8), ORDER, {}, "do not use", "may be none"),
     "at nought": (Estimate(0.4, 0.0, 0.8), ORDER, {}, "do not use", "may be none"),
-    "against people": (Estimate(-0.4, -0.6, -0.2), ORDER, {}, "do not use", "may be none"),
+    "against people": (Estimate(-0.4, -0.6, -0.2), ORDER, {}, "do not use", "is below 0"),
     "few groups": (Estimate(0.9), ORDER, {"groups": 7}, "do not use", "7 rated groups of at least 8"),
     "one group": (Estimate(0.9), ORDER, {"groups": 1}, "do not use", "1 rated group of at least 8"),
     "no interval": (Estimate(0.9), ORDER, {}, "do not use", "too few or too alike"),

@@ -51,7 +51,8 @@ def _word(agreement: Agreement) -> tuple[Word, str]:
     if items.low is None:
         return "do not use", _too_little(agreement)
     if items.low <= 0:
-        return "do not use", "its correlation with people may be none"
+        against = items.high is not None and items.high < 0
+        return "do not use", f"its correlation with people {'is below 0' if against else 'may be none'}"
     if sources < MIN_SYSTEMS:
         return "estimate", f"{_counted(sources, 'rated source')}, and ranking needs {MIN_SYSTEMS}"
     if systems.low is None:

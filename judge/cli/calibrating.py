@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from calibration.calibrators.anchors import Drift
 from calibration.calibrators.maps import KINDS
 from calibration.matching import one_judge
 from judge.anchors import frozen, rescored
-from judge.cli.common import write_csv
+from judge.cli.common import as_json_text, write_csv
 from judge.cli.inputs import is_run, read_judge_scores, run_manifest
 from judge.dialogues import example_files
 from judge.errors import InputError
@@ -211,4 +210,4 @@ def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:
 
 def as_json(calibration: Calibration, path: Path, remarks: list[str]) -> str:
     """All of it for programs."""
-    return json.dumps({"file": str(path), **to_dict(calibration), "remarks": remarks}, ensure_ascii=False, indent=2)
+    return as_json_text({"file": str(path), **to_dict(calibration), "remarks": remarks})

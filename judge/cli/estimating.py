@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from calibration import Comparison, Pairing, compare, estimate, rank_ranges
 from calibration.systems.means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
-from judge.cli.common import as_one_json
+from judge.cli.common import as_json_text, as_one_json
 from judge.cli.inputs import OVERALL, name_of
 from judge.errors import InputError
 from judge.terminal import console, plain_table
@@ -123,7 +122,7 @@ def comparison_json(pairing: Pairing, found: dict[str, Comparison]) -> str:
     metrics = {name: {"judge": _as_dict(one.judge), "human": _as_dict(one.human)} for name, one in found.items()}
     first = next(iter(found.values()))
     facts = {"judge": pairing.judge, "a": first.a, "b": first.b, "remarks": list(pairing.remarks)}
-    return json.dumps({**facts, "metrics": metrics}, ensure_ascii=False, indent=2)
+    return as_json_text({**facts, "metrics": metrics})
 
 
 def _as_dict(one: Any) -> dict[str, Any]:
