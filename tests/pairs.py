@@ -29,7 +29,8 @@ def metric(
     scale: tuple[float, float] = (1, 5),
 ) -> Paired:
     """A metric ``m``; ``ratings`` is one per item, or a row per item. Items are groups of their own if none is told."""
-    matrix = np.array(ratings, dtype=float).reshape(len(judge), -1)
+    matrix = np.array(ratings, dtype=float)
+    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
     items = range(len(judge))
     return Paired(
         metric="m",
