@@ -19,6 +19,8 @@ TARGET = "judge mean"
 OVERALL = "overall"
 MIN_SCENARIOS = 8
 """Below so many scenarios no interval is given: it would rest on too few groups."""
+EQUAL = 1e-9
+"""A half-width up to this is that of equal means, and rounding."""
 STATISTICS = ["distinct_2", "self_bleu", "compression_ratio"]
 """The columns of response diversity that come from the text alone."""
 KEY = ["judge", "source", "character", "scenario"]
@@ -105,7 +107,8 @@ def diversity_table(ratings: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def mean_interval(group_means: np.ndarray, level: float = 0.95) -> tuple[float | None, float | None, float | None]:
     """Mean of group means with Student's t interval over groups, k - 1 degrees of freedom: mean, low, high.
 
-    No interval under ``MIN_SCENARIOS`` groups, no mean without a group: None in their place.
+    No interval under ``MIN_SCENARIOS`` groups, or where all means are equal, which says nothing of how far off they are;
+    no mean without a group: None in their place.
     """
     k = len(group_means)
     if k == 0:
@@ -114,4 +117,4 @@ def mean_interval(group_means: np.ndarray, level: float = 0.95) -> tuple[float |
     if k < MIN_SCENARIOS:
         return mean, None, None
     half = float(stats.t.ppf((1 + level) / 2, k - 1) * np.std(group_means, ddof=1) / np.sqrt(k))
-    return mean, mean - half, mean + half
+    return (mean, mean - half, mean + half) if half > EQUAL else (mean, None, None)

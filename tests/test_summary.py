@@ -31,6 +31,10 @@ def test_seven_groups_give_no_interval_and_none_no_mean() -> None:
     assert mean_interval(np.array([])) == (None, None, None)
 
 
+def test_equal_groups_give_no_interval_of_no_width() -> None:
+    assert mean_interval(np.full(12, 3.1))[1:] == (None, None)
+
+
 def test_dimensions_and_overall_are_means_of_their_metrics() -> None:
     table = judgments([("a", "c", "1", 3.0)])
     table.loc[table["metric"] == "fluency", "score"] = 4.5
