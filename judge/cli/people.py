@@ -53,7 +53,9 @@ def agree(
     scoring: Annotated[
         Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")
     ] = "rmse",
-    epsilon: Annotated[float | None, typer.Option(help="By how much the judge may lose in it; by default by their kind.")] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="By how much the judge may lose in it; by default by their kind.")
+    ] = None,
     annotator_kind: Annotated[
         Literal["expert", "skilled", "crowd"], typer.Option(help="Which annotators: epsilon is .2, .15 or .1.")
     ] = "expert",
