@@ -107,7 +107,7 @@ def diversity_table(ratings: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def mean_interval(group_means: np.ndarray, level: float = 0.95) -> tuple[float | None, float | None, float | None]:
     """Mean of group means with Student's t interval over groups, k - 1 degrees of freedom: mean, low, high.
 
-    No interval under ``MIN_SCENARIOS`` groups, or where all means are equal, which says nothing of how far off they are;
+    No interval under ``MIN_SCENARIOS`` groups, or where all means are equal, which does not say how far off they are;
     no mean without a group: None in their place.
     """
     k = len(group_means)
