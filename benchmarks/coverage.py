@@ -9,7 +9,6 @@ is the truth.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.planning import hanna
+from benchmarks.planning import hanna, hanna_folder
 from calibration.pairing import pair
 from calibration.resampling import Estimate, Floats, clustered_mean
 from calibration.systems.means import JUDGE_MEAN, NEW_SYSTEM, estimate
@@ -118,10 +117,8 @@ def leaving_one_out(folder: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    shared = Path(os.environ.get("ESRP_SHARED_DATA") or beside)
     parser.add_argument("--sets", type=int, default=SETS, help="simulated data sets a case")
-    parser.add_argument("--data", type=Path, default=shared / "human" / "hanna", help="the folder of HANNA's tables")
+    parser.add_argument("--data", type=Path, default=hanna_folder(), help="the folder of HANNA's tables")
     options = parser.parse_args()
     for case in CASES:
         print(f"\n{case}: nominal 95%, {options.sets:,} data sets")

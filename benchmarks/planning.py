@@ -33,6 +33,12 @@ Chances = pd.Series
 """Inclusion probability of the items to be revealed, by item_id."""
 
 
+def hanna_folder() -> Path:
+    """Where HANNA's tables are looked for, as by the tests."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("ESRP_SHARED_DATA") or beside) / "human" / "hanna"
+
+
 def hanna(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ratings and scores of HANNA, grouped by prompt."""
     ratings, scores = read_ratings(folder / "human.csv", None), read_scores(folder / "judge.csv", None)
@@ -139,9 +145,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    shared = Path(os.environ.get("ESRP_SHARED_DATA") or beside)
-    parser.add_argument("--data", type=Path, default=shared / "human" / "hanna", help="the folder of HANNA's tables")
+    parser.add_argument("--data", type=Path, default=hanna_folder(), help="the folder of HANNA's tables")
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--draws", type=int, default=DRAWS)
     options = parser.parse_args()

@@ -25,8 +25,7 @@ from judge.progress import Progress, Silent
 from judge.prompt import Ids, PromptTree
 from judge.served import connect
 from judge.stopping import stoppable
-from judge.summary import OVERALL
-from judge.types import METRICS, Dialogue
+from judge.types import METRICS, OVERALL, Dialogue
 from judge.variants import REFERENCE, Variant, best_variant, possible, remarks, variant_table
 
 DIALOGUES = 100

@@ -163,11 +163,15 @@ def load_scores(run: Path | str) -> pd.DataFrame:
     Raises:
         InputError: there is no such run.
     """
-    judgments = load_judgments(run)
-    judgments["item_id"] = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
-    judgments = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"})
+    return scores_of(load_judgments(run))
+
+
+def scores_of(judgments: pd.DataFrame) -> pd.DataFrame:
+    """Judgments as ``load_scores`` gives them, row by row."""
+    items = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
+    table = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"}).assign(item_id=items)
     levels = [f"p{level}" for level in LEVELS]
-    return judgments[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
+    return table[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from judge.types import DIMENSIONS, METRICS, RESPONSE_DIVERSITY
+from judge.types import DIMENSIONS, METRICS, OVERALL, RESPONSE_DIVERSITY
 
 TARGET = "judge mean"
-OVERALL = "overall"
 MIN_SCENARIOS = 8
 """Below so many scenarios no interval is given: it would rest on too few groups."""
 EQUAL = 1e-9

@@ -19,8 +19,7 @@ from judge.errors import plain
 from judge.layouts import LayoutComparison
 from judge.rubric import Rubric
 from judge.run import Result
-from judge.summary import OVERALL
-from judge.types import STAND_IN
+from judge.types import OVERALL, STAND_IN
 
 STAND_IN_WARNING = (
     "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."

@@ -23,6 +23,9 @@ DIMENSIONS: dict[str, tuple[str, str, str]] = {
 METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for metric in metrics)
 """The nine metrics of a dialogue, in the order they are always shown."""
 
+OVERALL = "overall"
+"""The mean of all nine metrics, beside those of the dimensions."""
+
 RESPONSE_DIVERSITY = "response_diversity"
 """The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
 

@@ -17,8 +17,7 @@ import pandas as pd
 from judge.judging import MIN_MASS
 from judge.prompt import LAYOUTS
 from judge.rubric import LANGUAGES
-from judge.summary import OVERALL
-from judge.types import METRICS, NOT_FINITE
+from judge.types import METRICS, NOT_FINITE, OVERALL
 
 ORDERINGS = ("ascending", "descending")
 """How the levels are listed in the rubric."""

@@ -24,9 +24,8 @@ from judge.judging import Identity, Judge
 from judge.layouts import LayoutComparison, compare_layouts, unique_tokens
 from judge.options import Options
 from judge.prompt import PromptTree
-from judge.summary import OVERALL
 from judge.terminal import COSTS, PEOPLE, SCORES, show_layouts, variants_table
-from judge.types import METRICS, NOT_FINITE, Dialogue
+from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue
 from judge.variants import REFERENCE, VARIANTS, Variant, best_variant, remarks, variant_table
 
 OTHER = Variant("question", "descending", "en")

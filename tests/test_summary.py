@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from judge.summary import OVERALL, diversity_table, mean_interval, scale_columns, scores_table, summarise
-from judge.types import METRICS
+from judge.summary import diversity_table, mean_interval, scale_columns, scores_table, summarise
+from judge.types import METRICS, OVERALL
 
 
 def judgments(cells: list[tuple[str, str, str, float | None]], metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:

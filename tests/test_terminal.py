@@ -8,9 +8,8 @@ from rich.console import Console
 
 from judge.rubric import load_rubric
 from judge.run import Result
-from judge.summary import OVERALL
 from judge.terminal import leaderboard_table
-from judge.types import DIMENSIONS, METRICS
+from judge.types import DIMENSIONS, METRICS, OVERALL
 
 
 def printed(width: int, columns: tuple[str, ...] = (*METRICS, *DIMENSIONS, OVERALL), source: str = "gpt-4.1") -> str:

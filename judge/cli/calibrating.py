@@ -22,7 +22,7 @@ from judge.errors import InputError
 from judge.files import replacing, sha256
 from judge.judging import Judge
 from judge.run import EXAMPLE
-from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments
+from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments, scores_of
 from judge.summary import scores_table
 from judge.terminal import console, plain_table
 from judge.types import METRICS
@@ -106,9 +106,9 @@ class Calibrated:
         largest = max(drift.largest.values())
         self.note(f"calibration: {drift.compared} anchor judgments are as they were, to within {largest:.1g}")
 
-    def _predicted(self, run: Path) -> pd.DataFrame:
+    def _predicted(self, scores: pd.DataFrame) -> pd.DataFrame:
         try:
-            return self.calibration.predict(read_judge_scores(run, None))
+            return self.calibration.predict(scores)
         except CalibrationError as error:
             raise InputError(f"--calibration {self.path}: {error}") from error
 
@@ -116,9 +116,9 @@ class Calibrated:
         """Write a run's scores on people's scale, a row a judgment and a row a dialogue."""
         (run / CALIBRATED).unlink(missing_ok=True)
         judgments = load_judgments(run)
-        judgments["item_id"] = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
-        predicted = self._predicted(run)
-        table = judgments.merge(predicted, on=["item_id", "metric"], how="left", validate="one_to_one")
+        scores = scores_of(judgments)
+        judgments["item_id"] = scores["item_id"]
+        table = judgments.merge(self._predicted(scores), on=["item_id", "metric"], how="left", validate="one_to_one")
         kept = table[[*CALIBRATED_KEY, *CALIBRATED_COLUMNS]].assign(calibration=sha256(self.path)[:12])
         with replacing(run / CALIBRATED) as file:
             kept.to_parquet(file, index=False)

@@ -11,9 +11,10 @@ from rich.text import Text
 from calibration import Comparison, Pairing, compare, estimate, rank_ranges
 from calibration.systems.means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
 from judge.cli.common import as_json_text, as_one_json
-from judge.cli.inputs import OVERALL, name_of
+from judge.cli.inputs import name_of
 from judge.errors import InputError
 from judge.terminal import console, plain_table
+from judge.types import OVERALL
 
 HEADS = {JUDGE_MEAN: "judge mean", LABELLED: "human mean, with labels", NEW_SYSTEM: "human mean, if new"}
 LEGEND = """judge mean: what the judge gives; its interval says nothing of people

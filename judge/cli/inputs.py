@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judge.errors import InputError
-from judge.types import DIMENSIONS, LEVELS, METRICS
+from judge.types import DIMENSIONS, LEVELS, METRICS, OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from calibration import Pairing
 
-OVERALL = "overall"
 COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
 """The means of metrics that a run's ratings and scores are also compared on."""
 OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
@@ -91,12 +90,10 @@ def read_pairing(
     """Ratings beside the scores of a run or a table; InputError where they do not go together."""
     from calibration import TableError, pair
 
-    run = is_run(path)
-    scales = parse_scale(scale) if scale else (OWN_SCALE if run else None)
+    scales = scale_of(path, scale)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
     scores = read_judge_scores(path, scales, ratings)
-    ours = with_composites and set(METRICS) & set(scores["metric"])
-    composites: Mapping[str, tuple[str, ...]] = COMPOSITES if ours else {}
+    composites = _composites(scores) if with_composites else {}
     try:
         return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
     except TableError as error:
@@ -107,13 +104,24 @@ def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pai
     """The scores of a run or a table with no ratings beside them."""
     from calibration import TableError, without_ratings
 
-    scales = parse_scale(scale) if scale else (OWN_SCALE if is_run(path) else None)
+    scales = scale_of(path, scale)
     scores = read_judge_scores(path, scales)
-    ours = set(METRICS) & set(scores["metric"])
     try:
-        return without_ratings(scores, judge=judge, scale=scales, composites=COMPOSITES if ours else {})
+        return without_ratings(scores, judge=judge, scale=scales, composites=_composites(scores))
     except TableError as error:
         raise InputError(str(error)) from error
+
+
+def _composites(scores: pd.DataFrame) -> Mapping[str, tuple[str, ...]]:
+    """The means to add: ours, where the scores are on our metrics."""
+    return COMPOSITES if set(METRICS) & set(scores["metric"]) else {}
+
+
+def scale_of(path: Path, text: str | None) -> Scale:
+    """The scale that was named; else a run's own, and None for a table, whose scores tell it."""
+    if text:
+        return parse_scale(text)
+    return OWN_SCALE if is_run(path) else None
 
 
 def parse_scale(text: str) -> Scale:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from calibration import Plan, PlanError, plan
 from judge.cli.common import as_one_json
-from judge.cli.inputs import OWN_SCALE, is_run, parse_scale, read_annotations, read_judge_scores
+from judge.cli.inputs import read_annotations, read_judge_scores, scale_of
 from judge.errors import InputError
 from judge.terminal import console, plain_table
 
@@ -25,7 +25,7 @@ def make_plan(
     **how: Any,
 ) -> Plan:
     """Read, and plan; ``how`` goes to ``calibration.planning.plan``."""
-    scales = parse_scale(scale) if scale else (OWN_SCALE if is_run(scores) else None)
+    scales = scale_of(scores, scale)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
     table = read_judge_scores(scores, scales, ratings)
     if judge is not None and "judge" in table:
