@@ -148,6 +148,7 @@ def test_a_calibration_of_a_table_is_used_on_tables_of_the_same_judge_alone(
     assert len(found) == 648 and found["calibrated"].between(1, 5).all()
     annotator = pd.read_csv(RATINGS)["annotator"].iloc[0]
     assert typed("calibrate", scores, "--use", fitted, "--out", out, "--annotator", annotator) == 0
+    assert (pd.read_csv(out)["calibrated"] != found["calibrated"]).any()
     other = table_of(run, tmp_path, "another")
     assert "another judge" in refused(capsys, "calibrate", other, "--use", fitted, "--out", out)
     moved = pd.read_csv(scores).assign(judge="someone")
