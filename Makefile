@@ -13,7 +13,7 @@ NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge serve test test-vllm lint bench clean
+.PHONY: help setup judge serve test test-vllm torture lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(VENV)/.ready-dev ## run the tests
 
 test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
 	$(VLLM_VENV)/bin/python -m pytest -W default tests/test_vllm.py $(ARGS)
+
+torture: $(VENV)/.ready-dev ## break runs in every way the tests know, at length: kills, full disks, spoilt parts; hours
+	$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff check .

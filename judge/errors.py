@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+GO_ON = "run the same command again to go on"
+"""Ends what is said of a run that was cut short; the command line says there which command that is."""
+
 
 class JudgeError(Exception):
     """Something stops the work; the message is one line that names the thing, what is wrong and the remedy."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from judge.choosing import choose_judge, default_data, open_judge
 from judge.corpus import Corpus
 from judge.devices import WHOLE, Share
 from judge.dialogues import example_files
-from judge.errors import EngineError, UnfitJudge
+from judge.errors import GO_ON, EngineError, UnfitJudge
 from judge.hardware import Hardware, detect, require_usable
 from judge.judging import Judge
 from judge.options import Options
@@ -28,7 +28,7 @@ from judge.stopping import stoppable
 from judge.store import DIVERSITY, JUDGMENTS, Store
 from judge.summary import STATISTICS, diversity_table, summarise
 from judge.types import METRICS, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, digest
-from judge.work import GO_ON, Work, role_statistics, sample
+from judge.work import Work, role_statistics, sample
 
 EXAMPLE = "example"
 ROLES_PER_UNIT = 32
@@ -83,9 +83,10 @@ def score(
             progress.note(remark)
         if on_judge:
             on_judge(judge)
-        with stoppable() as stop:
-            run.complete(stop, hardware)
-        return run.summarise()
+        with run.telling_what_is_saved():
+            with stoppable() as stop:
+                run.complete(stop, hardware)
+            return run.summarise()
 
 
 def score_share(data: Sequence[Path], options: Options, share: Share, progress: Progress) -> dict[str, Any] | None:
@@ -163,8 +164,21 @@ class _Run:
         if left_out:
             yield f"{len(left_out):,} parts of earlier data in this run are kept, but not in its tables any more"
 
+    @contextmanager
+    def telling_what_is_saved(self) -> Iterator[None]:
+        """Where the machine fails, also say how much is saved and how to go on."""
+        try:
+            yield
+        except UnfitJudge:
+            raise
+        except EngineError as error:
+            there, total = self.work.saved()
+            saved = f"{there:,} of {total:,} judgments are saved in {self.store.folder}"
+            raise EngineError(f"{error}; {saved}; mend that, then {GO_ON}") from error
+
     def complete(self, stop: threading.Event, hardware: Hardware) -> None:
         """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight."""
+        self.store.tidy()
         manifest.begin(self.store, self.judge, hardware, self._about())
         started = time.monotonic()
         reports: list[dict[str, Any]] = []
@@ -173,13 +187,10 @@ class _Run:
                 reports = self._complete_on_devices(stop)
             else:
                 self.work.complete(stop)
-        except UnfitJudge:
-            raise
-        except EngineError as error:
-            raise EngineError(f"{error}; what was judged is in {self.store.folder}; mend it, then {GO_ON}") from error
         finally:
             reports += [self.engine_report] if self.engine_report else []
-            manifest.note(self.store, reports, time.monotonic() - started)
+            with suppress(EngineError):  # of a disk that failed the work above, or will fail the tables
+                manifest.note(self.store, reports, time.monotonic() - started)
 
     def _complete_on_devices(self, stop: threading.Event) -> list[dict[str, Any]]:
         """A process for each device judges its share; the reports of their engines."""
@@ -204,6 +215,9 @@ class _Run:
 
     def summarise(self) -> Result:
         """Write the tables from the parts, and the end of the story into the manifest."""
+        there, total = self.work.saved()
+        if there < total:
+            raise EngineError(f"{self.store.folder}: a part of the run was taken away meanwhile")
         counts: Counter[str] = Counter()
         parts = _counted(self.store.read_parts(JUDGMENTS, self.dialogue_units), counts)
         with self.store.replacing("scores.csv") as text:

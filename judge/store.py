@@ -2,14 +2,19 @@
 
 A part holds one unit of work. It is written whole, synced and renamed into place, and the folder synced, so a part
 that is there is complete, and resuming is the question which parts are missing. Temporary files begin with a dot.
+A part holds a hash of its own content too: one that a disk has spoiled since is known, set aside and judged again.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import shutil
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -19,11 +24,13 @@ import pyarrow.parquet as pq
 
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
-from judge.types import LEVELS, TRANSIENT
+from judge.types import LEVELS, TRANSIENT, digest
 
 MANIFEST = "manifest.json"
 JUDGMENTS = "judgments"
 DIVERSITY = "diversity"
+DAMAGED = "damaged"
+"""Where parts are put that are not as they were written."""
 CALIBRATED = "calibrated.parquet"
 """Scores on people's scale, where a calibration was applied; the parts hold what the judge said and nothing else."""
 CALIBRATED_KEY = ["source", "character", "scenario", "metric", "content_digest"]
@@ -58,6 +65,8 @@ SCHEMAS = {
 }
 """The columns of each kind of part."""
 
+_HASH = b"content_digest"
+"""Under this name a part's own metadata has the digest of its table."""
 _RESTORE = "restore it or choose another --run"
 _SHAPE = {"judge": dict, "identity": dict, "metrics": list, "units": dict, "seconds": float}
 """What every manifest has, as the least that marks a file as one."""
@@ -66,12 +75,15 @@ _SHAPE = {"judge": dict, "identity": dict, "metrics": list, "units": dict, "seco
 class Store:
     """The folder of one run.
 
+    ``set_aside`` are parts that were found to be damaged, where they are now.
+
     Raises:
         InputError: the folder holds something that is not a run.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.set_aside: list[Path] = []
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; a run is a folder, choose another --run")
         if folder.exists() and self.manifest is None and any(not p.name.startswith(".") for p in folder.iterdir()):
@@ -105,15 +117,26 @@ class Store:
             text.detach()
 
     def is_done(self, kind: str, unit: str) -> bool:
-        """Whether the part of a unit is there, with nothing in it that is worth another try."""
+        """Whether the part of a unit is there, with nothing in it that is worth another try.
+
+        A part that is damaged is moved to ``damaged/``, so that its unit is judged again.
+        """
         path = self.part(kind, unit)
         if not path.is_file():
             return False
         try:
-            errors = pq.read_table(path, columns=["error"])["error"].to_pylist()
-        except (OSError, pa.ArrowException):
-            return False  # damaged: its unit is judged again and the part replaced
+            errors = _read(path)["error"].to_pylist()
+        except Damaged:
+            self._set_aside(kind, path)
+            return False
         return not TRANSIENT.intersection(errors)
+
+    def _set_aside(self, kind: str, path: Path) -> None:
+        aside = self.folder / DAMAGED / f"{kind}-{path.name}"
+        with _telling("moved", path), suppress(FileNotFoundError):  # another process was faster
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(path, aside)
+            self.set_aside.append(aside)
 
     def part(self, kind: str, unit: str) -> Path:
         """The file of a unit's part."""
@@ -121,8 +144,10 @@ class Store:
 
     def write_part(self, kind: str, unit: str, rows: list[dict[str, Any]]) -> None:
         """Write the part of a unit, whole."""
+        table = pa.Table.from_pylist(rows, schema=SCHEMAS[kind])
+        table = table.replace_schema_metadata({_HASH: _digest(table)})
         buffer = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMAS[kind]), buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd")
         with _writing(self.part(kind, unit)) as file:
             file.write(buffer.getvalue().to_pybytes())
 
@@ -131,7 +156,14 @@ class Store:
         for unit in units:
             path = self.part(kind, unit)
             if path.is_file():
-                yield _read(path)
+                yield _to_pandas(path)
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed have left, a day and more ago."""
+        for path in self.folder.glob("**/.*-*"):
+            with suppress(OSError):
+                if path.is_file() and time.time() - path.stat().st_mtime > 24 * 3600:
+                    path.unlink()
 
 
 def load_judgments(run: Path | str) -> pd.DataFrame:
@@ -174,18 +206,53 @@ def scores_of(judgments: pd.DataFrame) -> pd.DataFrame:
     return table[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
 
 
-def _read(path: Path) -> pd.DataFrame:
+class Damaged(InputError):
+    """A part is not as it was written."""
+
+
+def _read(path: Path) -> pa.Table:
+    """The table of a part, seen to be what was written; ``Damaged`` where it is not."""
+    again = "score again with this run as --run, and it is judged anew"
+    with _telling("read", path):
+        content = path.read_bytes()
     try:
-        part: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); score again with this run as --run") from error
+        table = pq.read_table(io.BytesIO(content))
+        sound = _digest(table) == (table.schema.metadata or {}).get(_HASH, b"").decode()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise Damaged(f"{path}: is damaged ({one_line(error)}); {again}") from error
+    if not sound:
+        raise Damaged(f"{path}: is damaged (its content is not what was written); {again}")
+    return table
+
+
+def _digest(table: pa.Table) -> str:
+    return digest(table.to_pydict())
+
+
+def _to_pandas(path: Path) -> pd.DataFrame:
+    part: pd.DataFrame = _read(path).replace_schema_metadata(None).to_pandas()
     return part
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[BinaryIO]:
+    with _telling("written", path), replacing(path) as file:
+        yield file
+
+
+@contextmanager
+def _telling(done: str, path: Path) -> Iterator[None]:
+    """EngineError where a file cannot be read, written or moved; it names the disk if that is full."""
     try:
-        with replacing(path) as file:
-            yield file
+        yield
     except OSError as error:
-        raise EngineError(f"{path}: cannot be written ({error.strerror}); make room or choose another --run") from error
+        full = f": {_disk(path.parent)}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise EngineError(f"{path}: cannot be {done} ({error.strerror}){full}") from error
+
+
+def _disk(folder: Path) -> str:
+    """Which disk a folder is on, and its room."""
+    there = next(path for path in (folder, *folder.parents) if path.exists()).resolve()
+    mount = next(path for path in (there, *there.parents) if path.is_mount())
+    usage = shutil.disk_usage(mount)
+    return f"the disk at {mount} has {usage.free / 1e6:,.1f} MB free of {usage.total / 1e6:,.0f}"

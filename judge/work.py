@@ -11,13 +11,11 @@ from typing import Any, TypeVar
 from judge import diversity
 from judge.corpus import Corpus, Unit
 from judge.devices import Share
-from judge.errors import Interrupted
+from judge.errors import GO_ON, Interrupted
 from judge.judging import Judge, Judged, MassCheck, Prompts
 from judge.progress import Progress
 from judge.store import DIVERSITY, JUDGMENTS, Store
 from judge.types import LEVELS, NOT_FINITE, Dialogue, Judgment
-
-GO_ON = "run the same command again to go on"
 
 Role = tuple[str, str]
 """A source, and a character that it plays."""
@@ -56,7 +54,10 @@ class Work:
     def done(self) -> set[str]:
         """The units whose parts were there when this was first asked."""
         found = {name for name in self.dialogue_units if self.store.is_done(JUDGMENTS, name)}
-        return found | {name for name, _ in self.role_units if self.store.is_done(DIVERSITY, name)}
+        found |= {name for name, _ in self.role_units if self.store.is_done(DIVERSITY, name)}
+        for path in self.store.set_aside:
+            self.progress.note(f"a part was damaged since it was written: it is now {path}, and is judged again")
+        return found
 
     @property
     def is_done(self) -> bool:
@@ -74,6 +75,13 @@ class Work:
         """How many judgments there are in all, and how many are there."""
         dialogues, answers = self._dialogue_counts(), self._answer_counts()
         return dialogues[0] + answers[0], dialogues[1] + answers[1]
+
+    def saved(self) -> tuple[int, int]:
+        """How many judgments have a part by now, and of how many."""
+        sizes = [(JUDGMENTS, name, self.sizes[name] * len(self.metrics)) for name in self.dialogue_units]
+        sizes += [(DIVERSITY, name, len(roles)) for name, roles in self.role_units]
+        there = [size for kind, name, size in sizes if self.store.part(kind, name).is_file()]
+        return sum(there), sum(size for _, _, size in sizes)
 
     def _dialogue_counts(self) -> tuple[int, int]:
         sizes = {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_units}

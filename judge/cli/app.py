@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from io import TextIOWrapper
 
 import typer
 
 from judge.cli import machine, people, scoring
-from judge.errors import JudgeError, plain
+from judge.errors import GO_ON, JudgeError, plain
 
 app = typer.Typer(
     help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
@@ -48,7 +49,9 @@ def main() -> None:
     except typer.TyperException as error:
         code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("stopped at once; run the same command again to go on", 130)
+        code = _fail(f"stopped at once; {GO_ON}", 130)
+    except MemoryError:
+        code = _fail(f"out of memory; free some, then {GO_ON}", 3)
     except Exception as error:  # a fault of ours, still told in one line
         if os.environ.get("ESRP_DEBUG"):
             raise
@@ -57,6 +60,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    lines = message.split("\n  ")  # as ``listed`` breaks them
+    again = shlex.join(["esrp-judge", *sys.argv[1:]])
+    lines = message.replace(GO_ON, f"{GO_ON}: {again}").split("\n  ")  # as ``listed`` breaks them
     print("esrp-judge: " + "\n  ".join(plain(" ".join(line.split())) for line in lines), file=sys.stderr)
     return code
