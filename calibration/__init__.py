@@ -2,7 +2,8 @@
 
 ``read_ratings`` and ``read_scores`` read tables and ``pair`` puts them side by side. Of a pairing, ``assess`` says how
 far judge and people agree, ``fit_calibration`` maps scores to people's scale, ``estimate`` gives means of systems,
-``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next.
+``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next;
+``score_changes`` and ``mean_changes`` say how far scores move when what is judged is changed.
 Knows nothing of the judge, its models or its files: any table of human ratings and any table of judge scores will do.
 """
 
@@ -10,6 +11,7 @@ from calibration.agreement.assessment import Assessment, assess
 from calibration.agreement.published import agreement_with_published, chatanime_means
 from calibration.calibrators.calibration import Calibration, CalibrationError, fit_calibration
 from calibration.calibrators.fitted import FittedMetric
+from calibration.changes import mean_changes, score_changes
 from calibration.files import TableError
 from calibration.paired import Paired, Pairing
 from calibration.pairing import pair, without_ratings
@@ -35,10 +37,12 @@ __all__ = [
     "compare",
     "estimate",
     "fit_calibration",
+    "mean_changes",
     "pair",
     "plan",
     "rank_ranges",
     "read_ratings",
     "read_scores",
+    "score_changes",
     "without_ratings",
 ]

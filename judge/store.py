@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
-from judge.types import LEVELS, TRANSIENT
+from judge.types import LEVELS, TRANSIENT, Judgment
 
 MANIFEST = "manifest.json"
 JUDGMENTS = "judgments"
@@ -132,6 +132,13 @@ class Store:
             path = self.part(kind, unit)
             if path.is_file():
                 yield _read(path)
+
+
+def columns(judgment: Judgment) -> dict[str, Any]:
+    """A judgment as columns ``p1..p5, mass, score, error``; missing stays missing."""
+    probabilities = judgment.probabilities or (None,) * len(LEVELS)
+    levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
+    return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
 
 
 def load_judgments(run: Path | str) -> pd.DataFrame:
