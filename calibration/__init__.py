@@ -2,7 +2,9 @@
 
 ``read_ratings`` and ``read_scores`` read tables and ``pair`` puts them side by side. Of a pairing, ``assess`` says how
 far judge and people agree, ``fit_calibration`` maps scores to people's scale, ``estimate`` gives means of systems,
-``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next.
+``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next;
+``score_changes`` and ``mean_changes`` say how far scores move when what is judged is changed; ``assess_probes`` says
+whether a judge notices that it was spoiled.
 Knows nothing of the judge, its models or its files: any table of human ratings and any table of judge scores will do.
 """
 
@@ -10,10 +12,12 @@ from calibration.agreement.assessment import Assessment, assess
 from calibration.agreement.published import agreement_with_published, chatanime_means
 from calibration.calibrators.calibration import Calibration, CalibrationError, fit_calibration
 from calibration.calibrators.fitted import FittedMetric
+from calibration.changes import mean_changes, score_changes
 from calibration.files import TableError
 from calibration.paired import Paired, Pairing
 from calibration.pairing import pair, without_ratings
 from calibration.planning.plan import Plan, PlanError, plan
+from calibration.probing.assessment import ProbeAssessment, assess_probes
 from calibration.systems.comparing import Comparison, compare, rank_ranges
 from calibration.systems.means import estimate
 from calibration.tables import read_ratings, read_scores
@@ -28,17 +32,21 @@ __all__ = [
     "Pairing",
     "Plan",
     "PlanError",
+    "ProbeAssessment",
     "TableError",
     "agreement_with_published",
     "assess",
+    "assess_probes",
     "chatanime_means",
     "compare",
     "estimate",
     "fit_calibration",
+    "mean_changes",
     "pair",
     "plan",
     "rank_ranges",
     "read_ratings",
     "read_scores",
+    "score_changes",
     "without_ratings",
 ]

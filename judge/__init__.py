@@ -1,7 +1,8 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
 ``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
-``calibration`` takes scores, ``compare_layouts`` compares ways of asking; the rest are the values they speak of.
+``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``probe`` judges degraded dialogues; the rest
+are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from judge.fetch import check, fetch
     from judge.layouts import LayoutComparison, compare_layouts
     from judge.options import Options
+    from judge.probes.probing import Probed, probe
     from judge.rubric import Rubric, load_rubric
     from judge.run import Result, score, text_diversity
     from judge.store import load_judgments, load_scores
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "LayoutComparison": "judge.layouts",
     "Options": "judge.options",
+    "Probed": "judge.probes.probing",
     "Result": "judge.run",
     "Rubric": "judge.rubric",
     "check": "judge.fetch",
@@ -33,6 +36,7 @@ _LAZY = {
     "load_judgments": "judge.store",
     "load_rubric": "judge.rubric",
     "load_scores": "judge.store",
+    "probe": "judge.probes.probing",
     "read_dialogues": "judge.dialogues",
     "score": "judge.run",
     "text_diversity": "judge.run",
@@ -52,6 +56,7 @@ __all__ = [
     "LayoutComparison",
     "Metric",
     "Options",
+    "Probed",
     "Result",
     "Rubric",
     "Turn",
@@ -62,6 +67,7 @@ __all__ = [
     "load_judgments",
     "load_rubric",
     "load_scores",
+    "probe",
     "read_dialogues",
     "score",
     "text_diversity",

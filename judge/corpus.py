@@ -104,6 +104,12 @@ class Corpus:
         chosen = "WHERE source = ? AND character = ? ORDER BY lot, scenario LIMIT ?"
         return list(self._select(chosen, (source, character, most)))
 
+    def co_stars(self, dialogue: Dialogue, most: int) -> list[Dialogue]:
+        """At most so many dialogues of the same source as other characters: those of the same scenario, if any."""
+        others = "WHERE source = ? AND character != ? ORDER BY scenario = ? DESC, lot, character, scenario LIMIT ?"
+        found = list(self._select(others, (dialogue.source, dialogue.character, dialogue.scenario, most)))
+        return [one for one in found if one.scenario == dialogue.scenario] or found
+
     def _select(self, clauses: str, parameters: tuple[str | int, ...] = ()) -> Iterator[Dialogue]:
         columns = "source, character, scenario, turns, profile"
         rows = self._table.execute(f"SELECT {columns} FROM dialogue {clauses}", parameters)

@@ -5,8 +5,6 @@ Three layouts, two orders of the levels, two languages. Nothing is written, and 
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,10 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from judge.choosing import choose_judge, default_data, open_judge
+from judge.asking import DIALOGUES, ask, settle, share_engine
+from judge.choosing import open_judge
 from judge.corpus import Corpus
-from judge.errors import InputError, Interrupted, plain
-from judge.hardware import Hardware, detect, require_usable
+from judge.errors import InputError, plain
+from judge.hardware import Hardware, detect
 from judge.judging import Judge, Judged
 from judge.options import Options
 from judge.progress import Progress, Silent
@@ -27,9 +26,6 @@ from judge.served import connect
 from judge.stopping import stoppable
 from judge.types import METRICS, OVERALL, Dialogue
 from judge.variants import REFERENCE, Variant, best_variant, possible, remarks, variant_table
-
-DIALOGUES = 100
-"""How many dialogues are compared unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +83,18 @@ def compare_layouts(
         Interrupted: the user stopped it; nothing is kept.
     """
     progress, hardware = progress or Silent(), detect()
-    options = options or Options(limit=DIALOGUES)
-    if not options.url:
-        require_usable(hardware)
-    name, reason = choose_judge(data, options, hardware)
-    options = replace(options, judge=name)
+    paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware)
     ratings = None if annotations is None else _known(annotations)
     rated = None if ratings is None else set(ratings["item_id"])
-    with closing(_corpus(list(data) or default_data(name), options, rated)) as corpus:
+    with closing(_corpus(paths, options, rated)) as corpus:
         judges = _judges(options, hardware)
         first = next(iter(judges.values()))
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {first.name} ({reason}): {chosen}, asked in {len(judges)} ways")
         units = [unit.dialogues for unit in corpus.units()]
     with stoppable() as stop:
-        _load_once(judges)
-        scored = [_score(variant, judge, units, progress, stop) for variant, judge in judges.items()]
+        share_engine(first, list(judges.values())[1:])
+        scored = [_Scored(v, judge, *ask(judge, units, v.name, progress, stop)) for v, judge in judges.items()]
     return _compared(scored, [dialogue for unit in units for dialogue in unit], ratings)
 
 
@@ -134,16 +126,6 @@ def _judges(options: Options, hardware: Hardware) -> dict[Variant, Judge]:
     }
 
 
-def _load_once(judges: dict[Variant, Judge]) -> None:
-    """Give all judges the engine of the first, checked on each layout before anything is scored."""
-    first = next(iter(judges))
-    engine = judges[first].engine
-    for variant, judge in judges.items():
-        judge.engine = engine
-        if variant == replace(first, layout=variant.layout) != first:
-            judge.check(engine)
-
-
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """A variant's judgments of all dialogues, and how long they took, in seconds."""
@@ -152,27 +134,6 @@ class _Scored:
     judge: Judge
     judged: list[Judged]
     seconds: float
-
-
-def _score(
-    variant: Variant,
-    judge: Judge,
-    units: Sequence[Sequence[Dialogue]],
-    progress: Progress,
-    stop: threading.Event,
-) -> _Scored:
-    """Judge everything as a variant; the clock runs while the judge scores."""
-    judged: list[Judged] = []
-    seconds = 0.0
-    progress.begin(variant.name, sum(map(len, units)) * len(METRICS), 0)
-    for unit in units:
-        if stop.is_set():
-            raise Interrupted("stopped; nothing is kept of a comparison")
-        started = time.perf_counter()
-        judged += judge.judge(judge.prompts(unit, METRICS), METRICS)
-        seconds += time.perf_counter() - started
-        progress.advance(len(unit) * len(METRICS), sum(sum(found.prompt_tokens) for found in judged[-len(unit) :]))
-    return _Scored(variant, judge, judged, seconds)
 
 
 def _compared(

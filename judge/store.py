@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
-from judge.types import LEVELS, TRANSIENT, digest
+from judge.types import LEVELS, TRANSIENT, Judgment, digest
 
 MANIFEST = "manifest.json"
 JUDGMENTS = "judgments"
@@ -164,6 +164,13 @@ class Store:
             with suppress(OSError):
                 if path.is_file() and time.time() - path.stat().st_mtime > 24 * 3600:
                     path.unlink()
+
+
+def columns(judgment: Judgment) -> dict[str, Any]:
+    """A judgment as columns ``p1..p5, mass, score, error``; missing stays missing."""
+    probabilities = judgment.probabilities or (None,) * len(LEVELS)
+    levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
+    return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
 
 
 def load_judgments(run: Path | str) -> pd.DataFrame:

@@ -14,8 +14,8 @@ from judge.devices import Share
 from judge.errors import GO_ON, Interrupted
 from judge.judging import Judge, Judged, MassCheck, Prompts
 from judge.progress import Progress
-from judge.store import DIVERSITY, JUDGMENTS, Store
-from judge.types import LEVELS, NOT_FINITE, Dialogue, Judgment
+from judge.store import DIVERSITY, JUDGMENTS, Store, columns
+from judge.types import NOT_FINITE, Dialogue, Judgment
 
 Role = tuple[str, str]
 """A source, and a character that it plays."""
@@ -147,7 +147,7 @@ class Work:
                     "scenario": dialogue.scenario,
                     "metric": metric,
                     "content_digest": dialogue.content_digest,
-                    **_columns(judgment),
+                    **columns(judgment),
                     "prompt_tokens": tokens or None,
                 }
 
@@ -165,7 +165,7 @@ class Work:
             judgments = self.judge.judge_answers([diversity.sample_answers(dialogues) for dialogues in samples])
             check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
             rows = [
-                {**self._signature(*role), **role_statistics(dialogues), **_columns(judgment)}
+                {**self._signature(*role), **role_statistics(dialogues), **columns(judgment)}
                 for role, dialogues, judgment in zip(roles, samples, judgments, strict=True)
             ]
             self.store.write_part(DIVERSITY, name, rows)
@@ -201,10 +201,3 @@ def role_statistics(dialogues: list[Dialogue]) -> dict[str, Any]:
 def _was_asked(judgment: Judgment) -> bool:
     """Whether the model was asked at all, and so could have answered with a level."""
     return judgment.error in (None, NOT_FINITE)
-
-
-def _columns(judgment: Judgment) -> dict[str, Any]:
-    """A judgment as columns; missing stays missing."""
-    probabilities = judgment.probabilities or (None,) * len(LEVELS)
-    levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
-    return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}

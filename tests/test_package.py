@@ -78,6 +78,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_prompts_and_example(installed: Path) -> None:
     code = (
         "import judge; from judge.dialogues import example_dialogues; from judge.rubric import load_rubric as load;"
+        "from judge.probes.wording import load_wording; [load_wording(language) for language in ('zh', 'en')];"
         "print(judge.__file__, len(example_dialogues()), len(load('zh').metrics), len(load('en').metrics))"
     )
     printed = subprocess.run(
