@@ -16,12 +16,12 @@ import numpy as np
 from judge.checkpoint import Checkpoint
 from judge.dialogues import example_dialogues
 from judge.diversity import sample_answers
-from judge.engines import Engine
+from judge.engines import Answer, Engine
 from judge.errors import InputError, UnfitJudge
 from judge.hardware import Hardware
 from judge.prompt import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.rubric import Rubric
-from judge.scoring import Array, judgment
+from judge.scoring import judgment
 from judge.served import UNVERIFIED, Served
 from judge.types import EMPTY_ANSWER, METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, Turn, digest
 
@@ -181,13 +181,14 @@ class Judge:
             for order in range(len(self.writers))
         ]
         logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
-        return [self._judged(same, logprobs.get(id(same), [None])) for same in trees]
+        return [self._judged(same, logprobs.get(id(same), [TOO_LONG])) for same in trees]
 
-    def _judged(self, same: Prompts, logprobs: Sequence[Array | None]) -> Judged:
+    def _judged(self, same: Prompts, logprobs: Sequence[Answer]) -> Judged:
         lengths = same[0].lengths
-        found = [array for array in logprobs if array is not None]
-        if len(found) < len(logprobs):
-            return Judged((Judgment(None, None, TOO_LONG),) * len(lengths), lengths)
+        found = [answer for answer in logprobs if not isinstance(answer, str)]
+        for error in logprobs:
+            if isinstance(error, str):
+                return Judged((Judgment(None, None, error),) * len(lengths), lengths)
         return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
 
 

@@ -30,6 +30,8 @@ TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
 UNVERIFIED = "unverified:"
 """Begins what rests on a server's word."""
+ROUNDING = 1e-3
+"""So far above 0 a log-probability may be."""
 PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
 """A text that two tokenizers hardly cut alike by chance."""
 
@@ -225,11 +227,14 @@ def answered(served: Served, answer: Any) -> list[dict[int, float]]:
     """For each prompt, the log-probability of each token that came back, by id (by code point from a text).
 
     Raises:
-        KeyError, IndexError, TypeError, ValueError: the answer has another shape.
+        KeyError, IndexError, TypeError, ValueError: the answer has another shape, or is no probability.
     """
     choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
     read: Callable[[Any], dict[int, float]] = _by_id if served.takes_ids else _by_text
-    return [read(choice["logprobs"]) for choice in choices]
+    found = [read(choice["logprobs"]) for choice in choices]
+    if any(value > ROUNDING for row in found for value in row.values()):
+        raise ValueError("a log-probability above 0")
+    return found
 
 
 def _by_id(logprobs: Any) -> dict[int, float]:

@@ -42,7 +42,9 @@ TOO_LONG = "too_long"
 """The prompt is longer than the model takes."""
 NOT_FINITE = "not_finite"
 """The model's probabilities are no numbers, or carry no mass on any level."""
-TRANSIENT: frozenset[str] = frozenset({"engine_failed"})
+ENGINE_FAILED = "engine_failed"
+"""The engine failed on this dialogue again and again, and answered others meanwhile."""
+TRANSIENT: frozenset[str] = frozenset({ENGINE_FAILED})
 """Errors of a judgment that may be gone on another try."""
 
 

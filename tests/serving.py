@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,11 @@ from judge.engines.packed import PackedEngine
 from judge.tokens import JudgeTokenizer
 
 Fault = Callable[[str, int], tuple[int, bytes] | None]
-"""From a request's path and number to the answer that takes the place of the right one; None for the right one."""
+"""From a request's path and number to the answer that takes the place of the right one; None for the right one.
+
+Of an answer with the status ``HALF`` only half comes; one with the status ``DRIP`` comes byte by byte, without end.
+"""
+HALF, DRIP = 0, 1
 
 
 class Model:
@@ -25,6 +30,20 @@ class Model:
     def __init__(self, folder: Path, **served: Any) -> None:
         self.model, self.tokenizer = PackedEngine.load(folder).model, JudgeTokenizer(folder)
         self.served = {"id": "tiny", "owned_by": "vllm", "root": str(folder), "max_model_len": 32768} | served
+
+    status = 500
+    """The answer to what it refuses."""
+
+    def refuses(self, body: Any) -> bool:
+        """Whether something in a request makes the server fail."""
+        return False
+
+    def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+        """Status and body."""
+        body = json.loads(text or "{}")
+        if self.refuses(body):
+            return self.status, b"{}"
+        return 200, json.dumps(self.answer(path, body)).encode()
 
     def answer(self, path: str, body: Any) -> Any:
         if path == "/v1/models":
@@ -69,16 +88,16 @@ def serving(model: Model, fault: Fault = lambda path, number: None, port: int = 
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with lock:
                 count["requests"] += 1
-                status, content = fault(self.path, count["requests"]) or (
-                    200,
-                    json.dumps(model.answer(self.path, json.loads(text or "{}"))).encode(),
-                )
-            if status == 0:  # half a body, and the connection is dropped
+                status, content = fault(self.path, count["requests"]) or model.respond(self.path, text)
+            if status in (HALF, DRIP):
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")
                 self.end_headers()
                 self.wfile.write(b'{"choices')
                 self.close_connection = True
+                for _ in range(100 if status == DRIP else 0):
+                    self.wfile.write(b" ")
+                    time.sleep(0.1)
                 return
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))

@@ -5,10 +5,12 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
-from serving import Fault, Model, serving
+from serving import DRIP, HALF, Fault, Model, serving
 
 import judge.engines.server as server_module
 from judge import EngineError, InputError, Options, load_judgments, score
@@ -58,13 +60,22 @@ def test_a_server_gives_the_scores_of_the_packed_engine(
     }  # fmt: skip
 
 
+def logprobs(found: dict[str, float]) -> bytes:
+    """An answer to the three prompts of a dialogue."""
+    choices = [{"index": i, "logprobs": {"top_logprobs": [found]}} for i in range(3)]
+    return json.dumps({"choices": choices}).encode()
+
+
 FAULTS = {
     "busy": (429, b"{}"),
     "failing": (500, b"oh"),
-    "half a body": (0, b""),
+    "half a body": (HALF, b""),
     "not JSON": (200, b"<html>"),
     "other JSON": (200, b'{"a": 1}'),
     "no choices": (200, b'{"choices": []}'),
+    "a list": (200, b"[]"),
+    "too few log-probabilities": (200, logprobs({"token_id:1": -1.0})),
+    "probabilities above 1": (200, logprobs({f"token_id:{token}": 1.0 for token in range(9000)})),
 }
 
 
@@ -81,6 +92,54 @@ def test_a_server_that_fails_now_and_then_loses_nothing(
         result = score([], asked(url, tmp_path / "run"))
     assert np.abs(scores(result.run) - packed_scores).max() < 1e-4
     assert manifest(result.run)["engines"][0]["retries"] >= 1
+
+
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
+    model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "TIMEOUT", httpx.Timeout(5.0))
+    fault: Fault = lambda path, number: (DRIP, b"") if number == 5 and "comp" in path else None  # noqa: E731
+    with serving(model, fault) as url:
+        started = time.monotonic()
+        result = score([], asked(url, tmp_path / "run"))
+    assert np.abs(scores(result.run) - packed_scores).max() < 1e-4
+    assert time.monotonic() - started > 5 and manifest(result.run)["engines"][0]["retries"] >= 1
+
+
+class Poisoned(Model):
+    """Fails on the prompts that end in a certain answer, as an engine does that one input crashes."""
+
+    def __init__(self, folder: Path, status: int) -> None:
+        super().__init__(folder)
+        self.status, self.cured = status, False
+
+    def refuses(self, body: Any) -> bool:
+        texts = [self.tokenizer.trusted.decode(ids) for ids in body.get("prompt", []) if isinstance(ids, list)]
+        return not self.cured and any("毒药" in text for text in texts)
+
+
+@pytest.mark.parametrize("status", [500, 400])
+def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_call(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(server_module, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(server_module, "CONCURRENCY", 1)
+    rows = [
+        {"source": "s", "character": "c", "scenario": str(i), "question_r1": "问", "answer_r1": answer}
+        for i, answer in enumerate(["好", "毒药", "好的"])
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    model = Poisoned(stand_in, status)
+    with serving(model) as url:
+        options = Options(url=url, run=tmp_path / "run", metrics=METRICS[:3])
+        assert score([data], options).missing == {"engine_failed": 3}
+        judgments = load_judgments(tmp_path / "run").set_index("scenario")
+        assert judgments.loc["1", ["p1", "score", "mass"]].isna().all(axis=None)
+        assert judgments.loc[["0", "2"], "score"].notna().all()
+        model.cured = True
+        assert score([data], options).missing == {}
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
 
 
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(

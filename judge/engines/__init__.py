@@ -11,6 +11,9 @@ from judge.errors import EngineError
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
+Answer = Array | str
+"""Log-probabilities, or the error that stands for them."""
+
 
 class Engine(Protocol):
     """A model that answers prompt trees."""
@@ -29,10 +32,10 @@ class Engine(Protocol):
         """Check on a few trees that the engine scores this model rightly; where it does not, score in a surer way."""
         ...
 
-    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Array | None]:
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Answer]:
         """For each tree, shape (leaves, 5): log of the probability of each level's tokens, summed, at each leaf.
 
-        None for a tree that turned out to be too long.
+        Where one tree cannot be answered and others can, the error of its judgments: ``TOO_LONG``, ``ENGINE_FAILED``.
 
         Raises:
             EngineError: the model or the machine failed.

@@ -11,11 +11,12 @@ from typing import Any
 import httpx
 import numpy as np
 
-from judge.engines import by_level
+from judge.engines import Answer, by_level
 from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 from judge.served import TIMEOUT, Served, answered, headers, request, said, same_model
+from judge.types import ENGINE_FAILED, TOO_LONG
 
 CONCURRENCY = 32
 """Dialogues in flight."""
@@ -26,10 +27,18 @@ PATIENCE_S = 300.0
 LONGEST_PAUSE_S = 10.0
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP answers that may be another on another try."""
+REFUSED = frozenset({400, 413, 422})
+"""HTTP answers that find fault with what was asked."""
+TRIES = 5
+"""After so many in vain it is tried whether the server answers anything."""
 
 
 class _Transient(Exception):
     """A request failed in a way that another try may mend."""
+
+
+Request = tuple[list[Ids], tuple[Ids, ...]]
+"""Prompts, and the tokens of the levels."""
 
 
 class ServerEngine:
@@ -46,6 +55,7 @@ class ServerEngine:
         self.served, self.patience = served, patience
         self.max_tokens = served.max_tokens
         self._retries = self._unlisted = 0
+        self._answered: Request | None = None
 
     @property
     def report(self) -> dict[str, Any]:
@@ -56,7 +66,7 @@ class ServerEngine:
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Nothing to check: prompts are whole."""
 
-    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array | None]:
+    def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Answer]:
         """See ``Engine.level_logprobs``.
 
         From a server that lists only its likeliest tokens, a level that is not among them has probability 0 and is
@@ -64,7 +74,7 @@ class ServerEngine:
         """
         return asyncio.run(self._all(trees, tuple(level_ids)))
 
-    async def _all(self, trees: Sequence[PromptTree], level_ids: tuple[Ids, ...]) -> list[Array | None]:
+    async def _all(self, trees: Sequence[PromptTree], level_ids: tuple[Ids, ...]) -> list[Answer]:
         gate = asyncio.Semaphore(CONCURRENCY)
         limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
         async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
@@ -77,15 +87,18 @@ class ServerEngine:
 
     async def _one(
         self, client: httpx.AsyncClient, gate: asyncio.Semaphore, tree: PromptTree, level_ids: tuple[Ids, ...]
-    ) -> Array | None:
-        """Shape (leaves, 5); None where the server finds the prompt too long."""
+    ) -> Answer:
+        """Shape (leaves, 5); the error where this dialogue cannot be answered."""
         prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
         groups = [prompts] if self.served.takes_ids else [[prompt] for prompt in prompts]
+        rows: list[Array] = []
         async with gate:
-            answers = [await self._ask(client, group, level_ids) for group in groups]
-        if any(answer is None for answer in answers):
-            return None
-        return np.stack([self._levels(row, level_ids) for answer in answers for row in answer or []])
+            for group in groups:
+                answer = await self._ask(client, (group, level_ids))
+                if isinstance(answer, str):
+                    return answer
+                rows += [self._levels(row, level_ids) for row in answer]
+        return np.stack(rows)
 
     def _levels(self, logprobs: dict[int, float], level_ids: tuple[Ids, ...]) -> Array:
         if self.served.takes_ids:
@@ -93,44 +106,64 @@ class ServerEngine:
         self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
         return by_level({token: logprobs.get(token, -np.inf) for ids in level_ids for token in ids}, level_ids)
 
-    async def _ask(
-        self, client: httpx.AsyncClient, prompts: list[Ids], level_ids: tuple[Ids, ...]
-    ) -> list[dict[int, float]] | None:
-        """Log-probabilities by token for each prompt, after as many tries as patience allows."""
-        first_failure: float | None = None
-        pause = 0.5
+    async def _ask(self, client: httpx.AsyncClient, asked: Request) -> list[dict[int, float]] | str:
+        """Log-probabilities by token for each prompt, after as many tries as patience allows; or the error.
+
+        A request that fails while the server answers another one is at fault itself, and the run goes on without it.
+        """
+        started, tries, pause = time.monotonic(), 0, 0.5
         while True:
             try:
-                if first_failure is not None:
+                if tries:
                     await self._check_still_there(client)
-                return await self._try(client, prompts, level_ids)
-            except (httpx.TransportError, _Transient) as error:
-                first_failure = first_failure or time.monotonic()
-                if time.monotonic() - first_failure + pause > self.patience:
+                return await self._try(client, asked)
+            except (httpx.TransportError, TimeoutError, _Transient) as error:
+                tries += 1
+                if tries >= TRIES and await self._answers_another(client):
+                    return ENGINE_FAILED
+                if time.monotonic() - started + pause > self.patience:
                     reason = one_line(error) or type(error).__name__
                     raise EngineError(f"{self.served.url} fails since {self.patience:.0f} s ({reason})") from error
             self._retries += 1
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _try(
-        self, client: httpx.AsyncClient, prompts: list[Ids], level_ids: tuple[Ids, ...]
-    ) -> list[dict[int, float]] | None:
-        path, body = request(self.served, prompts, level_ids)
-        response = await client.post(f"{self.served.url}{path}", json=body)
+    async def _try(self, client: httpx.AsyncClient, asked: Request) -> list[dict[int, float]] | str:
+        path, body = request(self.served, *asked)
+        async with asyncio.timeout(TIMEOUT.read):  # for all of it: a body may come byte by byte
+            response = await client.post(f"{self.served.url}{path}", json=body)
         if response.status_code in BUSY:
             raise _Transient(f"HTTP {response.status_code}: {said(response)}")
-        if response.status_code == 400 and not self.served.takes_ids and "context" in said(response):
-            return None
+        if response.status_code in REFUSED and not self.served.takes_ids and "context" in said(response):
+            return TOO_LONG
+        if response.status_code in REFUSED and self._answered:
+            return ENGINE_FAILED
         if not response.is_success:
             raise EngineError(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
+        found = self._read(response, asked)
+        self._answered = asked
+        return found
+
+    def _read(self, response: httpx.Response, asked: Request) -> list[dict[int, float]]:
+        """What an answer says of every prompt and, where tokens were named, of every token."""
+        prompts, level_ids = asked
         try:
             found = answered(self.served, response.json())
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
         if len(found) != len(prompts):
             raise _Transient(f"{len(found)} answers to {len(prompts)} prompts")
+        tokens = {token for ids in level_ids for token in ids} if self.served.takes_ids else set()
+        if any(not tokens <= row.keys() for row in found):
+            raise _Transient("an answer without the log-probabilities of all levels")
         return found
+
+    async def _answers_another(self, client: httpx.AsyncClient) -> bool:
+        """Whether the server answers what it did before."""
+        try:
+            return self._answered is not None and bool(await self._try(client, self._answered))
+        except (httpx.TransportError, TimeoutError, _Transient):
+            return False
 
     async def _check_still_there(self, client: httpx.AsyncClient) -> None:
         """EngineError where the server has come back with another model."""
