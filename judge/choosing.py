@@ -48,7 +48,7 @@ def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Cal
         if name == "vllm":
             from judge.engines.vllm import VllmEngine
 
-            return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel)
+            return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel, options.patience)
         from judge.engines.packed import PackedEngine
 
         return PackedEngine.load(checkpoint.folder)

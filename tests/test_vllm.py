@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from judge.corpus import Corpus
 from judge.dialogues import example_files
 from judge.engines.packed import PackedEngine
 from judge.engines.vllm import VllmEngine
+from judge.errors import EngineError
 from judge.prompt import PromptTree, PromptWriter
 from judge.rubric import load_rubric
 from judge.scoring import judgment
@@ -83,6 +85,39 @@ def test_a_level_or_a_slot_that_is_shifted_by_one_would_be_noticed(
         PromptTree(t.root, t.character, t.opening, t.dialogue, tuple(leaf[:-1] for leaf in t.leaves)) for t in some
     ]
     assert np.abs(scores(engine.level_logprobs(early, writer.level_ids)) - packed[:5]).max() > 0.01
+
+
+def while_it_works(engine: VllmEngine, number: signal.Signals) -> threading.Timer:
+    """Sends a signal to vLLM's own process in a moment."""
+    (process,) = engine._processes
+    timer = threading.Timer(1.0, os.kill, (process.pid, number))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_an_engine_that_is_killed_or_hangs_is_started_anew_and_loses_nothing(
+    engine: VllmEngine, packed: np.ndarray, trees: list[PromptTree], writer: PromptWriter, number: signal.Signals
+) -> None:
+    engine.patience = 10.0
+    before = engine.report["restarts"]
+    fault = while_it_works(engine, number)
+    found = scores(engine.level_logprobs(trees[:80], writer.level_ids))
+    fault.join()
+    assert engine.report["restarts"] == before + 1
+    assert np.abs(found - packed[:80]).max() <= 1e-4
+
+
+def test_an_engine_that_dies_again_when_started_anew_ends_the_run(
+    engine: VllmEngine, trees: list[PromptTree], writer: PromptWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_works(engine, signal.SIGKILL).join()
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_start", lambda: None)  # so that it stays dead
+        with pytest.raises(EngineError, match="vLLM died, also when started anew") as error:
+            engine.level_logprobs(trees[:2], writer.level_ids)
+    assert error.value.exit_code == 3
+    engine._start()
 
 
 @pytest.fixture(scope="module")

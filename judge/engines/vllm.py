@@ -2,19 +2,25 @@
 
 The leaves of a dialogue stand next to each other and dialogues in the order of the tree, so what they share is still
 in the cache when the next one asks for it. Only the log-probabilities of the levels' tokens come back.
+
+vLLM's engine is a process of its own, which may die or hang: it is then killed and started anew, and asked once more.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from judge.engines import by_level
+from judge.engines.watchdog import watchdog
 from judge.errors import EngineError, one_line
 from judge.hardware import narrow_to
 from judge.prompt import Ids, PromptTree
@@ -22,6 +28,8 @@ from judge.scoring import Array
 
 WINDOW = 256
 """Dialogues submitted together: enough to keep a GPU busy, few enough to keep memory flat."""
+PATIENCE_S = 300.0
+"""Seconds after which an engine that finished no prompt is taken to hang."""
 MEMORY_SHARE = 0.9
 """How much of the memory that is free on the GPU vLLM may take."""
 ENVIRONMENT = {
@@ -41,6 +49,7 @@ class VllmEngine:
         folder: a model folder.
         dtype: ``bfloat16`` or ``float32``.
         tensor_parallel: over how many GPUs the model is split.
+        patience: seconds after which an engine that finished no prompt is taken to hang.
 
     Raises:
         EngineError: vLLM is not installed, or cannot load the model.
@@ -48,15 +57,25 @@ class VllmEngine:
 
     window = WINDOW
 
-    def __init__(self, folder: Path, dtype: str, tensor_parallel: int = 1, **settings: Any) -> None:
-        self._llm, self._params = _load(folder, dtype, tensor_parallel, settings)
+    def __init__(
+        self, folder: Path, dtype: str, tensor_parallel: int = 1, patience: float = PATIENCE_S, **settings: Any
+    ) -> None:
+        self._load = partial(_load, folder, dtype, tensor_parallel, settings)
+        self._start()
+        self.patience = patience
         self.max_tokens = int(self._llm.model_config.max_model_len) - 1
-        self._tokens = self._cached = 0
+        self._tokens = self._cached = self._restarts = 0
+
+    def _start(self) -> None:
+        before = multiprocessing.active_children()
+        self._llm, self._params = self._load()
+        self._processes = [process for process in multiprocessing.active_children() if process not in before]
 
     @property
     def report(self) -> dict[str, Any]:
-        """See ``Engine.report``: also the tokens of all prompts, and how many of them the cache held."""
-        return {"name": "vllm", "prompt_tokens": self._tokens, "cached_tokens": self._cached}
+        """See ``Engine.report``: also the tokens of all prompts, how many of them the cache held, and restarts."""
+        tokens = {"prompt_tokens": self._tokens, "cached_tokens": self._cached}
+        return {"name": "vllm", **tokens, "restarts": self._restarts}
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Nothing to check: prompts are whole, and vLLM caches only what it can for the model."""
@@ -66,14 +85,69 @@ class VllmEngine:
         prompts = [{"prompt_token_ids": list(tree.prompt(i))} for tree in trees for i in range(len(tree.leaves))]
         tokens = [token for ids in level_ids for token in ids]
         params = self._params(max_tokens=1, temperature=0.0, logprob_token_ids=tokens, allowed_token_ids=tokens)
-        try:
-            outputs = self._llm.generate(prompts, params, use_tqdm=False)
-        except Exception as error:  # vLLM's own errors, and any of the libraries below it
-            raise EngineError(f"vLLM failed: {type(error).__name__}: {one_line(error)}") from error
+        outputs = self._outputs(prompts, params)
         self._tokens += sum(len(prompt["prompt_token_ids"]) for prompt in prompts)
         self._cached += sum(output.num_cached_tokens or 0 for output in outputs)
         rows = iter(outputs)
         return [np.stack([_levels(o, level_ids) for o in islice(rows, len(tree.leaves))]) for tree in trees]
+
+    def _outputs(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
+        """What vLLM answers; an engine that died on the way is started anew, once."""
+        try:
+            return self._generate(prompts, params)
+        except _Died:
+            self._restarts += 1
+            self._start()
+        try:
+            return self._generate(prompts, params)
+        except _Died as error:
+            raise EngineError(
+                f"vLLM {error}, and so it does when it is started anew; choose --engine packed"
+            ) from error
+
+    def _generate(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
+        hung = threading.Event()
+        with watchdog(self.patience, lambda: self._kill(hung)) as beat:
+            try:
+                outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=partial(_Listener, beat))
+            except Exception as error:  # vLLM's own errors, and any of the libraries below it
+                if hung.is_set():
+                    raise _Died(f"finished nothing for {self.patience:.0f} s") from error
+                if not all(process.is_alive() for process in self._processes):
+                    raise _Died("died") from error
+                raise EngineError(f"vLLM failed: {type(error).__name__}: {one_line(error)}") from error
+        return outputs
+
+    def _kill(self, hung: threading.Event) -> None:
+        hung.set()
+        for process in self._processes:
+            process.kill()
+
+
+class _Died(Exception):
+    """The engine's process is gone; the message says what it did."""
+
+
+class _Listener:
+    """Stands where vLLM has a progress bar, and passes on that a prompt was taken in or finished."""
+
+    n = 0
+    format_dict: ClassVar = {"elapsed": 1.0}
+    postfix = ""
+
+    def __init__(self, beat: Callable[[], None], items: Iterable[Any] = (), **settings: Any) -> None:
+        self._beat, self._items = beat, items
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self._beat()
+            yield item
+
+    def update(self, count: int) -> None:
+        self._beat()
+
+    def close(self) -> None:
+        pass
 
 
 def _levels(output: Any, level_ids: Sequence[Ids]) -> Array:
