@@ -9,7 +9,7 @@ from io import TextIOWrapper
 import typer
 
 from judge.cli import machine, people, scoring
-from judge.errors import JudgeError, plain
+from judge.errors import JudgeError, readable
 
 app = typer.Typer(
     help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
@@ -57,6 +57,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    lines = message.split("\n  ")  # as ``listed`` breaks them
-    print("esrp-judge: " + "\n  ".join(plain(" ".join(line.split())) for line in lines), file=sys.stderr)
+    print(f"esrp-judge: {readable(message)}", file=sys.stderr)
     return code
