@@ -124,17 +124,16 @@ def same_model(answer: Any, served: Served) -> bool:
 
 
 def _checked(url: str) -> str:
+    shown = url.rpartition("@")[2]
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise InputError(
-            f"--url {discreet(url)}: no address ({error}); give one such as http://127.0.0.1:8000"
-        ) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--url {discreet(url)}: no address of a server; give one such as http://127.0.0.1:8000")
+        raise InputError(f"--url {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
     if parts.username or parts.password or parts.query:
         raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 

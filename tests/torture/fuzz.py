@@ -33,7 +33,8 @@ from judge.rubric import load_rubric
 from tests.torture import mutation
 from tests.torture.rubbish import rubbish
 
-LONGEST_S = 5.0
+LONGEST_S, LONGEST_WAIT_S = 5.0, 30.0
+"""Seconds of this process's own, and of the clock on a machine that others use too, in which a file is done with."""
 MEMORY = 3 * 2**30
 """Bytes that a process may take above what it has at the start."""
 MOST_LINES = 22
@@ -131,10 +132,12 @@ def _alarm(*_: object) -> None:
     raise _TooSlow
 
 
-def told(read: Callable[[Path], Any], path: Path) -> str | None:
+def told(read: Callable[[Path], Any], path: Path, seconds: float = LONGEST_S) -> str | None:
     """What went wrong in reading a file other than that it was refused as it should be."""
-    before = signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    clocks = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, LONGEST_WAIT_S)}
+    before = {number: signal.signal(number, _alarm) for number in clocks}
+    for clock in clocks.values():
+        signal.setitimer(*clock)
     try:
         with warnings.catch_warnings(action="error"):
             read(path)
@@ -143,8 +146,9 @@ def told(read: Callable[[Path], Any], path: Path) -> str | None:
     except (Exception, _TooSlow) as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (clock, _) in clocks.items():
+            signal.setitimer(clock, 0)
+            signal.signal(number, before[number])
     return None
 
 
@@ -184,7 +188,7 @@ def refusals(kinds_: list[Kind], home: Path) -> list[str]:
 
 def _work(first: int, last: int, seed: int, at: Any, found: Any) -> None:
     """Trials in a process of its own, which may fall."""
-    resource.setrlimit(resource.RLIMIT_AS, (_size() + MEMORY,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY,) * 2)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         every = kinds(home)
@@ -197,7 +201,7 @@ def _work(first: int, last: int, seed: int, at: Any, found: Any) -> None:
         at.value = last
 
 
-def _size() -> int:
+def address_space() -> int:
     """Bytes of address space that this process has."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
@@ -213,7 +217,9 @@ def run(count: int, seed: int) -> list[str]:
         process = context.Process(target=_work, args=(first, last, seed, at, found))
         process.start()
         while process.is_alive() or not found.empty():
-            failures += [found.get()] if not found.empty() else []
+            if not found.empty():
+                failures.append(found.get())
+                print(failures[-1], flush=True)
             process.join(0.1)
         if process.exitcode:
             failures.append(f"seed {seed}, number {at.value}: the process died ({process.exitcode})")
