@@ -6,6 +6,7 @@ Knows nothing of prompts. Weights are read as safetensors only, and no code of a
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
         from judge.engines.standin import stand_in_folder
 
         return Checkpoint(STAND_IN, stand_in_folder())
-    if judge and Path(judge).is_dir():
+    if judge and os.path.isdir(judge):
         return Checkpoint(Path(judge).resolve().name, Path(judge))
     if judge in PRESETS:
         return Checkpoint(judge, _fetch(PRESETS[judge][0], files))

@@ -9,16 +9,20 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from judge.errors import InputError, one_line
 from judge.types import Dialogue, Turn
 
 Fields = Mapping[str, Any]
+ROOM, EXPANSION = 2**26, 1000
+"""A Parquet file may take so many bytes of memory, and so many times its own size."""
 NAMES = ("source", "character", "scenario")
 
 
@@ -66,6 +70,13 @@ def example_dialogues() -> list[Dialogue]:
 
 
 def _files(path: Path) -> list[Path]:
+    try:
+        return _listed(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _listed(path: Path) -> list[Path]:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
     if not path.is_dir():
@@ -83,6 +94,8 @@ def _read_file(file: Path) -> Iterator[Record | Problem]:
     """The file's records; a fault that ends the file is one more problem."""
     count = 0
     try:
+        if not file.is_file():
+            raise _Wrong("cannot be read (a folder, a pipe or a device); give a file")
         for item in READERS[file.suffix](file):
             count += 1
             yield item
@@ -155,18 +168,28 @@ def _csv_fields(fields: dict[str | None, Any]) -> Fields:
 
 
 def _read_parquet(file: Path) -> Iterator[Record | Problem]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as table:
             _check_columns(table.schema_arrow.names)
+            _refuse_bomb(file, table.metadata)
             rows = (row for batch in table.iter_batches(batch_size=1024) for row in batch.to_pylist())
             for number, fields in enumerate(rows, start=1):
                 present = {name: value for name, value in fields.items() if value is not None}
                 yield _record(f"{file}: record {number}", lambda f=present: f)  # type: ignore[misc]
-    except pa.ArrowException as error:
+    except _Wrong:
+        raise
+    except Exception as error:  # a broken file fails in many ways inside the library
         raise _Wrong(f"not Parquet ({one_line(error)}); write it again") from error
+
+
+def _refuse_bomb(file: Path, about: Any) -> None:
+    """A small file may say that it holds far more than itself."""
+    texts = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+    size = texts + 16 * about.num_rows * about.num_columns
+    if size > ROOM + EXPANSION * file.stat().st_size:
+        raise _Wrong(f"holds {size / 2**20:,.0f} MiB in so small a file; write it again, or as JSONL")
 
 
 READERS: dict[str, Callable[[Path], Iterator[Record | Problem]]] = {
@@ -179,7 +202,7 @@ READERS: dict[str, Callable[[Path], Iterator[Record | Problem]]] = {
 
 def _check_columns(columns: Iterable[str]) -> None:
     columns = list(columns)
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise _Wrong(f"column {', '.join(twice)} stands twice; remove one")
     missing = [name for name in (*NAMES, "question_r1", "answer_r1") if name not in columns]
     if missing and not ("turns" in columns and set(missing) <= {"question_r1", "answer_r1"}):
@@ -208,7 +231,10 @@ def _name(fields: Fields, name: str) -> str:
         value = str(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise _Wrong(f"field {name} is missing; add it")
-    return _text(value, name).strip()
+    found = _text(value, name).strip()
+    if any(category(char) in ("Cc", "Zl", "Zp") for char in found):
+        raise _Wrong(f"field {name} holds a line break or a control character; a name is one line of text")
+    return found
 
 
 def _text(value: Any, name: str) -> str:
@@ -269,7 +295,6 @@ def _parse(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise _Wrong(f"the key {twice!r} stands twice in one object; remove one")
     return content

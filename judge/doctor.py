@@ -13,7 +13,7 @@ from typing import Any
 from judge.cache import cache_folder
 from judge.checkpoint import pick
 from judge.choosing import engine_name
-from judge.errors import JudgeError
+from judge.errors import JudgeError, discreet
 from judge.fetch import chatanime_folder, is_complete
 from judge.hardware import detect
 
@@ -49,7 +49,7 @@ def examine() -> dict[str, Any]:
         "cache": str(cache_folder()),
         "hub_cache": str(Path(constants.HF_HUB_CACHE)),
         "chatanime": str(chatanime_folder()) if is_complete(chatanime_folder()) else None,
-        "environment": {name: os.environ.get(name) for name in VARIABLES},
+        "environment": {name: discreet(os.environ[name]) if name in os.environ else None for name in VARIABLES},
     }
 
 

@@ -11,7 +11,10 @@ What a model got wrong about one dialogue is data (``Judgment.error``), never an
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
+from unicodedata import category
 
 GO_ON = "run the same command again to go on"
 """Ends what is said of a run that was cut short; the command line says there which command that is."""
@@ -45,19 +48,46 @@ class Interrupted(JudgeError):
     exit_code = 130
 
 
+SECRETS = ("ESRP_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Environment variables whose values are never written anywhere."""
+SHORTEST_SECRET = 8
+"""What is shorter is no key, and may be part of any text."""
+_LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
+LONGEST_LINE = 800
+"""Characters of a line of an error; a field of a file may be longer than anyone reads."""
+
+
 def plain(text: str) -> str:
     """Text from data without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() or category(c) == "Zs" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def discreet(text: str) -> str:
+    """Text without keys of the environment and without the name and password of an address."""
+    for secret in (os.environ.get(name, "").strip() for name in SECRETS):
+        text = text.replace(secret, "…") if len(secret) >= SHORTEST_SECRET else text
+    return _LOGIN.sub("…@", text)
+
+
+def flat(text: str) -> str:
+    """Text on one line: every run of white space is a blank."""
+    return " ".join(text.split())
 
 
 def one_line(error: Exception) -> str:
-    """What an error of a library says, on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+    """What an error of a library says, on one line of at most 200 characters, without secrets."""
+    return discreet(flat(str(error)))[:200]
+
+
+def readable(message: str) -> str:
+    """An error's message as it is printed: a line, or as many as ``listed`` made, none of them without end."""
+    lines = (plain(discreet(flat(line))) for line in message.split("\n  "))
+    return "\n  ".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in lines)
 
 
 def listed(problems: Sequence[str], total: int | None = None, most: int = 20) -> str:
     """One problem as it is; many as a count, the first ``most`` a line each, and how many more there are."""
-    total = len(problems) if total is None else total
+    total, problems = len(problems) if total is None else total, [flat(problem) for problem in problems]
     if total == 1:
         return problems[0]
     more = [f"and {total - most} more"] if total > most else []

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from judge.errors import InputError
+from judge.errors import InputError, discreet
 from judge.hardware import Hardware
 from judge.judging import Judge
 from judge.store import Store
@@ -25,7 +25,12 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
         "machine": {"python": platform.python_version(), "torch": version("torch"), **asdict(hardware)},
         **about,
     }
-    course = {"command": ["esrp-judge", *sys.argv[1:]], "engines": [], "started": _now(), "finished": None}
+    course = {
+        "command": ["esrp-judge", *map(discreet, sys.argv[1:])],
+        "engines": [],
+        "started": _now(),
+        "finished": None,
+    }
     before = store.manifest or {}
     store.write_manifest({**own, **{key: before.get(key, value) for key, value in (course | {"seconds": 0.0}).items()}})
 

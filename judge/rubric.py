@@ -5,12 +5,14 @@ Knows nothing of tokens or models. Every problem names the file and the field.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar
+from unicodedata import category
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,8 +21,10 @@ from judge.errors import InputError, listed, one_line
 from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Metric, digest
 
 LANGUAGES = ("zh", "en")
-RESERVED = ("\ue000", "\ue001")
-"""Characters that mark the slots of a prompt while it is assembled; no rubric may contain them."""
+RESERVED = ("\ue000", "\ue001", "\ue010", "\ue011", "\ue012")
+"""Characters that mark the slots of a prompt and its messages while it is assembled; no rubric may contain them."""
+MOST_FAULTS = 20
+"""Of one file that are told."""
 
 PLACEHOLDERS = {"level": ("level", "text"), "dimension": ("dimension",), "turn": ("number",), "answer": ("number",)}
 """The texts of ``system.yaml`` that are filled in, and with what."""
@@ -97,25 +101,35 @@ def load_rubric(language: str = "zh", folder: Path | None = None) -> Rubric:
 def _home(language: str, folder: Path | None) -> Traversable | Path:
     if folder is None:
         return resources.files("prompts") / language
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"--prompts {folder}: no such folder; give one with system.yaml and a YAML file per metric")
     return folder / language if (folder / language).is_dir() else folder
 
 
 def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
+        if isinstance(file, Path) and os.path.exists(file) and not os.path.isfile(file):
+            raise OSError(0, "a folder, a pipe or a device")
+        return TypeAdapter(kind).validate_python(_parsed(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
     except UnicodeDecodeError as error:
         problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror}); check the file")
-    except (yaml.YAMLError, RecursionError) as error:
-        problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")
     except ValidationError as error:
-        problems += [f"{file}: field {_field(e['loc'])}: {e['msg'].lower()}; mend it" for e in error.errors()]
+        found = error.errors(include_input=False)[:MOST_FAULTS]
+        problems += [f"{file}: field {_field(e['loc'])}: {e['msg'].lower()}; mend it" for e in found]
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")  # PyYAML fails in many ways
     return None
+
+
+def _parsed(text: str) -> Any:
+    """YAML without aliases, by which a small file could stand for one without end."""
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise yaml.YAMLError("an alias (*name); write the text out")
+    return yaml.safe_load(text)
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -126,11 +140,14 @@ def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> list[st
     problems = [f"{home / 'system.yaml'}: {problem}" for problem in _wrong_texts(files["system"])]
     for name in (*METRICS, RESPONSE_DIVERSITY):
         problems += [f"{home / f'{name}.yaml'}: {problem}" for problem in _wrong_metric(name, files[name])]
+    marks = ", ".join(f"U+{ord(mark):04X}" for mark in RESERVED)
     for name, content in files.items():
         if not all(text.strip() for text in _strings(asdict(content))):
             problems.append(f"{home / f'{name}.yaml'}: a text is empty; write it")
         if any(mark in text for text in _strings(asdict(content)) for mark in RESERVED):
-            problems.append(f"{home / f'{name}.yaml'}: contains U+E000 or U+E001, which mark slots; remove them")
+            problems.append(f"{home / f'{name}.yaml'}: contains {marks}, which mark slots; remove them")
+        if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in _strings(asdict(content)) for c in text):
+            problems.append(f"{home / f'{name}.yaml'}: holds a control character or half a character; mend the text")
     return problems
 
 

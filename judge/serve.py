@@ -46,5 +46,5 @@ def _command(folder: str, name: str, dtype: str, port: int, hardware: Hardware) 
     on_cpu = [] if hardware.gpus else ["--enforce-eager", "--block-size", "32"]
     return [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, "--enable-prefix-caching",
-        "--max-logprobs", "20", "--generation-config", "vllm", *on_cpu,
+        "--max-logprobs", "20", "--generation-config", "vllm", "--load-format", "safetensors", *on_cpu,
     ]  # fmt: skip

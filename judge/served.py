@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 
 from judge.checkpoint import PRESETS, TOKENIZER_FILES, Checkpoint, resolve
-from judge.errors import EngineError, InputError, one_line
+from judge.errors import EngineError, InputError, discreet, flat, one_line, plain
 from judge.hardware import Hardware
 from judge.text_tokens import TextTokenizer, messages
 from judge.tokens import JudgeTokenizer
@@ -28,6 +28,8 @@ API_KEY = "ESRP_API_KEY"
 """The environment variable with the server's key, which is never written anywhere."""
 TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
+LONGEST_NAME = 150
+"""Characters of a model's name, which is in every row and in the name of the run's folder."""
 UNVERIFIED = "unverified:"
 """Begins what rests on a server's word."""
 ROUNDING = 1e-3
@@ -89,7 +91,7 @@ def connect(url: str, judge: str = "auto") -> Served:
         EngineError: there is no server.
     """
     url = _checked(url)
-    with httpx.Client(headers=headers(), timeout=TIMEOUT) as client, _told(url):
+    with _told(url), _client() as client:
         found = _chosen(_models(client, url), url, judge)
         if not _is_vllm(found):
             served = Served(url, found["id"], 2**31, None)
@@ -101,9 +103,21 @@ def connect(url: str, judge: str = "auto") -> Served:
 
 
 def headers() -> dict[str, str]:
-    """The key, where there is one."""
+    """The key, where there is one; InputError, which does not tell it, where it cannot be sent."""
     key = os.environ.get(API_KEY)
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise InputError(f"{API_KEY} holds blanks or characters that no key has; set it to the server's key alone")
     return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _client() -> httpx.Client:
+    """A client that obeys the environment's proxies; InputError where one of them cannot be used."""
+    try:
+        return httpx.Client(headers=headers(), timeout=TIMEOUT)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise InputError(
+            f"a proxy of the environment cannot be used ({one_line(error)}); correct or unset it"
+        ) from error
 
 
 def same_model(answer: Any, served: Served) -> bool:
@@ -112,11 +126,16 @@ def same_model(answer: Any, served: Served) -> bool:
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--url {url}: no address of a server; give one such as http://127.0.0.1:8000")
+    shown = url.rpartition("@")[2]
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise InputError(f"--url {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
     if parts.username or parts.password or parts.query:
         raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -145,12 +164,16 @@ def said(response: httpx.Response) -> str:
         text = error.get("message", error) if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         text = response.text
-    return " ".join(str(text).split())[:160]
+    return discreet(flat(str(text)))[:160]
 
 
 def _models(client: httpx.Client, url: str) -> list[dict[str, Any]]:
     response = client.get(f"{url}/v1/models").raise_for_status()
-    return [{"id": str(model["id"]), **model} for model in _listed(response.json())]
+    models = [{**model, "id": str(model["id"])} for model in _listed(response.json())]
+    for name in (model["id"] for model in models):
+        if name != plain(name) or not 0 < len(name) <= LONGEST_NAME:
+            raise InputError(f"{url} serves a model with no name that can be written down; serve it under another")
+    return models
 
 
 def _listed(answer: Any) -> list[Any]:

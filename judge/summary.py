@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from judge.sheets import write_csv
 from judge.types import DIMENSIONS, METRICS, OVERALL, RESPONSE_DIVERSITY
 
 TARGET = "judge mean"
@@ -57,7 +58,7 @@ def summarise(parts: Iterable[pd.DataFrame], metrics: Sequence[str], scores_csv:
     scores_csv.write(",".join([*KEY, *scale_columns(metrics)]) + "\n")
     for part in parts:
         scores = scores_table(part, metrics)
-        scores.to_csv(scores_csv, index=False, header=False, float_format="%.4f", lineterminator="\n")
+        write_csv(scores, scores_csv, header=False)
         cells = _cells(scores, scale_columns(metrics))
         sums = cells if sums is None else sums.add(cells, fill_value=0)
     return _leaderboard(sums, metrics)

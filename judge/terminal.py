@@ -53,9 +53,14 @@ order: rank agreement with the other ordering; halo: that among the nine metrics
 
 
 def console(stderr: bool = False) -> Console:
-    """A console; where there is no terminal its lines are wide enough for the tables."""
+    """A console that reads no markup; where there is no terminal its lines are wide enough for the tables."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, width=None if terminal else 160)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if terminal else 160)
+
+
+def line(text: str, style: str = "") -> Text:
+    """Text that holds names or words of data, to be printed on one line: nothing in it commands the terminal."""
+    return Text(plain(text), style=style)
 
 
 class TerminalProgress:
@@ -70,7 +75,7 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Something the user should know, on a line of its own."""
-        self._console.print(Text(plain(text)))
+        self._console.print(line(text))
 
     def begin(self, what: str, total: int, done: int) -> None:
         """A stage of so many judgments begins, some of which are there already."""
@@ -117,13 +122,13 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
     titles = {OVERALL: OVERALL, **(metrics if width >= ROOM_FOR_METRICS else rubric.texts.dimensions)}
     there = set(board["metric"])
     columns = [column for column in titles if column in there] or [metric for metric in metrics if metric in there]
-    title = f"judge means by {result.judge} (1 to 5; ± is a 95% interval over scenarios)"
+    title = line(f"judge means by {result.judge} (1 to 5; ± is a 95% interval over scenarios)", "table.title")
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("source", overflow="fold")
     for column in columns:
         table.add_column({**metrics, **titles}[column], justify="right", no_wrap=column == OVERALL)
     for source, cells in sorted(_cells(board).items(), key=lambda item: _last(item[1])):
-        table.add_row(Text(plain(source)), *(_number(*cells[column]) for column in columns))
+        table.add_row(line(source), *(_number(*cells[column]) for column in columns))
     return table
 
 
@@ -134,10 +139,10 @@ def show(result: Result, rubric: Rubric) -> None:
         out.print(leaderboard_table(result, rubric, out.width))
     if result.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
-    out.print(Text(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
+    out.print(line(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
     out.print(Text("scores.csv, leaderboard.csv, diversity.csv; how they came about: manifest.json"))
     for reason, count in result.missing.items():
-        out.print(Text(f"missing: {count:,} judgments, {reason}"))
+        out.print(line(f"missing: {count:,} judgments, {reason}"))
 
 
 def _cells(board: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
@@ -170,7 +175,7 @@ def show_diversity(table: pd.DataFrame) -> None:
     for column in sources.columns:
         out.add_column(column, justify="left" if column == "source" else "right")
     for source, dialogues, *values in sources.itertuples(index=False):
-        out.add_row(Text(plain(source)), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
+        out.add_row(line(source), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
     console().print(out)
 
 
@@ -183,18 +188,18 @@ def show_layouts(comparison: LayoutComparison) -> None:
     if "human_n" in overall:
         out.print(variants_table("agreement with people: dialogues, means over metrics", overall, PEOPLE))
         for reason, count in overall["human_reason"].value_counts().items():
-            out.print(Text(f"–: {reason} ({count} variants)"))
+            out.print(line(f"–: {reason} ({count} variants)"))
     out.print(variants_table("missing judgments, tokens per dialogue, time of scoring", overall, COSTS))
     out.print(Text("tokens: of all nine prompts; unique: with what prompts share counted once\n"))
     for remark in comparison.remarks:
-        out.print(Text(f"* {remark}"))
+        out.print(line(f"* {remark}"))
     if comparison.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
 
 def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
     """A row per variant, with some of its numbers."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
     for heading, _ in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -206,11 +211,11 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
 
 def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Cells as they are: the first column to the left, numbers to the right."""
-    table = Table(title=Text(plain(title), style="table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
+        table.add_row(*(line(cell) for cell in row))
     return table
 
 
@@ -219,7 +224,7 @@ def show_examination(found: dict[str, Any]) -> None:
     for name, value in found.items():
         facts = value.items() if isinstance(value, dict) else [("", value)]
         for fact, content in facts:
-            print(f"{name}{'.' if fact else ''}{fact}: {'–' if content in (None, ()) else content}")
+            print(plain(f"{name}{'.' if fact else ''}{fact}: {'–' if content in (None, ()) else content}"))
 
 
 class FetchProgress:
@@ -243,4 +248,4 @@ class FetchProgress:
             self._tasks[name] = self._bars.add_task(name, total=size)
         self._bars.update(self._tasks[name], completed=done)
         if done == size and not self._console.is_terminal:
-            self._console.print(Text(f"{name}: {size:,} bytes"))
+            self._console.print(line(f"{name}: {size:,} bytes"))

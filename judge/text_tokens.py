@@ -6,30 +6,35 @@ marked by characters of the private use area, which no text of a dialogue can br
 
 from __future__ import annotations
 
-import re
-
 from judge.types import LEVELS, digest
 
 SYSTEM, USER, ANSWER = "\ue010", "\ue011", "\ue012"
 """Begin the system message, the user's message, and the answer."""
-_MARKS = str.maketrans("", "", SYSTEM + USER + ANSWER)
-_CONTROL = re.compile(r"<(?=[\w|/\\!])|\[(?=/?[A-Z_]+\])")
-"""Where text could begin what a tokenizer may read as a control token: ``<|im_end|>``, ``</s>``, ``[INST]``."""
+BRACKETS = {
+    "<\uff1c\ufe64": "\u3008",
+    ">\uff1e\ufe65": "\u3009",
+    "[\uff3b\ufe47": "\u3014",
+    "]\uff3d\ufe48": "\u3015",
+}
+"""What begins and ends a control token in every family of models (``<|im_end|>``, ``</s>``, ``[INST]``, ``]~b]``) and
+what a tokenizer's normaliser may make the same of, and the bracket that a text from outside has in its place."""
+_SAFE = {ord(mark): None for mark in SYSTEM + USER + ANSWER} | {
+    ord(bracket): other for brackets, other in BRACKETS.items() for bracket in brackets
+}
 
 
 class TextTokenizer:
     """Stands where a ``JudgeTokenizer`` stands; its ids are code points."""
 
-    digest = digest("text")
+    digest = digest("text, brackets changed")
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Code points of the project's own text."""
         return tuple(map(ord, text))
 
     def encode_untrusted(self, text: str) -> tuple[int, ...]:
-        """Code points of somebody else's text, with what may begin a control token written in full width."""
-        safe = _CONTROL.sub(lambda found: chr(ord(found[0]) + 0xFEE0), text.translate(_MARKS))
-        return self.encode(safe)
+        """Code points of somebody else's text, with Chinese brackets where a control token has others."""
+        return self.encode(text.translate(_SAFE))
 
     def chat(self, system: str) -> tuple[str, str]:
         """What stands before the user's message, and what after it."""

@@ -7,6 +7,8 @@ no added tokens at all, so that nothing written in a dialogue can turn into ``<|
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,9 @@ from typing import Any
 
 from judge.errors import InputError, one_line
 from judge.types import LEVELS, digest
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+"""How a vocabulary writes the token of a single byte."""
 
 USER_SLOT = "\ue000user\ue001"
 """Stands for the user's message while the chat template is rendered."""
@@ -32,6 +37,8 @@ class JudgeTokenizer:
         self.trusted = self._fast.backend_tokenizer
         self.untrusted = _without_added_tokens(self.trusted.to_str())
         self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
+        self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
+        self._watched = self.control_ids | self._bytes.keys()
         self._encode = lru_cache(maxsize=4096)(self._encode_trusted)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -45,22 +52,27 @@ class JudgeTokenizer:
         """Ids of somebody else's text, none of them a control token, whatever it says.
 
         Where the vocabulary itself holds a control token, the text is cut inside it; a single character that is one
-        cannot be written otherwise and is left out.
+        cannot be written otherwise and is left out. So is text cut that spells a byte token (``<0x0A>``), which some
+        tokenizers would take for the byte, here a line break.
         """
         ids: list[int] = []
         pieces = [text]
         while pieces:
             encoding = self.untrusted.encode(piece := pieces.pop(), add_special_tokens=False)
             spans = zip(encoding.ids, encoding.offsets, strict=True)
-            offence = next((span for token, span in spans if token in self.control_ids), None)
-            if offence is None:
-                ids += encoding.ids
+            suspects = [(token, span) for token, span in spans if token in self._watched]
+            offences = [span for token, span in suspects if self._is_offence(token, piece[slice(*span)])]
+            if offences:
+                pieces += reversed(_cut(piece, offences))
             else:
-                start, end = offence
-                rest = piece[start + 1 :] if end - start > 1 else piece[end:]
-                kept = piece[: start + 1] if end - start > 1 else piece[:start]
-                pieces += [rest, kept]
+                ids += encoding.ids
         return tuple(ids)
+
+    def _is_offence(self, token: int, text: str) -> bool:
+        """Whether a token that was read from ``text`` must not be."""
+        normaliser = self.untrusted.normalizer
+        said = normaliser.normalize_str(text) if normaliser else text
+        return token in self.control_ids or self._bytes[token] == said
 
     def chat(self, system: str) -> tuple[str, str]:
         """The chat template around the user's message: the text before it (system message included) and after.
@@ -145,10 +157,35 @@ def _load(folder: Path) -> Any:
     return fast
 
 
+def _cut(text: str, spans: Iterable[tuple[int, int]]) -> list[str]:
+    """A text cut after the first character of each span; a span of one character is left out."""
+    pieces, begin = [], 0
+    for start, end in spans:
+        if start >= begin:  # several tokens may be read from the same characters
+            pieces.append(text[begin : start + (end - start > 1)])
+            begin = start + 1
+    return [*pieces, text[begin:]]
+
+
 def _without_added_tokens(serialized: str) -> Any:
+    """The tokenizer with nothing added: no tokens, and no blank before a text, which stands in the midst of ours."""
     from tokenizers import Tokenizer
 
     description = json.loads(serialized)
     description["added_tokens"] = []
     description["post_processor"] = None
+    for name in ("normalizer", "pre_tokenizer"):
+        description[name] = _without_prefix(description[name])
     return Tokenizer.from_str(json.dumps(description))
+
+
+def _without_prefix(step: Any) -> Any:
+    """A step of a tokenizer's description that puts no blank before the text; None for one that does only that."""
+    if step is None or step["type"] == "Prepend":
+        return None
+    changed = {"prepend_scheme": "never", "add_prefix_space": False}
+    step = {key: changed.get(key, value) for key, value in step.items()}
+    for key in ("normalizers", "pretokenizers"):
+        if key in step:
+            step[key] = [kept for kept in map(_without_prefix, step[key]) if kept is not None]
+    return step

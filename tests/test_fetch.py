@@ -57,6 +57,8 @@ def handler(state: Server) -> type[BaseHTTPRequestHandler]:
             start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and state.resumes else 0
             body = state.files[self.path.removeprefix("/data/")][start:] if status == 200 else b""
             self.send_response(206 if start else status)
+            if status == 302:
+                self.send_header("Location", f"{state.base}/elsewhere/{self.path}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: state.breaks_after.pop(0)] if state.breaks_after else body)
@@ -295,3 +297,10 @@ def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
     with pytest.raises(InputError, match="set ESRP_CACHE"):
         cache_folder()
+
+
+def test_nobody_is_followed_elsewhere(server: Server, tmp_path: Path) -> None:
+    server.answers = [302]
+    with pytest.raises(EngineError, match="the server answered 302"):
+        fetch(tmp_path, base=server.base)
+    assert [path for path, _ in server.asked] == ["/data/a.json"]

@@ -187,7 +187,7 @@ def test_a_kind_of_file_that_is_not_known(write):
 @pytest.mark.parametrize(
     ("content", "name", "says"),
     [
-        ("not parquet", "t.parquet", "cannot be read (Could not open Parquet"),
+        ("not parquet", "t.parquet", "cannot be read (Parquet magic bytes"),
         ('item_id,score\n"a,4', "t.csv", "cannot be read (unexpected end of data)"),
         ("来源".encode("gbk"), "t.csv", "not UTF-8 text; save it with that encoding"),
         ("来源".encode("gbk"), "t.jsonl", "not UTF-8 text; save it with that encoding"),

@@ -72,7 +72,7 @@ class Calibration:
             raise CalibrationError(f"{path}: format version {saved.get('version')}, not {VERSION}; fit it again")
         try:
             return _from_dict(saved)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             raise CalibrationError(f"{path}: a damaged calibration ({reason}); fit it again") from error
 
@@ -230,9 +230,13 @@ def _from_dict(saved: Mapping[str, Any]) -> Calibration:
 
 def _read(path: Path) -> Any:
     try:
+        if path.exists() and not path.is_file():
+            raise CalibrationError(f"{path}: cannot be read (a folder, a pipe or a device); give a file")
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise CalibrationError(f"{path}: no such file; check the path") from None
+    except CalibrationError:
+        raise
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError):

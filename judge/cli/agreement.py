@@ -11,13 +11,14 @@ import pandas as pd
 from rich.text import Text
 
 from calibration import agreement_with_published, assess, chatanime_means
+from calibration.files import read_records
 from calibration.resampling import Estimate
 from judge.cli.common import as_json_text, write_csv, writing_to
 from judge.cli.inputs import COMPOSITES, is_run, name_of, read_judge_scores, read_pairing
-from judge.errors import InputError, one_line, plain
+from judge.errors import InputError, one_line
 from judge.families import same_family
 from judge.files import replacing
-from judge.terminal import STAND_IN_WARNING, console, plain_table
+from judge.terminal import STAND_IN_WARNING, console, line, plain_table
 from judge.types import RESPONSE_DIVERSITY, STAND_IN
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _diversity_means(path: Path) -> pd.DataFrame:
     """The judge's rating of diversity and distinct-2, which needs no judge, as two metrics."""
     both = {RESPONSE_DIVERSITY: RESPONSE_DIVERSITY, "distinct_2": DISTINCT}
     try:
-        table = pd.read_csv(path, dtype={column: float for column in both})
+        table = read_records(path)
+        table = table.assign(**{column: pd.to_numeric(table[column]) for column in both})
         by_source = table[table["level"] == "source"]
         parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
     except (OSError, ValueError, KeyError) as error:
@@ -114,11 +116,11 @@ def show_agreement(assessment: Assessment) -> None:
     out.print(plain_table(f"{assessment.judge} beside people", heads, cells))
     out.print(Text(LEGEND + "\n"))
     for one in assessment.metrics.values():
-        out.print(Text(plain(f"* {one.verdict.sentence}")))
+        out.print(line(f"* {one.verdict.sentence}"))
     if halo := assessment.discriminant:
-        out.print(Text(f"* {_halo(halo)}"))
+        out.print(line(f"* {_halo(halo)}"))
     for remark in assessment.remarks:
-        out.print(Text(plain(f"- {remark}")))
+        out.print(line(f"- {remark}"))
     if assessment.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 import typer
 
 from judge.cli import machine, people, probing, scoring
-from judge.errors import GO_ON, JudgeError, plain
+from judge.errors import GO_ON, JudgeError, readable
 
 app = typer.Typer(
     help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
@@ -62,6 +62,5 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> int:
     again = shlex.join(["esrp-judge", *sys.argv[1:]])
-    lines = message.replace(GO_ON, f"{GO_ON}: {again}").split("\n  ")  # as ``listed`` breaks them
-    print("esrp-judge: " + "\n  ".join(plain(" ".join(line.split())) for line in lines), file=sys.stderr)
+    print(f"esrp-judge: {readable(message.replace(GO_ON, f'{GO_ON}: {again}'))}", file=sys.stderr)
     return code

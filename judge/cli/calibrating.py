@@ -24,7 +24,7 @@ from judge.judging import Judge
 from judge.run import EXAMPLE
 from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments, scores_of
 from judge.summary import scores_table
-from judge.terminal import console, plain_table
+from judge.terminal import console, line, plain_table
 from judge.types import METRICS
 
 if TYPE_CHECKING:
@@ -164,10 +164,10 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
     out.print(Text(LEGEND + "\n"))
     for name, one in calibration.metrics.items():
         for text in (one.chosen_by, *one.remarks):
-            out.print(Text(f"* {name}: {text}"))
+            out.print(line(f"* {name}: {text}"))
     for remark in remarks:
-        out.print(Text(f"- {remark}"))
-    out.print(Text(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
+        out.print(line(f"- {remark}"))
+    out.print(line(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
 
 
 def _row(one: FittedMetric) -> tuple[str, ...]:

@@ -43,14 +43,15 @@ def as_one_json(facts: dict[str, Any], **tables: Any) -> str:
     return as_json_text({**facts, **records})
 
 
-def as_json_text(found: dict[str, Any]) -> str:
-    """JSON that every program reads; ValueError for a NaN that nobody made null."""
-    return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
+def as_json_text(found: dict[str, Any] | list[Any]) -> str:
+    """JSON that every program reads and no terminal obeys; ValueError for a NaN that nobody made null."""
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def refuse_unwritable(out: Path | None) -> None:
     """Say so before the work, not after it, where a file cannot be written."""
-    if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+    if out and (os.path.isdir(out) or not os.access(out.parent, os.W_OK)):
         raise InputError(f"--out {out}: cannot be written; name a file in a folder that is there and yours")
 
 
@@ -77,8 +78,12 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table, whole or not at all; InputError where it cannot be written."""
+    from judge import sheets
     from judge.files import replacing
 
-    with replacing(path) as file:
-        table.to_csv(file, index=False, float_format="%.4f", lineterminator="\n")
+    try:
+        with replacing(path) as file:
+            sheets.write_csv(table, file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error

@@ -13,7 +13,7 @@ from calibration.systems.means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
 from judge.cli.common import as_json_text, as_one_json
 from judge.cli.inputs import name_of
 from judge.errors import InputError
-from judge.terminal import console, plain_table
+from judge.terminal import console, line, plain_table
 from judge.types import OVERALL
 
 HEADS = {JUDGE_MEAN: "judge mean", LABELLED: "human mean, with labels", NEW_SYSTEM: "human mean, if new"}
@@ -56,7 +56,7 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
     out.print(Text(LEGEND))
     shown = table[table["metric"].isin(metrics) & (table["reason"].fillna("") != "")]
     for (target, reason), part in shown.groupby(["target", "reason"], sort=False):
-        out.print(Text(f"- {target} of {', '.join(dict.fromkeys(part['source']))}: {reason}"))
+        out.print(line(f"- {target} of {', '.join(dict.fromkeys(part['source']))}: {reason}"))
 
 
 def estimates_json(pairing: Pairing, table: pd.DataFrame) -> str:
@@ -100,9 +100,9 @@ def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
     out.print(plain_table(f"{first.a} less {first.b}, by {name_of(pairing)}", heads, rows))
     out.print(Text("by the judge: paired over scenarios, target: judge mean; outlook: of that difference"))
     if rated:
-        out.print(Text(f"by people: difference of prediction-powered means, target: {LABELLED}"))
+        out.print(line(f"by people: difference of prediction-powered means, target: {LABELLED}"))
     elif any(one.annotators for one in pairing.metrics.values()):
-        out.print(Text(f"by people: {first.human.reason}"))
+        out.print(line(f"by people: {first.human.reason}"))
 
 
 def _difference(one: Any) -> str:

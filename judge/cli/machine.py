@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from judge.cli.common import Json
+from judge.cli.common import Json, as_json_text
+from judge.errors import plain
 
 
 def fetch_data(
@@ -22,7 +22,7 @@ def fetch_data(
     folder = folder or chatanime_folder()
     with FetchProgress() as progress:
         fetch(folder, origin, on_progress=progress.show)
-    print(f"ChatAnime is in {folder}")
+    print(plain(f"ChatAnime is in {folder}"))
     return 0
 
 
@@ -37,7 +37,7 @@ def check_data(
     problems = check(folder)
     if problems:
         raise InputError(listed(problems))
-    print(f"{folder}: all files of ChatAnime, as published")
+    print(plain(f"{folder}: all files of ChatAnime, as published"))
     return 0
 
 
@@ -48,7 +48,7 @@ def doctor(as_json: Json = False) -> int:
 
     found = examine()
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(as_json_text(found))
     else:
         show_examination(found)
     return 3 if found["problem"] else 0

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.text import Text
 
 from calibration import Plan, PlanError, plan
 from judge.cli.common import as_one_json
 from judge.cli.inputs import read_annotations, read_judge_scores, scale_of
 from judge.errors import InputError
-from judge.terminal import console, plain_table
+from judge.terminal import console, line, plain_table
 
 
 def make_plan(
@@ -48,10 +47,10 @@ def show_plan(found: Plan, out: Path, together: Path | None) -> None:
     title = "half-widths to expect of the human means' 95% intervals (smallest to largest over metrics)"
     screen.print(plain_table(title, ("source", "to rate", "now", "with this plan"), rows))
     for remark in found.remarks:
-        screen.print(Text(f"- {remark}"))
-    screen.print(Text(f"{len(found.table):,} dialogues in {out}; keep its inclusion_probability beside the ratings"))
+        screen.print(line(f"- {remark}"))
+    screen.print(line(f"{len(found.table):,} dialogues in {out}; keep its inclusion_probability beside the ratings"))
     if together:
-        screen.print(Text(f"read with the earlier ratings as one table, give all of them the chances in {together}"))
+        screen.print(line(f"read with the earlier ratings as one table, give all of them the chances in {together}"))
 
 
 def _widths(values: pd.Series[float]) -> str:

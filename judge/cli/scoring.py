@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,12 +17,14 @@ from judge.cli.common import (
     Judge,
     Sources,
     Url,
+    as_json_text,
     as_one_json,
     names,
     refuse_unwritable,
     write_csv,
 )
 from judge.cli.inputs import read_annotations
+from judge.errors import plain
 
 if TYPE_CHECKING:
     from judge.cli.calibrating import Calibrated
@@ -93,7 +96,7 @@ def score(
     else:
         show(result, load_rubric(language, prompts))
         if calibrated:
-            print(f"on people's scale, by {calibration}: scores_calibrated.csv, calibrated.parquet")
+            print(plain(f"on people's scale, by {calibration}: scores_calibrated.csv, calibrated.parquet"))
     return 1 if result.missing else 0
 
 
@@ -110,7 +113,7 @@ def diversity(data: Data = None, as_json: Json = False) -> int:
 
     table = text_diversity(data or [])
     if as_json:
-        print(table.to_json(orient="records", force_ascii=False))
+        print(as_json_text(json.loads(table.to_json(orient="records"))))
     else:
         show_diversity(table)
     return 0

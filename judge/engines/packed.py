@@ -324,4 +324,6 @@ def _load(folder: Path, device: torch.device) -> Any:
         )
         return model.to(device).eval()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise EngineError(f"{folder}: the model cannot be loaded: {one_line(error)}") from error
+        own = "it needs code of its own, which is never run; choose another judge"
+        reason = own if "custom code" in str(error) else one_line(error)
+        raise EngineError(f"{folder}: the model cannot be loaded: {reason}") from error

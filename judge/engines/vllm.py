@@ -172,8 +172,7 @@ def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, An
             tensor_parallel_size=tensor_parallel,
             enable_prefix_caching=True,
             disable_log_stats=True,
-            **_place(tensor_parallel),
-            **settings,
+            **{"load_format": "safetensors", **_place(tensor_parallel), **settings},
         )
     except Exception as error:
         raise EngineError(f"{folder}: vLLM cannot load it: {one_line(error)}; choose --engine packed") from error
