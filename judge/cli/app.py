@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 import typer
 
-from judge.cli import machine, people, scoring
+from judge.cli import attacking, machine, people, scoring
 from judge.errors import JudgeError, plain
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
 app.command()(scoring.score)
 app.command()(scoring.diversity)
 app.command()(scoring.layouts)
+app.command()(attacking.attack)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(scoring.serve)
 app.command()(people.agree)
 app.command()(people.calibrate)

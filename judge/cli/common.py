@@ -82,3 +82,11 @@ def write_csv(path: Path, table: Any) -> None:
 
     with replacing(path) as file:
         table.to_csv(file, index=False, float_format="%.4f", lineterminator="\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text and a line break, whole or not at all."""
+    from judge.files import replacing
+
+    with replacing(path) as file:
+        file.write(f"{text}\n".encode())
