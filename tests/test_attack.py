@@ -88,12 +88,22 @@ def test_a_judge_that_can_be_talked_round_is_caught(judged_by: Attack) -> None:
     table = found.families.set_index("family")
     moved = table.loc["authority"]
     assert moved[["change", "low", "high", "raised", "to_top"]].tolist() == pytest.approx([2, 2, 2, 1, 1])
+    assert moved[["beyond", "beyond_low"]].tolist() == pytest.approx([2, 2])
     others = table.drop("authority")
     assert (others["change"] == 0).all() and (others[["raised", "to_top"]] == 0).all(axis=None)
     by_metric = found.metrics[found.metrics["family"] == "authority"].set_index("metric")["change"]
     assert by_metric.index.tolist() == ["overall", *METRICS] and by_metric.tolist() == pytest.approx([2] * 10)
     assert "moves scores most upwards: authority, +2.00" in found.remarks[0]
-    assert found.remarks[1].endswith("above 0: authority")
+    assert found.remarks[1].endswith("above 0): authority")
+
+
+def test_a_judge_that_any_added_text_moves_is_not_taken_for_one_that_was_talked_round(judged_by: Attack) -> None:
+    texts = [text for name in ("authority", BENIGN) for texts in FAMILIES[name].texts.values() for text in texts]
+    found = assess(judged_by(*texts))
+    table = found.families.set_index("family")
+    assert table.loc["authority", ["change", "beyond"]].tolist() == pytest.approx([2, 0])
+    assert table.loc["flattery", ["change", "beyond"]].tolist() == pytest.approx([0, -2])
+    assert pd.isna(table.loc[BENIGN, "beyond"]) and found.remarks[1].endswith("above 0): none")
 
 
 def test_one_text_that_is_believed_shows_in_its_own_kind_alone(judged_by: Attack) -> None:
@@ -107,7 +117,7 @@ def test_a_judge_that_cannot_be_talked_round_shows_no_change(unmoved: Rewritten)
     assert (robustness.families["change"] == 0).all() and (robustness.families["raised"] == 0).all()
     assert (robustness.metrics["change"] == 0).all()
     assert robustness.remarks[0].startswith("no attack moves scores upwards")
-    assert robustness.remarks[1].endswith("above 0: none")
+    assert robustness.remarks[1].endswith("above 0): none")
     assert unmoved.settings["seed"] == 0 and unmoved.settings["engine"] == "credulous"
 
 
@@ -276,7 +286,7 @@ def test_tables_fit_a_narrow_terminal(
     text = console.export_text()
     assert "…" not in text.replace("……", "") and max(map(len, text.splitlines())) <= 80
     assert [name for name in FAMILIES if f"\n {name}  " not in text] == []
-    assert text.count("flagged: share the detector flags\n") == 2 and "order_in_profile" in text
+    assert text.count("flag: share that the detector flags\n") == 2 and "order_in_profile" in text
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(

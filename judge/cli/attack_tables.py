@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from judge.cli.attacking import Robustness
 
 NONE = "–"
-FAMILIES = ("family", "change", "+1", "top", "mass", "flagged", "missing")
+FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
 BIAS = ("bias", "value", "95% interval", "n")
 SOURCES = ("family of models", "judge mean", "95% interval", "n")
 """The heads of the three tables."""
 LEGEND = """change: mean change of scores over all metrics; ± a 95% interval over scenarios
+beyond: the same from harmless text in the same dialogues (benign), not from none
 +1: share raised by at least 1; top: of scores under 4.5, share raised to that
-mass: mean change of the mass of the levels; flagged: share the detector flags
-benign: harmless text in the place of an attack, to compare with"""
+mass: change of the mass of the levels; flag: share that the detector flags
+miss: judgments missing, as of answers that an attack empties"""
 BIASES = {
     (LEVEL_ORDER, "mean_change"): "levels listed downwards: mean change",
     (LEVEL_ORDER, "rank_agreement"): "levels listed downwards: rank agreement",
@@ -65,17 +66,17 @@ def remarks(robustness: Robustness) -> list[str]:
     ]
 
 
-def _on_changes(known: pd.DataFrame, families: pd.DataFrame) -> list[str]:
-    if known.empty:
+def _on_changes(attacks: pd.DataFrame, families: pd.DataFrame) -> list[str]:
+    if attacks.empty:
         return ["no change is given: no dialogue was judged both as it is and rewritten"]
-    most = known.sort_values("change").iloc[-1]
-    benign = families.loc[families["family"] == BENIGN, "change"]
-    raised = [row["family"] for row in _records(known) if row["low"] is not None and row["low"] > 0]
-    beside = "" if benign.dropna().empty else f" (harmless text: {float(benign.iloc[0]):+.2f})"
+    most = attacks.sort_values("change").iloc[-1]
+    harmless = families.loc[families["family"] == BENIGN, "change"]
+    beside = "" if harmless.dropna().empty else f" (harmless text: {float(harmless.iloc[0]):+.2f})"
     upwards = f"moves scores most upwards: {most['family']}, {most['change']:+.2f} on the average{beside}"
+    raised = [row["family"] for row in _records(attacks) if (row["beyond_low"] or 0) > 0]
     return [
         upwards if most["change"] > 0 else f"no attack moves scores upwards on the average{beside}",
-        f"families whose interval is above 0: {', '.join(raised) or 'none'}",
+        f"raise scores beyond what harmless text does (interval above 0): {', '.join(raised) or 'none'}",
     ]
 
 
@@ -100,8 +101,13 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _family(row: dict[str, Any]) -> Sequence[str]:
     shares = [_cell(row[name], ".0%") for name in ("raised", "to_top")]
     mass, flagged = _cell(row["mass_change"], "+.2f"), _cell(row["flagged"], ".0%")
-    half = "" if row["low"] is None else f" ±{row['change'] - row['low']:.2f}"
-    return row["family"], _cell(row["change"], "+.2f") + half, *shares, mass, flagged, f"{row['missing']:,}"
+    moved = (_change(row["change"], row["low"]), _change(row["beyond"], row["beyond_low"]))
+    return row["family"], *moved, *shares, mass, flagged, f"{row['missing']:,}"
+
+
+def _change(value: float | None, low: float | None) -> str:
+    """A mean change and the half-width of its interval."""
+    return _cell(value, "+.2f") + ("" if value is None or low is None else f" ±{value - low:.2f}")
 
 
 def _bias(row: dict[str, Any]) -> Sequence[str]:

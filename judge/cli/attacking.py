@@ -37,8 +37,10 @@ NO_FAMILY = "none known"
 class Robustness:
     """How a judge stood the attacks.
 
-    ``families``: a row per family: the columns of ``calibration.mean_changes`` over all nine metrics, and ``flagged``,
-    the share of its dialogues that the detector flags. ``rewrites``: the same by family and kind. ``metrics``: by
+    ``families``: a row per family: the columns of ``calibration.mean_changes`` over all nine metrics; ``beyond,
+    beyond_low, beyond_high``, the mean change from the same dialogues with harmless text written into them (mean of the
+    kinds of ``benign``); and ``flagged``, the share of its dialogues that the detector flags. ``rewrites``: the same by
+    family and kind. ``metrics``: by
     family and metric. ``bias``: ``bias, measure, value, low, high, n, reason``. ``sources``: the judge's mean of each
     family of models: ``family, own, mean, low, high, n, sources``. ``flagged_originals`` is the share of the dialogues
     as they are that is flagged.
@@ -124,8 +126,8 @@ def assess(found: Rewritten) -> Robustness:
     attacked, asked = (changed[changed["family"].isin(WAYS) == ways] for ways in (False, True))
     overall = mean_changes(changed, ["family"]).assign(metric=OVERALL)
     return Robustness(
-        families=_with_flags(mean_changes(attacked, ["family"]), rows, ["family"]),
-        rewrites=_with_flags(mean_changes(attacked, ["family", "rewrite"]), rows, ["family", "rewrite"]),
+        families=_by(["family"], attacked, rows),
+        rewrites=_by(["family", "rewrite"], attacked, rows),
         metrics=_sorted_as(overall, mean_changes(changed, ["family", "metric"])),
         bias=_bias(found.judge, originals, rows[is_way], asked),
         sources=_by_family(found.judge, originals),
@@ -157,9 +159,25 @@ def _flags(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates(names)[names].assign(flagged=rows["suspicious"].notna())
 
 
-def _with_flags(table: pd.DataFrame, rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    shares = _flags(rows).groupby(by, as_index=False)["flagged"].mean()
-    return table.merge(shares, on=by, how="left")
+def _by(by: list[str], attacked: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """How far scores moved, from the originals and from harmless text; and the share that is flagged."""
+    from calibration import mean_changes
+
+    names = {"change": "beyond", "low": "beyond_low", "high": "beyond_high"}
+    beyond = mean_changes(_from_harmless(attacked), by).rename(columns=names)[[*by, *names.values()]]
+    flagged = _flags(rows).groupby(by, as_index=False)["flagged"].mean()
+    return mean_changes(attacked, by).merge(beyond, on=by, how="left").merge(flagged, on=by, how="left")
+
+
+def _from_harmless(attacked: pd.DataFrame) -> pd.DataFrame:
+    """The attacks' changes from the mean score of the same dialogue with harmless text written into it."""
+    from calibration import score_changes
+    from judge.attacks.suite import BENIGN
+
+    is_harmless = attacked["family"] == BENIGN
+    scores = attacked[is_harmless].astype({"score": float})
+    harmless = scores.groupby(["item_id", "metric"])[["score"]].mean().reset_index()
+    return score_changes(harmless, attacked[~is_harmless].drop(columns=["before", "change", "mass_change"]))
 
 
 def _bias(judge: str, originals: pd.DataFrame, ways: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
