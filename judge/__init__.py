@@ -1,8 +1,8 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
 ``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
-``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``probe`` judges degraded dialogues; the rest
-are the values they speak of.
+``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
+``probe`` judges degraded dialogues, ``judge_rewrites`` those that you rewrote; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -13,32 +13,41 @@ from judge.errors import EngineError, InputError, Interrupted, JudgeError
 from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Dialogue, Judgment, Metric, Turn
 
 if TYPE_CHECKING:
+    from judge.attacks.attacking import attack
     from judge.dialogues import read_dialogues
     from judge.doctor import examine
     from judge.fetch import check, fetch
     from judge.layouts import LayoutComparison, compare_layouts
     from judge.options import Options
     from judge.probes.probing import Probed, probe
+    from judge.rewriting import Rewrite, Rewritten, Way, judge_rewrites
     from judge.rubric import Rubric, load_rubric
     from judge.run import Result, score, text_diversity
     from judge.store import load_judgments, load_scores
+    from judge.suspicion import suspicious
 
 _LAZY = {
     "LayoutComparison": "judge.layouts",
     "Options": "judge.options",
     "Probed": "judge.probes.probing",
     "Result": "judge.run",
+    "Rewrite": "judge.rewriting",
+    "Rewritten": "judge.rewriting",
     "Rubric": "judge.rubric",
+    "Way": "judge.rewriting",
+    "attack": "judge.attacks.attacking",
     "check": "judge.fetch",
     "compare_layouts": "judge.layouts",
     "examine": "judge.doctor",
     "fetch": "judge.fetch",
+    "judge_rewrites": "judge.rewriting",
     "load_judgments": "judge.store",
     "load_rubric": "judge.rubric",
     "load_scores": "judge.store",
     "probe": "judge.probes.probing",
     "read_dialogues": "judge.dialogues",
     "score": "judge.run",
+    "suspicious": "judge.suspicion",
     "text_diversity": "judge.run",
 }
 
@@ -58,18 +67,24 @@ __all__ = [
     "Options",
     "Probed",
     "Result",
+    "Rewrite",
+    "Rewritten",
     "Rubric",
     "Turn",
+    "Way",
+    "attack",
     "check",
     "compare_layouts",
     "examine",
     "fetch",
+    "judge_rewrites",
     "load_judgments",
     "load_rubric",
     "load_scores",
     "probe",
     "read_dialogues",
     "score",
+    "suspicious",
     "text_diversity",
 ]
 

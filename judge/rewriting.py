@@ -23,6 +23,7 @@ from judge.options import Options
 from judge.progress import Progress, Silent
 from judge.stopping import stoppable
 from judge.store import columns
+from judge.suspicion import suspicious
 from judge.types import METRICS, NOT_FINITE, Dialogue
 
 
@@ -53,7 +54,8 @@ class Rewritten:
     ``missing`` counts judgments by reason; ``settings`` says how was asked: ``language, layout, orderings, engine``.
     ``judgments`` has a row per dialogue, rewrite or way, and metric: ``family, rewrite`` (of originals both ""),
     ``item_id`` (of the original), ``source, character, group`` (the scenario), all as the original has them; ``metric,
-    p1..p5, mass, score, error``; and ``length``, the characters of the answers that were judged.
+    p1..p5, mass, score, error``; ``suspicious``, what the judged text is flagged for (``judge.suspicion``); and
+    ``length``, the characters of its answers.
     """
 
     judge: str
@@ -144,8 +146,9 @@ def _rows(
             "group": original.scenario,
         }
         length = sum(len(turn.character) for turn in rewrite.dialogue.turns)
+        flags = suspicious(rewrite.dialogue)
         for metric, judgment in zip(METRICS, found.judgments, strict=True):
-            yield {**names, "metric": metric, **columns(judgment), "length": length}
+            yield {**names, "metric": metric, **columns(judgment), "suspicious": flags, "length": length}
 
 
 def _original(rewrite: Rewrite, originals: dict[str, Dialogue]) -> Dialogue:

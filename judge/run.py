@@ -36,12 +36,16 @@ ROLES_PER_UNIT = 32
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run: its folder, judge, how many judgments it holds, how many are missing by reason, and tables."""
+    """A finished run: its folder, judge, how many judgments it holds, how many are missing by reason, and tables.
+
+    ``suspicious`` counts dialogues with text that speaks to the judge: see ``judge.suspicion``.
+    """
 
     run: Path
     judge: str
     judgments: int
     missing: dict[str, int]
+    suspicious: int
     leaderboard: pd.DataFrame = field(repr=False)
     diversity: pd.DataFrame = field(repr=False)
 
@@ -219,7 +223,8 @@ class _Run:
         if there < total:
             raise EngineError(f"{self.store.folder}: a part of the run was taken away meanwhile")
         counts: Counter[str] = Counter()
-        parts = _counted(self.store.read_parts(JUDGMENTS, self.dialogue_units), counts)
+        flagged: list[int] = []
+        parts = _counted(_flagged(self.store.read_parts(JUDGMENTS, self.dialogue_units), flagged), counts)
         with self.store.replacing("scores.csv") as text:
             leaderboard = summarise(parts, self.metrics, text)
         varied = diversity_table(list(_counted(self.store.read_parts(DIVERSITY, self.role_units), counts)))
@@ -228,12 +233,20 @@ class _Run:
                 table.to_csv(text, index=False, float_format="%.4f", lineterminator="\n")
         counts.pop(TOO_FEW_ANSWERS, None)  # nothing to rate, so nothing is missing
         missing = dict(sorted((error, count) for error, count in counts.items() if error))
-        manifest.finish(self.store, {"judgments": counts.total(), "missing": missing})
-        return Result(self.store.folder, self.judge.name, counts.total(), missing, leaderboard, varied)
+        judgments, suspicious = counts.total(), sum(flagged)
+        manifest.finish(self.store, {"judgments": judgments, "missing": missing, "suspicious": suspicious})
+        return Result(self.store.folder, self.judge.name, judgments, missing, suspicious, leaderboard, varied)
 
 
 def _counted(parts: Iterator[pd.DataFrame], counts: Counter[str]) -> Iterator[pd.DataFrame]:
     """The parts as they come, with their rows counted by error ("" for none)."""
     for part in parts:
         counts.update(part["error"].fillna("").tolist())
+        yield part
+
+
+def _flagged(parts: Iterator[pd.DataFrame], flagged: list[int]) -> Iterator[pd.DataFrame]:
+    """The parts as they come, with how many dialogues of each are suspicious."""
+    for part in parts:
+        flagged.append(int(part.drop_duplicates(["source", "character", "scenario"])["suspicious"].notna().sum()))
         yield part

@@ -143,6 +143,8 @@ def show(result: Result, rubric: Rubric) -> None:
     out.print(Text("scores.csv, leaderboard.csv, diversity.csv; how they came about: manifest.json"))
     for reason, count in result.missing.items():
         out.print(line(f"missing: {count:,} judgments, {reason}"))
+    if result.suspicious:
+        out.print(f"suspicious: {result.suspicious:,} dialogues speak to the judge (column suspicious); scores stand")
 
 
 def _cells(board: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:

@@ -15,6 +15,7 @@ from judge.errors import GO_ON, Interrupted
 from judge.judging import Judge, Judged, MassCheck, Prompts
 from judge.progress import Progress
 from judge.store import DIVERSITY, JUDGMENTS, Store, columns
+from judge.suspicion import suspicious
 from judge.types import NOT_FINITE, Dialogue, Judgment
 
 Role = tuple[str, str]
@@ -141,6 +142,7 @@ class Work:
 
     def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
         for dialogue, found in zip(unit.dialogues, judged, strict=True):
+            flags = suspicious(dialogue)
             for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
                 yield {
                     **self._signature(dialogue.source, dialogue.character),
@@ -148,6 +150,7 @@ class Work:
                     "metric": metric,
                     "content_digest": dialogue.content_digest,
                     **columns(judgment),
+                    "suspicious": flags,
                     "prompt_tokens": tokens or None,
                 }
 

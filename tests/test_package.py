@@ -75,17 +75,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_the_wheel_carries_prompts_and_example(installed: Path) -> None:
+def test_the_wheel_carries_prompts_example_and_attacks(installed: Path) -> None:
     code = (
         "import judge; from judge.dialogues import example_dialogues; from judge.rubric import load_rubric as load;"
         "from judge.probes.wording import load_wording; [load_wording(language) for language in ('zh', 'en')];"
-        "print(judge.__file__, len(example_dialogues()), len(load('zh').metrics), len(load('en').metrics))"
+        "from judge.attacks.suite import families;"
+        "print(judge.__file__, len(example_dialogues()), len(load('zh').metrics), len(load('en').metrics),"
+        " families()[-1].name)"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=installed, env={"PYTHONPATH": str(installed), "PATH": ""},
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
-    assert printed == [str(installed / "judge" / "__init__.py"), "72", "9", "9"]
+    assert printed == [str(installed / "judge" / "__init__.py"), "72", "9", "9", "benign"]
 
 
 def test_the_wheel_holds_the_three_packages_and_nothing_else(installed: Path) -> None:

@@ -18,7 +18,7 @@ def printed(width: int, columns: tuple[str, ...] = (*METRICS, *DIMENSIONS, OVERA
         for i, name in enumerate(["worst", source])
         for k, column in enumerate(columns)
     ]
-    result = Result(Path("run"), "J", 0, {}, pd.DataFrame(rows), pd.DataFrame())
+    result = Result(Path("run"), "J", 0, {}, 0, pd.DataFrame(rows), pd.DataFrame())
     console = Console(width=width, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115
     with console.file:
         console.print(leaderboard_table(result, load_rubric("zh"), width))

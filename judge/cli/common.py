@@ -82,8 +82,21 @@ def write_csv(path: Path, table: Any) -> None:
     from judge import sheets
     from judge.files import replacing
 
+    with _told(path), replacing(path) as file:
+        sheets.write_csv(table, file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text and a line break, whole or not at all."""
+    from judge.files import replacing
+
+    with _told(path), replacing(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with replacing(path) as file:
-            sheets.write_csv(table, file)
+        yield
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error

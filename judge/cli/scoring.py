@@ -89,7 +89,7 @@ def score(
     if calibrated:
         calibrated.apply(result.run)
     if as_json:
-        facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing")}
+        facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious")}
         print(
             as_one_json({"run": str(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
         )
