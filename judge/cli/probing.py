@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from judge.cli.common import Characters, Data, Engine, Json, Judge, Sources, Url, as_json_text, names, refuse_unwritable
+from judge.cli.common import (
+    Characters,
+    Data,
+    Engine,
+    Json,
+    Judge,
+    Sources,
+    Url,
+    as_json_text,
+    names,
+    refuse_unwritable,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from calibration import ProbeAssessment
@@ -36,7 +48,6 @@ def probe(
     """
     from calibration import assess_probes
     from judge.cli.probe_tables import show_probes
-    from judge.files import replacing
     from judge.options import Options
     from judge.probes.degradations import STRENGTHS
     from judge.probes.probing import probe as probe_judge
@@ -61,8 +72,7 @@ def probe(
     assessment = assess_probes(probed.judgments, probed.texts, probed.aims, STRENGTHS, seed)
     found = as_json_text(_facts(probed, assessment))
     if out:
-        with replacing(out) as file:
-            file.write(found.encode() + b"\n")
+        write_text(out, found)
     if as_json:
         print(found)
     else:
