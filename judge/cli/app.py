@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 import typer
 
-from judge.cli import machine, people, scoring
+from judge.cli import machine, people, reporting, scoring
 from judge.errors import JudgeError, plain
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(people.calibrate)
 app.command()(people.estimate)
 app.command()(people.compare)
 app.command()(people.plan)
+app.command()(reporting.report)
 app.add_typer(data_app, name="data")
 data_app.command("fetch")(machine.fetch_data)
 data_app.command("check")(machine.check_data)
