@@ -43,9 +43,10 @@ def figures_of(run: Run, published: pd.DataFrame) -> list[Figure]:
         run: the run.
         published: people's means where they are published: ``source, metric, mean``.
     """
-    found = [radar(run, published), sources_heat(run), characters_heat(run)] if run.metrics else []
-    found += [diversity(run)] if len(run.diversity) else []
-    return found + ([distributions(run), levels(run)] if run.metrics else [])
+    found = [diversity(run)]
+    if run.judgments["score"].notna().any():
+        found += [radar(run, published), sources_heat(run), characters_heat(run), distributions(run), levels(run)]
+    return [figure for figure in found if figure.plots]
 
 
 def radar(run: Run, published: pd.DataFrame) -> Figure:

@@ -92,9 +92,9 @@ def visible(text: str) -> str:
 
 
 def label(text: str) -> str:
-    """Text from data as plotly shows it letter by letter, which takes a part of HTML for markup."""
+    """Text from data as plotly shows it letter by letter, which takes a part of HTML for markup and ``$`` for TeX."""
     flat = " ".join(visible(text).split())
-    return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 
 def short(text: str) -> str:
