@@ -179,7 +179,13 @@ def test_charts_get_names_that_plotly_shows_letter_by_letter(hostile_run: Path, 
 
 @pytest.mark.parametrize(
     ("text", "escaped"),
-    [("<a&b>", "&lt;a&amp;b&gt;"), ("$x$", "&#36;x&#36;"), ("x\u202ey", "x[U+202E]y"), ("two\n lines", "two lines"), ("\x00", "[U+0000]")],
+    [
+        ("<a&b>", "&lt;a&amp;b&gt;"),
+        ("$x$", "&#36;x&#36;"),
+        ("x\u202ey", "x[U+202E]y"),
+        ("two\n lines", "two lines"),
+        ("\x00", "[U+0000]"),
+    ],
 )
 def test_a_label_shows_what_stands_in_the_data(text: str, escaped: str) -> None:
     assert label(text) == escaped
@@ -278,6 +284,24 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:
 def test_a_run_without_tables_is_not_finished(own_run: Path, tmp_path: Path) -> None:
     (own_run / "leaderboard.csv").unlink()
     refused(typed("report", own_run, cwd=tmp_path), "leaderboard.csv", "not finished")
+
+
+def test_checks_are_shown_and_those_of_another_judge_are_told(own_run: Path, tmp_path: Path) -> None:
+    mine = json.loads((own_run / "manifest.json").read_text(encoding="utf-8"))["judge"]
+    rows = [
+        {"family": "<order>", "change": 0.25, "low": -0.5, "high": 1.0, "auc": 0.5, "auc_low": None, "auc_high": None}
+    ]
+    attack = {"judge": "other", "judge_id": "x", "families": rows, "remarks": ["look & see"], "missing": {}}
+    (own_run / "attack.json").write_text(json.dumps(attack), encoding="utf-8")
+    (own_run / "probe.json").write_text(json.dumps({**attack, "judge_id": mine["judge_id"]}), encoding="utf-8")
+    (own_run / "layouts.csv").write_text("variant,metric,mass\nprefill,overall,0.875\nprefill,fluency,1\n", "utf-8")
+    page = report(own_run, tmp_path / "checks.html", "--language", "en")
+    assert page.text.count("These results are of another judge (other)") == 1
+    assert page.text.count("does not say which judge") == 1
+    assert page.text.count("0.25 [-0.50, 1.00]") == 2 and page.text.count("<order>") == 2
+    assert page.text.count("look & see") == 2 and "0.88" in page.text and "auc_low" not in page.text
+    (own_run / "probe.json").write_text("[", encoding="utf-8")
+    refused(typed("report", own_run, cwd=tmp_path), "probe.json", "write it again or remove it")
 
 
 # Which dialogues
