@@ -216,7 +216,7 @@ def test_what_is_missing_is_shown_as_missing(small: Path, tmp_path: Path) -> Non
 def test_numbers_are_written_with_what_is_known_of_them() -> None:
     assert interval(Interval(0.5)) == "0.50"
     assert interval(Interval(-0.5, -1.0, 0.25)) == "-0.50 [-1.00, 0.25]"
-    assert (digits(1200), digits(2.345)) == ("1,200", "2.35")
+    assert (digits(1200), digits(2.347), digits(-0.001)) == ("1,200", "2.35", "0.00")
 
 
 def test_every_metric_has_its_verdict_in_a_sentence(page: Page) -> None:
@@ -364,7 +364,7 @@ def beside(judge: list[float], human: list[float]) -> People:
     pairing = Pairing("j", {"fluency": paired}, pd.DataFrame(), pd.DataFrame(), {}, ())
     found = mock.Mock()
     found.to_dict.return_value = {"metrics": {}, "discriminant": None}
-    return People(pairing, found, pd.DataFrame(), pd.DataFrame())
+    return People(pairing, found, pd.DataFrame())
 
 
 def test_bias_and_limits_of_agreement_by_hand() -> None:

@@ -62,10 +62,8 @@ def _write(run: Path, people: People | None, out: Path | None, dialogues: int | 
 def _people(run: Path, annotations: Path, annotators: tuple[str, ...], average_repeats: bool) -> People:
     from judge.cli.agreement import assess_pairing
     from judge.cli.estimating import estimate_all
-    from judge.cli.inputs import OWN_SCALE, read_annotations, read_pairing
+    from judge.cli.inputs import read_pairing
     from judge.report import People
 
     pairing = read_pairing(run, annotations, None, None, annotators, average_repeats)
-    ratings = read_annotations(annotations, OWN_SCALE, average_repeats=average_repeats)
-    kept = ratings[ratings["annotator"].isin(annotators)] if annotators else ratings
-    return People(pairing, assess_pairing(pairing), estimate_all(pairing, False), kept)
+    return People(pairing, assess_pairing(pairing), estimate_all(pairing, False))

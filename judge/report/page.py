@@ -137,16 +137,20 @@ def digits(value: Any, places: int = 2) -> str:
     found = number(value, 6)
     if found is None:
         return "–"
-    return f"{found:,.0f}" if isinstance(value, int) else f"{found:,.{places}f}"
+    return f"{found:,.0f}" if isinstance(value, int) else _rounded(found, places)
 
 
 def interval(value: Interval | None, places: int = 2) -> str:
     """A value with its interval, as far as they are known."""
     if value is None or value.value is None:
         return "–"
-    if value.low is None or value.high is None:
-        return digits(float(value.value), places)
-    return f"{digits(float(value.value), places)} [{value.low:.{places}f}, {value.high:.{places}f}]"
+    middle, low, high = (None if one is None else _rounded(one, places) for one in (value.value, value.low, value.high))
+    return f"{middle}" if low is None or high is None else f"{middle} [{low}, {high}]"
+
+
+def _rounded(value: float, places: int) -> str:
+    """With so many places; what rounds to nothing has no sign."""
+    return f"{round(value, places) + 0.0:,.{places}f}"
 
 
 def is_number(value: Any) -> bool:

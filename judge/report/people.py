@@ -6,24 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from calibration import Assessment, Pairing
+from calibration import Assessment, Paired, Pairing
 from judge.report.figures import metric_key
 from judge.report.values import Cell, Interval, Key, Table, number, numbers
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """A run put beside people's ratings.
-
-    ``means`` has the systems' means by target (``calibration.estimate``), ``ratings`` every rating as it was given.
-    """
+    """A run put beside people's ratings; ``means`` has the systems' means by target (``calibration.estimate``)."""
 
     pairing: Pairing
     assessment: Assessment
     means: pd.DataFrame
-    ratings: pd.DataFrame
+
+    @property
+    def ratings(self) -> pd.DataFrame:
+        """Every rating of an item that was judged: ``item_id, metric, annotator, score``."""
+        return pd.concat([_ratings(one) for one in self.pairing.metrics.values()], ignore_index=True)
+
+
+def _ratings(paired: Paired) -> pd.DataFrame:
+    item, annotator = np.nonzero(np.isfinite(paired.ratings))
+    names = np.array(paired.annotators, dtype=object)[annotator]
+    scores = paired.ratings[item, annotator]
+    return pd.DataFrame({"item_id": paired.items[item], "metric": paired.metric, "annotator": names, "score": scores})
 
 
 def verdicts(assessment: Mapping[str, Any]) -> list[dict[str, Any]]:

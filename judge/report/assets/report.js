@@ -47,7 +47,6 @@ function axis(given, style) {
 
 function narrowed(data, layout) {
   for (const trace of data) {
-    if (trace.theta) trace.theta = trace.theta.map((metric) => metric.replace(" ", "<br>"));
     if (trace.type !== "heatmap") continue;
     Object.assign(trace, { showscale: false, texttemplate: "%{z:.1f}", textfont: { ...trace.textfont, size: 9 } });
     layout.xaxis.tickangle = -60;
@@ -64,6 +63,7 @@ function draw(plot) {
   const narrow = plot.clientWidth < 560;
   style.size = narrow ? 11 : 13;
   if (narrow) narrowed(data, layout);
+  for (const trace of data) if (trace.theta) trace.theta = trace.theta.map((metric) => metric.replace(" ", "<br>"));
   const polar = layout.polar && {
     bgcolor: "rgba(0,0,0,0)",
     radialaxis: { gridcolor: style.line, linecolor: style.axis, ...layout.polar.radialaxis },
