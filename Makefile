@@ -13,10 +13,10 @@ NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge serve test test-vllm torture lint bench clean
+.PHONY: help setup judge report serve test test-vllm test-report torture lint bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
 	@echo 'make serve [JUDGE=…] [PORT=8000], then make judge DATA="FILE…" ARGS="--url http://127.0.0.1:8000"'
@@ -28,6 +28,9 @@ setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
 judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and the judge is real, or the example
 	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
+report: $(VENV)/.ready ## write report.html of RUN, one file that opens offline; ARGS="--annotations FILE"
+	@$(BIN)/esrp-judge report "$(or $(RUN),$(error name a run: make report RUN=results/…))" $(ARGS)
+
 serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
 	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
 
@@ -36,6 +39,9 @@ test: $(VENV)/.ready-dev ## run the tests
 
 test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
 	$(VLLM_VENV)/bin/python -m pytest -W default tests/test_vllm.py $(ARGS)
+
+test-report: $(VENV)/.ready-browser ## run the tests of the report in a browser: Debian's chromium
+	$(BIN)/python -m pytest tests/test_report_browser.py $(ARGS)
 
 torture: $(VENV)/.ready-dev ## break runs in every way the tests know, at length: kills, full disks, spoilt parts; hours
 	$(BIN)/python -m tests.torture $(ARGS)
@@ -68,6 +74,10 @@ endif
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-browser: $(VENV)/.ready-dev
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	@touch $@
 
 # vLLM beside the project, for tests and benchmarks. Builds of these three that come with the one for CPUs do not fit

@@ -26,6 +26,9 @@ METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for m
 OVERALL = "overall"
 """The mean of all nine metrics, beside those of the dimensions."""
 
+COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
+"""The means of metrics, each with its members."""
+
 RESPONSE_DIVERSITY = "response_diversity"
 """The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
 

@@ -14,15 +14,15 @@ from calibration import agreement_with_published, assess, chatanime_means
 from calibration.files import read_records
 from calibration.resampling import Estimate
 from judge.cli.common import as_json_text, write_csv, writing_to
-from judge.cli.inputs import COMPOSITES, is_run, name_of, read_judge_scores, read_pairing
+from judge.cli.inputs import is_run, name_of, read_judge_scores, read_pairing
 from judge.errors import InputError, one_line
 from judge.families import same_family
 from judge.files import replacing
 from judge.terminal import STAND_IN_WARNING, console, line, plain_table
-from judge.types import RESPONSE_DIVERSITY, STAND_IN
+from judge.types import COMPOSITES, RESPONSE_DIVERSITY, STAND_IN
 
 if TYPE_CHECKING:
-    from calibration import Assessment
+    from calibration import Assessment, Pairing
 
 LEGEND = """alpha: Krippendorff's, ordinal, of people; Spearman: of judge and mean rating; person: a person left out
 MAE: mean absolute difference from the mean rating; constant: that of saying the same of every item
@@ -59,7 +59,11 @@ def assess_run(
     **how: Any,
 ) -> Assessment:
     """Read, pair and assess; ``how`` goes to ``calibration.assess``."""
-    pairing = read_pairing(scores, annotations, scale, judge, annotators, average_repeats)
+    return assess_pairing(read_pairing(scores, annotations, scale, judge, annotators, average_repeats), **how)
+
+
+def assess_pairing(pairing: Pairing, **how: Any) -> Assessment:
+    """Assess what was paired; ``how`` goes to ``calibration.assess``."""
     name = name_of(pairing)
     sources = {source for paired in pairing.metrics.values() for source in paired.labelled.sources}
     try:

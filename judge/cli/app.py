@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 import typer
 
-from judge.cli import attacking, machine, people, probing, scoring
+from judge.cli import attacking, machine, people, probing, reporting, scoring
 from judge.errors import GO_ON, JudgeError, readable
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command()(people.calibrate)
 app.command()(people.estimate)
 app.command()(people.compare)
 app.command()(people.plan)
+app.command()(reporting.report)
 app.add_typer(data_app, name="data")
 data_app.command("fetch")(machine.fetch_data)
 data_app.command("check")(machine.check_data)

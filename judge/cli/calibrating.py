@@ -17,11 +17,10 @@ from calibration.matching import one_judge
 from judge.anchors import frozen, rescored
 from judge.cli.common import as_json_text, write_csv
 from judge.cli.inputs import is_run, read_judge_scores, run_manifest
-from judge.dialogues import example_files
 from judge.errors import InputError
 from judge.files import replacing, sha256
 from judge.judging import Judge
-from judge.run import EXAMPLE
+from judge.run import data_files
 from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments, scores_of
 from judge.summary import scores_table
 from judge.terminal import console, line, plain_table
@@ -47,8 +46,7 @@ def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tup
     manifest = run_manifest(scores)
     judge_id, identity = manifest["judge"]["judge_id"], manifest["identity"]
     fitted = fit_calibration(pairing, judge_id=judge_id, identity=identity, kinds=kinds, seed=seed)
-    paths = manifest["data"]["paths"]
-    return _with_dialogues(fitted, example_files() if paths == [EXAMPLE] else [Path(path) for path in paths])
+    return _with_dialogues(fitted, data_files(manifest["data"]["paths"]))
 
 
 def _with_dialogues(fitted: Calibration, data: list[Path]) -> tuple[Calibration, list[str]]:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judge.errors import InputError
-from judge.types import DIMENSIONS, LEVELS, METRICS, OVERALL
+from judge.types import COMPOSITES, LEVELS, METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from calibration import Pairing
 
-COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
-"""The means of metrics that a run's ratings and scores are also compared on."""
 OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
 
 NUMBER = r"-?\d+(?:\.\d+)?"

@@ -24,6 +24,7 @@ from judge.cli.common import (
     write_csv,
 )
 from judge.cli.inputs import read_annotations
+from judge.cli.reporting import write_after_run
 from judge.errors import plain
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def score(
     calibration: Annotated[
         Path | None, typer.Option(help="Also give scores on people's scale, by this file of calibrate.")
     ] = None,
+    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
     as_json: Json = False,
 ) -> int:
     """Score dialogues into a run folder; the same command again goes on where it stopped.
@@ -88,6 +90,7 @@ def score(
         progress.finish()
     if calibrated:
         calibrated.apply(result.run)
+    about_report = write_after_run(result.run) if report else ""
     if as_json:
         facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious")}
         print(
@@ -97,6 +100,8 @@ def score(
         show(result, load_rubric(language, prompts))
         if calibrated:
             print(plain(f"on people's scale, by {calibration}: scores_calibrated.csv, calibrated.parquet"))
+        if about_report:
+            print(plain(about_report))
     return 1 if result.missing else 0
 
 

@@ -1,0 +1,10 @@
+"""The report of a run: one HTML file that opens offline. ``write_report`` makes it.
+
+``reading`` takes the run in, ``selection`` and ``entries`` choose and describe its dialogues, ``figures``, ``tables``,
+``people`` and ``checks`` make plain data of what is shown, ``page`` puts all of it into the template of ``assets``.
+"""
+
+from judge.report.build import DIALOGUES, REPORT, write_report
+from judge.report.people import People
+
+__all__ = ["DIALOGUES", "REPORT", "People", "write_report"]

@@ -1,0 +1,108 @@
+"""Dialogues as the page's script takes them: texts, nine distributions, people's ratings, each once and short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from judge.report.reading import Run, read_texts
+from judge.report.selection import by_dialogue, select
+from judge.report.values import number, numbers, visible
+from judge.types import LEVELS, Dialogue
+
+DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The dialogues on the page: ``rows`` for the script, how many there are in all, and how many lack their text."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    without_text: int
+    why_without: str | None
+    flagged: int
+    """How many of all dialogues are suspicious."""
+
+
+def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> Entries:
+    """Choose dialogues and describe them.
+
+    Args:
+        run: the run.
+        most: how many at most.
+        ratings: people's, ``item_id, metric, annotator, score``.
+    """
+    human = None if ratings is None else _mean_ratings(ratings)
+    every = by_dialogue(run.judgments, human)
+    chosen = select(every, most)
+    judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
+    digests = dict(zip(judgments["item_id"], judgments["content_digest"], strict=True))
+    texts, why = read_texts(run.manifest, digests) if chosen else ({}, None)
+    rated = {} if ratings is None else _ratings_by_item(ratings[ratings["item_id"].isin(chosen)], run.metrics)
+    parts = {str(item): part for item, part in judgments.groupby("item_id", sort=False)}
+    rows = [_entry(run, parts[item], reasons, texts.get(item), rated.get(item)) for item, reasons in chosen.items()]
+    return Entries(rows, len(every), len(chosen) - len(texts), why, int(every["suspicious"].sum()))
+
+
+def _mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    return ratings.groupby(["item_id", "metric"])["score"].mean().rename("human").reset_index()
+
+
+def _ratings_by_item(ratings: pd.DataFrame, metrics: list[str]) -> dict[str, list[list[list[Any]]]]:
+    """By dialogue and metric, in order: who rated, and what."""
+    found: dict[str, list[list[list[Any]]]] = {}
+    place = {metric: number for number, metric in enumerate(metrics)}
+    for row in ratings[ratings["metric"].isin(metrics)].to_dict("records"):
+        by_metric = found.setdefault(str(row["item_id"]), [[] for _ in metrics])
+        by_metric[place[row["metric"]]].append([visible(str(row["annotator"])), number(row["score"], DIGITS)])
+    return found
+
+
+def _entry(
+    run: Run,
+    judgments: pd.DataFrame,
+    reasons: list[str],
+    dialogue: Dialogue | None,
+    ratings: list[list[list[Any]]] | None,
+) -> dict[str, Any]:
+    rows = {row["metric"]: row for row in judgments.to_dict("records")}
+    asked = [rows[metric] for metric in run.metrics]
+    first = asked[0]
+    entry = {
+        "source": visible(first["source"]),
+        "character": visible(first["character"]),
+        "scenario": visible(first["scenario"]),
+        "why": reasons,
+        "turns": dialogue and [[visible(turn.user), visible(turn.character)] for turn in dialogue.turns],
+        "profile": dialogue and dialogue.profile and visible(dialogue.profile),
+        "p": [_distribution(row) for row in asked],
+        "score": [number(row["score"], DIGITS) for row in asked],
+        "mass": [number(row["mass"], DIGITS) for row in asked],
+        "error": [_text(row["error"]) for row in asked],
+        "calibrated": [number(row.get("calibrated"), DIGITS) for row in asked],
+        "suspicious": _text(first["suspicious"]),
+        "rationale": _rationales(run, first["item_id"]),
+        "ratings": ratings,
+    }
+    return {name: value for name, value in entry.items() if not _is_empty(value)}
+
+
+def _distribution(row: Mapping[Any, Any]) -> list[float | None] | None:
+    chances = numbers((row[f"p{level}"] for level in LEVELS), DIGITS)
+    return None if None in chances else chances
+
+
+def _rationales(run: Run, item: str) -> dict[str, str]:
+    return {m: visible(text) for m in run.metrics if (text := run.rationales.get((item, m)))} if run.rationales else {}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or pd.isna(value) or value == "" else visible(str(value))
+
+
+def _is_empty(value: Any) -> bool:
+    return not value or (isinstance(value, list) and all(part is None for part in value))
