@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -106,22 +105,20 @@ class VllmEngine:
             ) from error
 
     def _generate(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
-        hung = threading.Event()
-        with watchdog(self.patience, lambda: self._kill(hung)) as beat:
+        deaths: list[str] = []
+
+        def end_waiting(what: str) -> None:
+            deaths.append(what)  # vLLM 0.32 itself waits for ever for the answer of a process that was killed
+            self._llm.llm_engine.engine_core.outputs_queue.put(RuntimeError(what))
+
+        with watchdog(self._processes, self.patience, end_waiting) as beat:
             try:
                 outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=partial(_Listener, beat))
             except Exception as error:  # vLLM's own errors, and any of the libraries below it
-                if hung.is_set():
-                    raise _Died(f"finished nothing for {self.patience:.0f} s") from error
-                if not all(process.is_alive() for process in self._processes):
-                    raise _Died("died") from error
+                if deaths or not all(process.is_alive() for process in self._processes):
+                    raise _Died(*deaths or ("died",)) from error
                 raise EngineError(f"vLLM failed: {type(error).__name__}: {one_line(error)}") from error
         return outputs
-
-    def _kill(self, hung: threading.Event) -> None:
-        hung.set()
-        for process in self._processes:
-            process.kill()
 
 
 class _Died(Exception):
