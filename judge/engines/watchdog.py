@@ -1,4 +1,4 @@
-"""A watchdog over processes that work for us: it is told of signs of life, and tells of a death or of too long a silence."""
+"""A watchdog over processes that work for us: told of signs of life, it tells of a death or of too long a silence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def watchdog(
 
     def watch() -> None:
         heard = time.monotonic()
-        while not over.wait(POLL_S):
+        while processes and not over.wait(POLL_S):
             if sign.is_set():
                 sign.clear()
                 heard = time.monotonic()
