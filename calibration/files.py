@@ -41,8 +41,9 @@ class TableError(ValueError):
 
 
 def _shortened(text: str) -> str:
-    """A field of a file may be longer than anyone reads."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    """A long text without its middle: what it is about stands at the beginning, the remedy at the end."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def read_records(path: Path) -> pd.DataFrame:

@@ -82,7 +82,13 @@ def one_line(error: Exception) -> str:
 def readable(message: str) -> str:
     """An error's message as it is printed: a line, or as many as ``listed`` made, none of them without end."""
     lines = (plain(discreet(flat(line))) for line in message.split("\n  "))
-    return "\n  ".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in lines)
+    return "\n  ".join(_shortened(line) for line in lines)
+
+
+def _shortened(line: str) -> str:
+    """A long line without its middle: what it is about stands at the beginning, the remedy at the end."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]}…{line[-half:]}"
 
 
 def listed(problems: Sequence[str], total: int | None = None, most: int = 20) -> str:

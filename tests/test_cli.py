@@ -226,10 +226,14 @@ def test_a_fault_that_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
 
 
 def test_text_of_the_data_cannot_command_the_terminal(tmp_path: Path, row: dict[str, str]) -> None:
-    name = "a\x1b[31mb.jsonl"
-    (tmp_path / name).write_text(json.dumps({**row, "source": "a\x1b[31mb"}), encoding="utf-8")
-    result = esrp_judge("score", name, "--judge", "stand-in", cwd=tmp_path)
-    assert_one_line_error(result, 2, "record 1: field source holds a line break or a control character")
+    rows = [{**row, "profile": f"a{number}", "source": "a\u202eb"} for number in range(2)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    assert_one_line_error(result, 2, "stands already")
+    assert "\u202e" not in result.stderr
+    (tmp_path / "a.jsonl").write_text(json.dumps({**row, "source": "a\x1b[31mb"}), encoding="utf-8")
+    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    assert_one_line_error(result, 2, "control character")
     assert "\x1b" not in result.stderr
 
 

@@ -139,6 +139,22 @@ def test_a_rubric_holds_no_mark_and_nothing_unprintable(home: Path, kinds: list[
         kind.read(path)
 
 
+def test_a_calibration_with_a_part_of_another_kind_is_damaged(kinds: list[fuzz.Kind], home: Path) -> None:
+    kind = next(kind for kind in kinds if kind.name == "calibration.json")
+    metric = kind.value["metrics"]["fluency"]
+    others = {name: one for name, one in kind.value["metrics"].items() if name != "fluency"}
+    spoilt = [
+        {**kind.value, "metrics": {**others, "fluency": {**metric, "half_width": "wide"}}},
+        {**kind.value, "metrics": {**others, "fluency": {**metric, "half_width_named": {}}}},
+        {**kind.value, "metrics": others},
+        {**kind.value, "groups": float("1e999")},
+    ]
+    for value in spoilt:
+        (path := home / kind.name).write_text(json.dumps(value).replace("Infinity", "1e999"), encoding="utf-8")
+        with pytest.raises(InputError, match="damaged calibration"):
+            kind.read(path)
+
+
 COMMANDS = [
     ["diversity", "RUBBISH.json"],
     ["score", "RUBBISH.csv", "--judge", "stand-in"],

@@ -216,6 +216,8 @@ def _to_dict(calibration: Calibration) -> dict[str, Any]:
 
 
 def _from_dict(saved: Mapping[str, Any]) -> Calibration:
+    if strangers := {str(metric) for _, metric, _ in saved["anchor"]} - set(saved["metrics"]):
+        raise ValueError(f"anchors of {', '.join(sorted(strangers))}, which have no map")
     return Calibration(
         judge_id=str(saved["judge_id"]),
         identity=dict(saved["identity"]),

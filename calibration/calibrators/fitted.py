@@ -118,6 +118,8 @@ def metric_from_dict(saved: Mapping[str, Any]) -> FittedMetric:
     for name in ("scale", "trained"):
         low, high = saved[name]
         parts[name] = (float(low), float(high))
+    for name in ("half_width", "half_width_named"):
+        parts[name] = None if saved[name] is None else float(saved[name])
     parts["remarks"] = tuple(saved["remarks"])
     parts["evaluations"] = {
         scheme: {kind: _evaluation(figures) for kind, figures in kinds.items()}
