@@ -43,7 +43,7 @@ test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine'
 test-report: $(VENV)/.ready-browser ## run the tests of the report in a browser: Debian's chromium
 	$(BIN)/python -m pytest tests/test_report_browser.py $(ARGS)
 
-torture: $(VENV)/.ready-dev ## break runs in every way the tests know, at length: kills, full disks, spoilt parts; hours
+torture: $(VENV)/.ready-dev $(VLLM_VENV)/.ready ## break it in every way we know, at length: kills, full disks, rubbish, hostile text; hours
 	$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style and types

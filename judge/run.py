@@ -24,6 +24,7 @@ from judge.judging import Judge
 from judge.options import Options
 from judge.progress import Progress, Silent
 from judge.rubric import load_rubric
+from judge.sheets import write_csv
 from judge.stopping import stoppable
 from judge.store import DIVERSITY, JUDGMENTS, Store
 from judge.summary import STATISTICS, diversity_table, summarise
@@ -235,7 +236,7 @@ class _Run:
         varied = diversity_table(list(_counted(self.store.read_parts(DIVERSITY, self.role_units), counts)))
         for name, table in (("leaderboard.csv", leaderboard), ("diversity.csv", varied)):
             with self.store.replacing(name) as text:
-                table.to_csv(text, index=False, float_format="%.4f", lineterminator="\n")
+                write_csv(table, text)
         counts.pop(TOO_FEW_ANSWERS, None)  # nothing to rate, so nothing is missing
         missing = dict(sorted((error, count) for error, count in counts.items() if error))
         judgments, suspicious = counts.total(), sum(flagged)

@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Annotated, Any, BinaryIO, TextIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
@@ -68,8 +70,35 @@ SCHEMAS = {
 _HASH = b"content_digest"
 """Under this name a part's own metadata has the digest of its table."""
 _RESTORE = "restore it or choose another --run"
-_SHAPE = {"judge": dict, "identity": dict, "metrics": list, "units": dict, "seconds": float}
-"""What every manifest has, as the least that marks a file as one."""
+
+
+class _Named(TypedDict):
+    name: str
+    judge_id: str
+
+
+class _Data(TypedDict):
+    paths: list[str]
+
+
+class _Units(TypedDict):
+    judgments: list[Annotated[str, Field(pattern="^[0-9a-f]{16}$")]]
+    diversity: list[Annotated[str, Field(pattern="^[0-9a-f]{16}$")]]
+
+
+class _Manifest(TypedDict):
+    """What every manifest has, as the least that marks a file as one."""
+
+    judge: _Named
+    identity: dict[str, Any]
+    metrics: list[str]
+    sources: list[str]
+    data: _Data
+    units: _Units
+    seconds: float
+
+
+_SHAPE = TypeAdapter(_Manifest)
 
 
 class Store:
@@ -84,23 +113,32 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.set_aside: list[Path] = []
-        if folder.exists() and not folder.is_dir():
+        try:
+            there = folder.exists()
+        except (OSError, ValueError) as error:
+            raise InputError(f"--run {folder}: cannot be a folder ({one_line(error)}); choose another") from error
+        if there and not folder.is_dir():
             raise InputError(f"{folder}: is a file; a run is a folder, choose another --run")
-        if folder.exists() and self.manifest is None and any(not p.name.startswith(".") for p in folder.iterdir()):
+        if there and self.manifest is None and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise InputError(f"{folder}: holds files but no {MANIFEST}, so it is not a run; choose another --run")
 
     @property
     def manifest(self) -> dict[str, Any] | None:
         """What the run says of itself; None before it began. InputError where it cannot be read."""
         path = self.folder / MANIFEST
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.is_file() and not path.exists():
             return None
-        except (OSError, ValueError) as error:
+        try:
+            if not path.is_file():
+                raise ValueError("it is no file")
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: cannot be read ({one_line(error)}); {_RESTORE}") from error
-        if not isinstance(manifest, dict) or any(not isinstance(manifest.get(k), t) for k, t in _SHAPE.items()):
-            raise InputError(f"{path}: is not the manifest of a run; {_RESTORE}")
+        try:
+            _SHAPE.validate_python(manifest)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise InputError(f"{path}: is not the manifest of a run (at {where or 'its top'}); {_RESTORE}") from error
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -188,9 +226,18 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
     frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
     judgments = pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
-    if (store.folder / CALIBRATED).is_file():
-        judgments = judgments.merge(pd.read_parquet(store.folder / CALIBRATED), on=CALIBRATED_KEY, how="left")
-    return judgments
+    calibrated = store.folder / CALIBRATED
+    return (
+        judgments.merge(_calibrated(calibrated), on=CALIBRATED_KEY, how="left") if calibrated.is_file() else judgments
+    )
+
+
+def _calibrated(path: Path) -> pd.DataFrame:
+    try:
+        table: pd.DataFrame = pq.read_table(path).to_pandas()
+        return table.drop_duplicates(CALIBRATED_KEY)
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise InputError(f"{path}: is damaged ({one_line(error)}); apply the calibration anew, or remove it") from error
 
 
 def load_scores(run: Path | str) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from torture import clashes, disks, kills, spoilt, writes
+
+from tests.torture import clashes, disks, kills, spoilt, writes
 
 
 def test_a_run_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None:

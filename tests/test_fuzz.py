@@ -1,6 +1,6 @@
 """Rubbish in the place of every kind of file: read, or refused in a line, in seconds and a bounded memory.
 
-``python -m tests.torture.fuzz`` does the same with files by the ten thousand.
+``make torture`` does the same with files by the ten thousand.
 """
 
 import json

@@ -1,6 +1,6 @@
 """No text can leave its slot: over three kinds of tokenizers, and as messages for a server.
 
-``python -m tests.torture.guard`` does the same with texts by the hundred thousand.
+``make torture`` does the same with texts by the hundred thousand.
 """
 
 import unicodedata

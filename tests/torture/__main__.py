@@ -11,11 +11,14 @@ from importlib import import_module
 from pathlib import Path
 
 TRIALS = {
-    "writes": 1000,
+    "guard": 100_000,
+    "fuzz": 20_000,
     "spoilt": 5000,
+    "writes": 1000,
     "disks": 10,
     "clashes": 10,
     "kills": 200,
+    "engines": 10,
 }
 """How often each is tried."""
 

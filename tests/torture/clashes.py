@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from . import runs
+from tests.torture import runs
 
 
 def run(count: int, seed: int, folder: Path) -> list[str]:

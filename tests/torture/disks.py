@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from judge.errors import GO_ON
-
-from . import runs
+from tests.torture import runs
 
 
 def can_mount(folder: Path) -> bool:

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 from judge import load_judgments
-
-from . import runs
+from tests.torture import runs
 
 TOLERANCE = 1e-4
 """The largest difference of a score from that of an unbroken run: vLLM batches what a broken one has left otherwise."""

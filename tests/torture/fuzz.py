@@ -1,4 +1,4 @@
-"""Rubbish for every kind of file that is read: ``python -m tests.torture.fuzz --count 20000 --seed 1``.
+"""Rubbish for every kind of file that is read.
 
 A file is read, or refused in the project's own words: a few lines at most that a person can read, within seconds and
 a bounded memory. Nothing else may happen.
@@ -6,13 +6,11 @@ a bounded memory. Nothing else may happen.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import random
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import warnings
@@ -186,11 +184,11 @@ def refusals(kinds_: list[Kind], home: Path) -> list[str]:
     return wrongs
 
 
-def _work(first: int, last: int, seed: int, at: Any, found: Any) -> None:
+def _work(first: int, last: int, seed: int, folder: Path, at: Any, found: Any) -> None:
     """Trials in a process of its own, which may fall."""
     resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY,) * 2)
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        home = Path(place)
         every = kinds(home)
         for wrong in refusals(every, home) if first == 0 else []:
             found.put(wrong)
@@ -206,7 +204,7 @@ def address_space() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
-def run(count: int, seed: int) -> list[str]:
+def run(count: int, seed: int, folder: Path) -> list[str]:
     """What went wrong in so many trials; empty where all held."""
     context = multiprocessing.get_context("spawn")
     at, found = context.Value("q", 0), context.SimpleQueue()
@@ -214,7 +212,7 @@ def run(count: int, seed: int) -> list[str]:
     first, started = 0, time.monotonic()
     while first < count:
         last = min(first + 2000, count)
-        process = context.Process(target=_work, args=(first, last, seed, at, found))
+        process = context.Process(target=_work, args=(first, last, seed, folder, at, found))
         process.start()
         while process.is_alive() or not found.empty():
             if not found.empty():
@@ -226,13 +224,3 @@ def run(count: int, seed: int) -> list[str]:
         first = at.value + bool(process.exitcode)
         print(f"fuzz: {first:,} files, {len(failures):,} failures, {time.monotonic() - started:,.0f} s", flush=True)
     return failures
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    problems = run(arguments.count, arguments.seed)
-    print("\n".join(problems))
-    sys.exit(bool(problems))

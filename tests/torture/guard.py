@@ -1,4 +1,4 @@
-"""The slot guard on texts by the hundred thousand: ``python -m tests.torture.guard --count 100000 --seed 1``.
+"""The slot guard on texts by the hundred thousand, for tokenizers of several kinds.
 
 A prompt with a text in one slot must be what it is with the slot empty, and between the same ids on either side ids
 that are no control token and that read as the text, line by line.
@@ -6,9 +6,6 @@ that are no control token and that read as the text, line by line.
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,23 +122,12 @@ def failures(places: Sequence[Slot], count: int, seed: int) -> Iterator[str]:
             yield plain(f"{slot.name}: {text!r}: {wrong}")
 
 
-def run(count: int, seed: int) -> list[str]:
+def run(count: int, seed: int, folder: Path) -> list[str]:
     """The failures on so many texts for each tokenizer; none where the guard held."""
     found: list[str] = []
-    with tempfile.TemporaryDirectory() as home:
-        for name, folder in folders(Path(home)).items():
-            tokenizer = JudgeTokenizer(folder)
-            own = [f"{name}: {one}" for one in failures(slots(guarded(tokenizer), tokenizer, FORMS[name]), count, seed)]
-            print(f"guard, {name}: {count:,} texts, {len(own):,} failures", flush=True)
-            found += own[:MOST_FAILURES]
+    for name, model in folders(folder).items():
+        tokenizer = JudgeTokenizer(model)
+        own = [f"{name}: {one}" for one in failures(slots(guarded(tokenizer), tokenizer, FORMS[name]), count, seed)]
+        print(f"guard, {name}: {count:,} texts, {len(own):,} failures", flush=True)
+        found += own[:MOST_FAILURES]
     return found
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    problems = run(arguments.count, arguments.seed)
-    print("\n".join(problems))
-    sys.exit(bool(problems))

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from . import runs
+from tests.torture import runs
 
 SOURCES = 24
 """So many that a run is killed some ten times before it is done."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from judge.errors import InputError
 from judge.store import JUDGMENTS, Store
-
-from . import runs
+from tests.torture import runs
 
 
 def run(count: int, seed: int, folder: Path) -> list[str]:

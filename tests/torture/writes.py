@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from judge.types import METRICS
-
-from . import runs
+from tests.torture import runs
 
 STEPS = ((tempfile, "mkstemp"), (os, "fdopen"), (os, "fsync"), (os, "replace"))
 """The calls by which a file comes to be; death comes before one of them."""
