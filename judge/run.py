@@ -112,6 +112,11 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
 
+def data_files(paths: Sequence[str]) -> list[Path]:
+    """Where a run's dialogues were read, from the paths in its manifest."""
+    return example_files() if list(paths) == [EXAMPLE] else [Path(path) for path in paths]
+
+
 class _Run:
     """One run in the making."""
 

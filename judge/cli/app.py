@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 import typer
 
-from judge.cli import machine, people, probing, scoring
+from judge.cli import annotating, machine, people, probing, scoring
 from judge.errors import GO_ON, JudgeError, plain
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command()(people.calibrate)
 app.command()(people.estimate)
 app.command()(people.compare)
 app.command()(people.plan)
+app.command()(annotating.import_annotations)
 app.add_typer(data_app, name="data")
 data_app.command("fetch")(machine.fetch_data)
 data_app.command("check")(machine.check_data)

@@ -43,7 +43,7 @@ def as_one_json(facts: dict[str, Any], **tables: Any) -> str:
     return as_json_text({**facts, **records})
 
 
-def as_json_text(found: dict[str, Any]) -> str:
+def as_json_text(found: dict[str, Any] | list[Any]) -> str:
     """JSON that every program reads; ValueError for a NaN that nobody made null."""
     return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
 
@@ -77,8 +77,12 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table, whole or not at all; InputError where it cannot be written."""
+    from judge import sheets
     from judge.files import replacing
 
-    with replacing(path) as file:
-        table.to_csv(file, index=False, float_format="%.4f", lineterminator="\n")
+    try:
+        with replacing(path) as file:
+            sheets.write_csv(table, file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
