@@ -1,8 +1,8 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
 ``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
-``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``probe`` judges degraded dialogues; the rest
-are the values they speak of.
+``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``probe`` judges degraded dialogues; ``show``
+and ``look_ahead`` are a look before running; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -16,19 +16,23 @@ if TYPE_CHECKING:
     from judge.dialogues import read_dialogues
     from judge.doctor import examine
     from judge.fetch import check, fetch
+    from judge.foresight import Foresight
     from judge.layouts import LayoutComparison, compare_layouts
     from judge.options import Options
     from judge.probes.probing import Probed, probe
     from judge.rubric import Rubric, load_rubric
-    from judge.run import Result, score, text_diversity
+    from judge.run import Result, look_ahead, score, text_diversity
+    from judge.showing import Shown, show
     from judge.store import load_judgments, load_scores
 
 _LAZY = {
+    "Foresight": "judge.foresight",
     "LayoutComparison": "judge.layouts",
     "Options": "judge.options",
     "Probed": "judge.probes.probing",
     "Result": "judge.run",
     "Rubric": "judge.rubric",
+    "Shown": "judge.showing",
     "check": "judge.fetch",
     "compare_layouts": "judge.layouts",
     "examine": "judge.doctor",
@@ -36,9 +40,11 @@ _LAZY = {
     "load_judgments": "judge.store",
     "load_rubric": "judge.rubric",
     "load_scores": "judge.store",
+    "look_ahead": "judge.run",
     "probe": "judge.probes.probing",
     "read_dialogues": "judge.dialogues",
     "score": "judge.run",
+    "show": "judge.showing",
     "text_diversity": "judge.run",
 }
 
@@ -49,6 +55,7 @@ __all__ = [
     "RESPONSE_DIVERSITY",
     "Dialogue",
     "EngineError",
+    "Foresight",
     "InputError",
     "Interrupted",
     "JudgeError",
@@ -59,6 +66,7 @@ __all__ = [
     "Probed",
     "Result",
     "Rubric",
+    "Shown",
     "Turn",
     "check",
     "compare_layouts",
@@ -67,9 +75,11 @@ __all__ = [
     "load_judgments",
     "load_rubric",
     "load_scores",
+    "look_ahead",
     "probe",
     "read_dialogues",
     "score",
+    "show",
     "text_diversity",
 ]
 

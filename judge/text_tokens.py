@@ -7,6 +7,7 @@ marked by characters of the private use area, which no text of a dialogue can br
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from judge.types import LEVELS, digest
 
@@ -30,6 +31,11 @@ class TextTokenizer:
         """Code points of somebody else's text, with what may begin a control token written in full width."""
         safe = _CONTROL.sub(lambda found: chr(ord(found[0]) + 0xFEE0), text.translate(_MARKS))
         return self.encode(safe)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What code points write; the marks of messages by their names."""
+        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>"}
+        return "".join(map(chr, ids)).translate(names)
 
     def chat(self, system: str) -> tuple[str, str]:
         """What stands before the user's message, and what after it."""

@@ -7,6 +7,7 @@ no added tokens at all, so that nothing written in a dialogue can turn into ``<|
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +62,10 @@ class JudgeTokenizer:
                 kept = piece[: start + 1] if end - start > 1 else piece[:start]
                 pieces += [rest, kept]
         return tuple(ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids write, control tokens included."""
+        return str(self.trusted.decode(list(ids), skip_special_tokens=False))
 
     def chat(self, system: str) -> tuple[str, str]:
         """The chat template around the user's message: the text before it (system message included) and after.

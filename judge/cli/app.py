@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 import typer
 
-from judge.cli import annotating, machine, people, probing, scoring
+from judge.cli import annotating, looking, machine, people, probing, scoring
 from judge.errors import GO_ON, JudgeError, plain
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
 app.command()(scoring.score)
 app.command()(scoring.diversity)
 app.command()(scoring.layouts)
+app.command()(looking.show)
 app.command()(probing.probe)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(scoring.serve)
 app.command()(people.agree)
