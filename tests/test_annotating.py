@@ -148,8 +148,11 @@ def test_an_annotation_that_was_skipped_is_none(studio: Planned) -> None:
 def test_forms_do_not_tell_the_source_nor_the_order(tmp_path: Path, form: str) -> None:
     typed("plan", RUN, "--budget", "40", "--format", form, "--out", "plan.csv", cwd=tmp_path)
     key = json.loads((tmp_path / "plan.key.json").read_text(encoding="utf-8"))["tasks"]
-    sources = [task["source"] for task in key.values()]
-    assert set(sources) == {"plain", "steady"} and sources != sorted(sources)
+    names = ["source", "character", "scenario"]
+    planned = pd.read_csv(tmp_path / "plan.csv", dtype=str).rename(columns={"group": "scenario"})[names]
+    handed_out = pd.DataFrame(key.values())[names]
+    assert set(planned.itertuples(index=False, name=None)) == set(handed_out.itertuples(index=False, name=None))
+    assert planned["source"].nunique() == 2 and not handed_out.equals(planned)
     files = [path for path in tmp_path.iterdir() if path.name not in ("plan.csv", "plan.key.json")]
     for path in files:
         texts = (

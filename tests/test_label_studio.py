@@ -131,4 +131,7 @@ def test_what_the_server_takes_is_refused_in_reading(
     how = ["--key", "plan.key.json", "--out", "wrong.csv"]
     result = typed("import-annotations", "wrong.json", *how, cwd=folder)
     assert result.returncode == 2 and not (folder / "wrong.csv").exists()
-    assert "fluency is 9, not one of 1 to 5" in result.stderr and "metric 'mood' is not of this plan" in result.stderr
+    assert (
+        "metric 'fluency' is 9, not one of 1 to 5" in result.stderr
+        and "metric 'mood' is not of this plan" in result.stderr
+    )

@@ -16,6 +16,8 @@ from judge.errors import InputError, listed, plain
 from judge.types import LEVELS
 
 COLUMNS = ["source", "character", "scenario", "metric", "annotator", "score", "inclusion_probability"]
+LONGEST = 60
+"""Characters of a cell that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,22 @@ def is_empty(score: object) -> bool:
 
 
 def _wrong(entry: Entry, key: Key) -> Iterator[str]:
+    task, metric = _quoted(entry.task), _quoted(entry.metric)
     if entry.task not in key.tasks:
-        yield f"task {entry.task!r} is not of this plan; take it out, or give the key it was made with"
+        yield f"task {task} is not of this plan; take it out, or give the key it was made with"
     if entry.metric not in key.metrics:
-        yield f"metric {entry.metric!r} is not of this plan (its are {', '.join(key.metrics)}); take it out"
+        yield f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out"
     if not entry.annotator:
-        yield f"task {entry.task!r} is rated, but no annotator is named; write who rated it"
+        yield f"task {task} is rated, but no annotator is named; write who rated it"
     if level(entry.score) is None:
-        yield f"{entry.metric} is {entry.score!r}, not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
+        wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
+        yield f"metric {metric} is {_quoted(entry.score)}, {wanted}"
+
+
+def _quoted(value: object) -> str:
+    """A cell as a message has it: not longer than anyone reads."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _repeated(given: Iterable[Entry]) -> Iterator[Wrong]:
@@ -100,7 +110,7 @@ def _repeated(given: Iterable[Entry]) -> Iterator[Wrong]:
     for entry in given:
         cell = entry.task, entry.metric, entry.annotator
         if cell in first:
-            who = f"annotator {entry.annotator!r} rated task {entry.task!r}"
+            who = f"annotator {_quoted(entry.annotator)} rated task {_quoted(entry.task)}"
             yield Wrong(entry.place, f"{who} already at {first[cell]}; keep one of the two")
         first.setdefault(cell, entry.place)
 

@@ -104,12 +104,7 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
     if not data and not digests:
         raise InputError(f"{scores}: a table has no texts to rate; name the dialogues' files: --data")
     paths = list(data) or data_files(run_manifest(scores)["data"]["paths"])
-    items = list(read_dialogues(paths))
-    if problems := [one.message for one in items if isinstance(one, Problem)]:
-        raise InputError(listed(problems[:20], len(problems)))
-    there = {
-        one.dialogue.id: one.dialogue for one in items if not isinstance(one, Problem) and one.dialogue.id in wanted
-    }
+    there = _read(paths, wanted)
     where = ", ".join(map(str, paths[:3]))
     for name in sorted(wanted):
         if name not in there:
@@ -119,6 +114,20 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
                 f"dialogue {plain(name)} is not in {where} as it was judged; score again with this run as --run, "
                 "or name the files that were scored: --data"
             )
+    return there
+
+
+def _read(paths: Sequence[Path], wanted: set[str]) -> dict[str, Dialogue]:
+    """The wanted dialogues of some files by id; InputError where a record of theirs cannot be read."""
+    there: dict[str, Dialogue] = {}
+    problems: list[str] = []
+    for one in read_dialogues(paths):
+        if isinstance(one, Problem):
+            problems.append(one.message)
+        elif one.dialogue.id in wanted:
+            there[one.dialogue.id] = one.dialogue
+    if problems:
+        raise InputError(listed(problems))
     return there
 
 
