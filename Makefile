@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
+STUDIO_VENV := .venv-label-studio
 PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
 PEER_VENVS := $(addprefix .venv-bench-,prometheus deepeval verdict)
@@ -13,10 +14,10 @@ NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge report serve test test-vllm test-report torture lint bench clean
+.PHONY: help setup judge report serve test test-vllm test-report test-label-studio torture lint bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
 	@echo 'make serve [JUDGE=…] [PORT=8000], then make judge DATA="FILE…" ARGS="--url http://127.0.0.1:8000"'
@@ -40,6 +41,9 @@ test: $(VENV)/.ready-dev ## run the tests
 test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
 	$(VLLM_VENV)/bin/python -m pytest -W default tests/test_vllm.py $(ARGS)
 
+test-label-studio: $(VENV)/.ready-dev $(STUDIO_VENV)/.ready ## take ratings through a real Label Studio: 1 GB, minutes
+	LABEL_STUDIO=$(CURDIR)/$(STUDIO_VENV)/bin/label-studio $(BIN)/python -m pytest tests/test_label_studio.py $(ARGS)
+
 test-report: $(VENV)/.ready-browser ## run the tests of the report in a browser: Debian's chromium
 	$(BIN)/python -m pytest tests/test_report_browser.py $(ARGS)
 
@@ -56,7 +60,7 @@ bench: $(VENV)/.ready ## time the packed engine beside vLLM and other judges; ab
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data $(DATA)) $(ARGS)
 
 clean: ## remove the environments and caches; runs in results/ stay
-	rm -rf $(VENV) $(VLLM_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml
@@ -92,6 +96,12 @@ ifeq ($(NVIDIA),)
 else
 	@$(call logged,--editable '$(VLLM_EXTRAS)')
 endif
+	@rm $(@D)/install.log && touch $@
+
+$(STUDIO_VENV)/.ready: | $(VENV)/.ready
+	@echo "making $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(call logged,label-studio==1.23.2)
 	@rm $(@D)/install.log && touch $@
 
 # Other judges, each in an environment of its own. What cannot be installed leaves its log, and the rest goes on.

@@ -21,7 +21,7 @@ from judge.hardware import Hardware, detect
 from judge.judging import Judge, Judged
 from judge.options import Options
 from judge.progress import Progress, Silent
-from judge.prompt import Ids, PromptTree
+from judge.prompt import PromptTree
 from judge.served import connect
 from judge.stopping import stoppable
 from judge.types import METRICS, OVERALL, Dialogue
@@ -176,9 +176,5 @@ def _costs(scored: _Scored, dialogues: Sequence[Dialogue]) -> dict[str, Any]:
 
 def unique_tokens(trees: Sequence[PromptTree]) -> int:
     """Tokens of trees where what they share counts once: root, character, opening; then every dialogue's own."""
-    shared = {path for tree in trees for path in ((tree.root,), (tree.root, tree.character), _opening(tree))}
+    shared = {path for tree in trees for path in tree.shared}
     return sum(len(path[-1]) for path in shared) + sum(tree.own for tree in trees)
-
-
-def _opening(tree: PromptTree) -> tuple[Ids, ...]:
-    return tree.root, tree.character, tree.opening

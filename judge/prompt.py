@@ -65,6 +65,11 @@ class PromptTree:
         return tuple(shared + len(leaf) for leaf in self.leaves)
 
     @property
+    def shared(self) -> tuple[tuple[Ids, ...], ...]:
+        """What other trees may have too: its root, that with its character, and that with its opening."""
+        return (self.root,), (self.root, self.character), (self.root, self.character, self.opening)
+
+    @property
     def own(self) -> int:
         """Tokens of the dialogue, its opening left out, and of all leaves."""
         return len(self.dialogue) + sum(map(len, self.leaves))

@@ -14,11 +14,13 @@ from typing import Any
 import pandas as pd
 
 from judge import devices, manifest
+from judge.asking import settle
 from judge.choosing import choose_judge, default_data, open_judge
 from judge.corpus import Corpus
 from judge.devices import WHOLE, Share
 from judge.dialogues import example_files
 from judge.errors import GO_ON, EngineError, UnfitJudge
+from judge.foresight import Foresight, foresee
 from judge.hardware import Hardware, detect, require_usable
 from judge.judging import Judge
 from judge.options import Options
@@ -92,6 +94,21 @@ def score(
             with stoppable() as stop:
                 run.complete(stop, hardware)
             return run.summarise()
+
+
+def look_ahead(
+    data: Sequence[Path] = (), options: Options | None = None, progress: Progress | None = None
+) -> Foresight:
+    """What ``score`` would do with the same arguments, and what it would take; nothing is written.
+
+    The model is loaded and timed on a few dialogues, where any are to do. Raises what ``score`` raises.
+    """
+    hardware = detect()
+    paths, options, _ = settle(data, options or Options(), hardware)
+    devices.check(options.devices, hardware)
+    with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
+        run = _Run(corpus, open_judge(options, hardware), options, paths, progress or Silent())
+        return foresee(run.work, run.store.folder)
 
 
 def score_share(data: Sequence[Path], options: Options, share: Share, progress: Progress) -> dict[str, Any] | None:

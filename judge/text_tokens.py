@@ -6,6 +6,8 @@ marked by characters of the private use area, which no text of a dialogue can br
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from judge.types import LEVELS, digest
 
 SYSTEM, USER, ANSWER = "\ue010", "\ue011", "\ue012"
@@ -35,6 +37,11 @@ class TextTokenizer:
     def encode_untrusted(self, text: str) -> tuple[int, ...]:
         """Code points of somebody else's text, with Chinese brackets where a control token has others."""
         return self.encode(text.translate(_SAFE))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What code points write; the marks of messages by their names."""
+        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>"}
+        return "".join(map(chr, ids)).translate(names)
 
     def chat(self, system: str) -> tuple[str, str]:
         """What stands before the user's message, and what after it."""

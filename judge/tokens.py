@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -73,6 +73,10 @@ class JudgeTokenizer:
         normaliser = self.untrusted.normalizer
         said = normaliser.normalize_str(text) if normaliser else text
         return token in self.control_ids or self._bytes[token] == said
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids write, control tokens included."""
+        return str(self.trusted.decode(list(ids), skip_special_tokens=False))
 
     def chat(self, system: str) -> tuple[str, str]:
         """The chat template around the user's message: the text before it (system message included) and after.

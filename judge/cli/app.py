@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 import typer
 
-from judge.cli import attacking, machine, people, probing, reporting, scoring
+from judge.cli import annotating, attacking, looking, machine, people, probing, reporting, scoring
 from judge.errors import GO_ON, JudgeError, readable
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
 app.command()(scoring.score)
 app.command()(scoring.diversity)
 app.command()(scoring.layouts)
+app.command()(looking.show)
 app.command()(attacking.attack)
 app.command()(probing.probe)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(scoring.serve)
@@ -32,6 +33,7 @@ app.command()(people.estimate)
 app.command()(people.compare)
 app.command()(people.plan)
 app.command()(reporting.report)
+app.command()(annotating.import_annotations)
 app.add_typer(data_app, name="data")
 data_app.command("fetch")(machine.fetch_data)
 data_app.command("check")(machine.check_data)

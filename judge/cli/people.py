@@ -235,12 +235,26 @@ def plan(
     scale: Scale = None,
     average_repeats: Repeats = False,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    form: Annotated[
+        Literal["label-studio", "csv", "xlsx"] | None,
+        typer.Option("--format", help="Also write what annotators fill in, with sources blinded, beside --out."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Where the dialogues' texts are, if not where the run read them.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Of the form: zh or en; the run's by default.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with the rubric of your own that is rated by.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Choose which dialogues people should rate next: a random sample with known chances, where ratings tell most."""
-    from judge.cli import planning
+    """Choose which dialogues people should rate next: a random sample with known chances, where ratings tell most.
+
+    With --format also a Label Studio project or a sheet for the annotators, and the key that import-annotations needs.
+    """
+    from judge.cli import forms, planning
 
     refuse_unwritable(out)
+    if form:
+        forms.refuse_old_key(out)
     found = planning.make_plan(
         scores,
         budget,
@@ -252,12 +266,13 @@ def plan(
         raters_per_overlap=raters,
         seed=seed,
     )
+    written = forms.write(form, found, scores, out, data or [], language, prompts) if form else None
     write_csv(out, found.table)
     together = out.with_suffix(".together.csv") if annotations else None
     if together:
         write_csv(together, found.together)
     if as_json:
-        print(planning.plan_json(found, out, together))
+        print(planning.plan_json(found, out, together, written))
     else:
-        planning.show_plan(found, out, together)
+        planning.show_plan(found, out, together, written)
     return 0

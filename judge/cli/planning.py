@@ -9,6 +9,7 @@ import pandas as pd
 
 from calibration import Plan, PlanError, plan
 from judge.cli.common import as_one_json
+from judge.cli.forms import Forms
 from judge.cli.inputs import read_annotations, read_judge_scores, scale_of
 from judge.errors import InputError
 from judge.terminal import console, line, plain_table
@@ -35,8 +36,8 @@ def make_plan(
         raise InputError(str(error)) from error
 
 
-def show_plan(found: Plan, out: Path, together: Path | None) -> None:
-    """Print what to expect of the plan, by source, and remarks."""
+def show_plan(found: Plan, out: Path, together: Path | None, forms: Forms | None) -> None:
+    """Print what to expect of the plan, by source, remarks, and which files are whose."""
     screen = console()
     by_source = found.expected.groupby("source", sort=False)
     counts = found.table.groupby("source").size()
@@ -51,6 +52,11 @@ def show_plan(found: Plan, out: Path, together: Path | None) -> None:
     screen.print(line(f"{len(found.table):,} dialogues in {out}; keep its inclusion_probability beside the ratings"))
     if together:
         screen.print(line(f"read with the earlier ratings as one table, give all of them the chances in {together}"))
+    if forms:
+        screen.print(line(f"for the annotators: {', '.join(map(str, forms.files))}"))
+        screen.print(
+            line(f"not for them: {forms.key}, which import-annotations needs, and {out}: they tell the sources")
+        )
 
 
 def _widths(values: pd.Series[float]) -> str:
@@ -60,7 +66,9 @@ def _widths(values: pd.Series[float]) -> str:
     return f"{known.min():.2f}" if known.min() == known.max() else f"{known.min():.2f}–{known.max():.2f}"
 
 
-def plan_json(found: Plan, out: Path, together: Path | None) -> str:
+def plan_json(found: Plan, out: Path, together: Path | None, forms: Forms | None) -> str:
     """All of it for programs."""
     facts = {"file": str(out), "together": str(together) if together else None, "remarks": list(found.remarks)}
+    if forms:
+        facts |= {"forms": [str(path) for path in forms.files], "key": str(forms.key)}
     return as_one_json(facts, plan=found.table, expected=found.expected)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from judge.cli import looking
 from judge.cli.common import (
     Characters,
     Data,
@@ -54,6 +55,9 @@ def score(
         Path | None, typer.Option(help="Also give scores on people's scale, by this file of calibrate.")
     ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what there is to do and what it would take; write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Score dialogues into a run folder; the same command again goes on where it stopped.
@@ -82,6 +86,8 @@ def score(
         limit=limit,
         prompts=prompts,
     )
+    if dry_run:
+        return looking.dry_run(data or [], options, as_json)
     progress = TerminalProgress()
     calibrated = _calibrated(calibration, progress.note) if calibration else None
     try:

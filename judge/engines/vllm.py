@@ -100,9 +100,7 @@ class VllmEngine:
         try:
             return self._generate(prompts, params)
         except _Died as error:
-            raise EngineError(
-                f"vLLM {error}, and so it does when it is started anew; choose --engine packed"
-            ) from error
+            raise EngineError(f"vLLM {error}, also when started anew; choose --engine packed") from error
 
     def _generate(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
         deaths: list[str] = []
