@@ -47,7 +47,7 @@ test-label-studio: $(VENV)/.ready-dev $(STUDIO_VENV)/.ready ## take ratings thro
 test-report: $(VENV)/.ready-browser ## run the tests of the report in a browser: Debian's chromium
 	$(BIN)/python -m pytest tests/test_report_browser.py $(ARGS)
 
-torture: $(VENV)/.ready-dev $(VLLM_VENV)/.ready ## break it in every way we know, at length: kills, full disks, rubbish, hostile text; hours
+torture: $(VENV)/.ready-dev $(VLLM_VENV)/.ready ## break it in every way we know: kills, full disks, rubbish, hostile text; hours
 	$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style and types

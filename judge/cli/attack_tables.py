@@ -11,7 +11,7 @@ from rich.text import Text
 from judge.attacks.attacking import LEVEL_ORDER, RUBRIC_LANGUAGE
 from judge.attacks.suite import BENIGN
 from judge.rewriting import Rewritten
-from judge.terminal import STAND_IN_WARNING, console, plain_table
+from judge.terminal import STAND_IN_WARNING, console, line, plain_table
 from judge.types import STAND_IN
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def show_robustness(found: Rewritten, robustness: Robustness) -> None:
     out.print(plain_table("what scores hang on", BIAS, map(_bias, _records(robustness.bias))))
     out.print(plain_table("judge means by the source's family", SOURCES, map(_source, _records(robustness.sources))))
     for remark in robustness.remarks:
-        out.print(Text(f"* {remark}"))
+        out.print(line(f"* {remark}"))
     if found.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 

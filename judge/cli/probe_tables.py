@@ -10,7 +10,7 @@ from rich.text import Text
 
 from judge.errors import plain
 from judge.probes.degradations import DEGRADATIONS, STRENGTHS
-from judge.terminal import STAND_IN_WARNING, console, plain_table
+from judge.terminal import STAND_IN_WARNING, console, line, plain_table
 from judge.types import METRICS, STAND_IN
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     for sentence in assessment.sentences:
         out.print(Text(plain(f"* {sentence}")))
     for remark in assessment.remarks:
-        out.print(Text(f"- {remark}"))
+        out.print(line(f"- {remark}"))
     for reason, count in probed.missing.items():
-        out.print(Text(f"missing: {count:,} judgments, {reason}"))
+        out.print(line(f"missing: {count:,} judgments, {reason}"))
     if probed.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
