@@ -17,8 +17,14 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 """How a text begins that must not stand in a cell as it is."""
 
 
+EXACT = "inclusion_probability"
+"""The column whose numbers are written in full: what is weighted by a rounded chance is wrong by as much."""
+
+
 def write_csv(table: pd.DataFrame, file: Any, header: bool = True) -> None:
-    """Write a table to an open file: numbers with four decimals, and no text that is a formula."""
+    """Write a table to an open file: numbers with four decimals but chances in full, and no text that is a formula."""
+    if EXACT in table:
+        table = table.assign(**{EXACT: [repr(float(chance)) if pd.notna(chance) else "" for chance in table[EXACT]]})
     texts = {name: cells.map(_safe) for name, cells in table.items() if not is_numeric_dtype(cells)}
     table.assign(**{str(name): cells for name, cells in texts.items()}).to_csv(
         file, index=False, header=header, float_format="%.4f", lineterminator="\n", quoting=_quoting(texts.values())

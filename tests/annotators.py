@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def write_data(folder: Path) -> None:
     """The dialogues of four sources, and a judge's scores of them: ``dialogues.jsonl`` and ``scores.parquet``."""
     rows = [
         {
-            "source": HOSTILE[source].strip(),
-            "character": HOSTILE[(source + scenario) % len(HOSTILE)].strip(),
+            "source": _name(HOSTILE[source]),
+            "character": _name(HOSTILE[(source + scenario) % len(HOSTILE)]),
             "scenario": str(scenario),
             "profile": HOSTILE[scenario % len(HOSTILE)],
             "turns": [{"user": text, "character": text} for text in HOSTILE[:2]],
@@ -47,6 +48,11 @@ def write_data(folder: Path) -> None:
     names = ("source", "character", "scenario")
     scores = pd.DataFrame([{**{n: row[n] for n in names}, "metric": m, "score": 3.0} for row in rows for m in METRICS])
     scores.to_parquet(folder / "scores.parquet")
+
+
+def _name(text: str) -> str:
+    """A text as a name may be: one line, with nothing but characters in it."""
+    return "".join(c for c in text.strip() if unicodedata.category(c) != "Cc")
 
 
 def given(key: Key, annotators: Sequence[str] = ANNOTATORS, seed: int = 0) -> pd.DataFrame:

@@ -261,7 +261,7 @@ def test_a_damaged_run_is_one_line(run: Path, tmp_path: Path) -> None:
     whole = part.read_bytes()
     try:
         part.write_bytes(whole[:100])
-        refused(typed("agree", run, "--annotations", RATINGS, cwd=tmp_path), part.name, "cannot be read", "--run")
+        refused(typed("agree", run, "--annotations", RATINGS, cwd=tmp_path), part.name, "is damaged", "--run")
     finally:
         part.write_bytes(whole)
 

@@ -39,8 +39,7 @@ def import_annotations(
     refuse_unwritable(out)
     plan = read_key(key)
     imported = import_entries((one for path in files for one in _entries(path, plan)), plan)
-    chances = imported.ratings["inclusion_probability"].map(repr)  # as they were drawn, not to four decimals
-    write_csv(out, imported.ratings.assign(inclusion_probability=chances))
+    write_csv(out, imported.ratings)
     agreement, remarks = agreement_so_far(out)
     if as_json:
         facts = {"file": str(out), **_counts(imported, plan), "remarks": remarks}
@@ -102,8 +101,7 @@ def _show(out: Path, imported: Imported, key: Key, agreement: pd.DataFrame, rema
     """Print what was read, what is still to be rated, and the agreement so far."""
     from rich.text import Text
 
-    from judge.errors import plain
-    from judge.terminal import console, plain_table
+    from judge.terminal import console, line, plain_table
 
     screen, counts = console(), _counts(imported, key)
     rows = [
@@ -119,13 +117,11 @@ def _show(out: Path, imported: Imported, key: Key, agreement: pd.DataFrame, rema
     screen.print(plain_table("agreement so far", HEADS, rows))
     screen.print(Text(LEGEND))
     for remark in remarks:
-        screen.print(Text(plain(f"- {remark}")))
+        screen.print(line(f"- {remark}"))
     people = f"{len(counts['annotators'])} people ({', '.join(counts['annotators'])})"
+    screen.print(line(f"{counts['ratings']:,} ratings by {people} in {out}; {counts['empty']:,} cells are empty"))
     screen.print(
-        Text(plain(f"{counts['ratings']:,} ratings by {people} in {out}; {counts['empty']:,} cells are empty"))
-    )
-    screen.print(
-        Text(
+        line(
             f"{counts['rated']:,} of {counts['tasks']:,} dialogues are rated, {counts['rated_by_all']:,} of them by as "
             "many people as planned"
         )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.text import Text
 
-from judge.errors import plain
 from judge.probes.degradations import DEGRADATIONS, STRENGTHS
 from judge.terminal import STAND_IN_WARNING, console, line, plain_table
 from judge.types import METRICS, STAND_IN
@@ -50,7 +49,7 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     out.print(plain_table("aimed at one metric, and in order of strength", orders, _order_cells(probed, assessment)))
     out.print(Text(SPREAD + "\n"))
     for sentence in assessment.sentences:
-        out.print(Text(plain(f"* {sentence}")))
+        out.print(line(f"* {sentence}"))
     for remark in assessment.remarks:
         out.print(line(f"- {remark}"))
     for reason, count in probed.missing.items():
