@@ -229,7 +229,8 @@ def test_every_metric_has_its_verdict_in_a_sentence(page: Page) -> None:
 def test_without_ratings_the_page_says_how_to_get_some(run: Path, tmp_path: Path) -> None:
     page = report(run, tmp_path / "plain.html")
     assert page.of_class("verdict") == 0
-    assert f"esrp-judge agree {run} --annotations" in page.text
+    steps = (f"plan {run}", "import-annotations", f"agree {run} --annotations", f"report {run} --annotations")
+    assert all(f"esrp-judge {step}" in page.text for step in steps)
     assert "agreement" not in page.data["figures"]
 
 
