@@ -123,7 +123,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         with pq.ParquetFile(path) as file:
             _refuse_bomb(path, file.metadata)
             _columns(path, file.schema_arrow.names)
-            table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
+            content = file.read()
+            content.validate(full=True)  # a text that is not UTF-8 would be found later, and by nobody in particular
+            table: pd.DataFrame = content.to_pandas(ignore_metadata=True)
             return table
     except (FileNotFoundError, TableError):
         raise

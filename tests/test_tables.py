@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from calibration import TableError, read_ratings, read_scores
@@ -393,3 +396,13 @@ def test_hannas_judges_leave_the_scale_and_are_told(shared_data: Path):
 def test_calibration_knows_nothing_of_judge():
     code = "import sys, calibration; sys.exit(any(name.split('.')[0] == 'judge' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_parquet_text_that_is_not_utf_8_is_told(tmp_path):
+    texts = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(struct.pack("ii", 0, 2)), pa.py_buffer(b"\xff\xfe")]
+    )
+    columns = {"source": texts, "item_id": pa.array(["1"]), "metric": pa.array(["m"]), "annotator": pa.array(["a"])}
+    pq.write_table(pa.table({**columns, "score": pa.array([3.0])}), tmp_path / "ratings.parquet")
+    with pytest.raises(TableError, match=r"ratings\.parquet: cannot be read .*UTF"):
+        read_ratings(tmp_path / "ratings.parquet")
