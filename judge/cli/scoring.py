@@ -40,7 +40,9 @@ def score(
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
-    patience: Annotated[float, typer.Option(help="Seconds for which a failing server is tried again.")] = 300.0,
+    patience: Annotated[
+        float, typer.Option(help="Seconds for which a failing server is tried again, or vLLM may hang.")
+    ] = 300.0,
     devices: Annotated[str, typer.Option(help="A process on each of these GPUs, with commas: 0,1.")] = "",
     tensor_parallel: Annotated[int, typer.Option(help="Split the model over so many GPUs (vLLM).")] = 1,
     language: Annotated[str, typer.Option(help="Language of the rubric: zh or en.")] = "zh",
