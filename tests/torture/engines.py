@@ -40,7 +40,8 @@ def run(count: int, seed: int, folder: Path) -> list[str]:
 
 def _command(data: Path, run: Path) -> list[str]:
     python = str(OTHER) if OTHER.exists() else sys.executable
-    return [python, "-m", "judge", "score", str(data), "--judge", "stand-in", "--engine", "vllm", "--run", str(run)]
+    options = ["--judge", "stand-in", "--engine", "vllm", "--metrics", "fluency", "--no-report"]
+    return [python, "-m", "judge", "score", str(data), *options, "--run", str(run)]
 
 
 def _start(data: Path, run: Path) -> subprocess.Popen[bytes]:
