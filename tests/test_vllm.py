@@ -120,6 +120,21 @@ def test_an_engine_that_dies_again_when_started_anew_ends_the_run(
     engine._start()
 
 
+def test_vllms_process_ends_with_the_one_that_is_killed(tmp_path: Path) -> None:
+    command = esrp_judge("--judge", "stand-in", "--engine", "vllm", "--run", tmp_path / "run", "--metrics", "fluency")
+    session = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while session.poll() is None and not list((tmp_path / "run").glob("judgments/part-*")):
+        time.sleep(0.05)
+    engines = subprocess.run(["pgrep", "-g", str(session.pid), "VLLM"], capture_output=True, text=True, check=False)
+    session.kill()
+    session.wait()
+    assert len(engines.stdout.split()) == 1
+    end = time.monotonic() + 30
+    while Path(f"/proc/{engines.stdout.strip()}").exists():
+        assert time.monotonic() < end, "vLLM's process goes on"
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def steady(
     stand_in: Path, trees: list[PromptTree], writer: PromptWriter, tmp_path_factory: pytest.TempPathFactory

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from judge.engines import by_level
+from judge.engines.guardian import stand_guard
 from judge.engines.watchdog import watchdog
 from judge.errors import EngineError, one_line
 from judge.hardware import narrow_to
@@ -59,6 +60,7 @@ class VllmEngine:
     def __init__(
         self, folder: Path, dtype: str, tensor_parallel: int = 1, patience: float = PATIENCE_S, **settings: Any
     ) -> None:
+        self._guardian = stand_guard()
         self._load = partial(_load, folder, dtype, tensor_parallel, settings)
         self._start()
         self.patience = patience
