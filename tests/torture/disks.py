@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from judge.errors import GO_ON
 from tests.torture import runs
@@ -59,14 +61,16 @@ def run(count: int, seed: int, folder: Path) -> list[str]:
 def _fill(mount: Path, kilobytes: int, data: Path, unbroken: Path) -> list[str]:
     """Score by the command onto a disk that is too small, then make room and do so again."""
     command = [sys.executable, "-m", "judge", "score", str(data), "--judge", "stand-in", "--run", str(mount / "run")]
+    how: dict[str, Any] = {"capture_output": True, "text": True}
+    how["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the unbroken run, so that the same bytes come out
     with disk(mount, kilobytes):
-        full = subprocess.run(command, check=False, capture_output=True, text=True)
+        full = subprocess.run(command, check=False, **how)
         error = full.stderr.strip().splitlines()[-1]
         failures = [] if full.returncode == 3 else [f"{kilobytes} KB: exit code {full.returncode}: {error}"]
         for wanted in (f"the disk at {mount}", " judgments are saved in ", f"{GO_ON}: esrp-judge score "):
             failures += [] if wanted in error else [f"{kilobytes} KB: the error lacks {wanted!r}: {error}"]
         _mount("-o", "remount,size=64m", mount)
-        again = subprocess.run(command, check=False, capture_output=True, text=True)
+        again = subprocess.run(command, check=False, **how)
         return failures + ([again.stderr] if again.returncode else runs.differences(mount / "run", unbroken))
 
 
