@@ -35,7 +35,7 @@ def run(count: int, seed: int, folder: Path) -> list[str]:
             continue
         unseen += 1
         failures += [] if part.equals(right) else [f"{len(content)} bytes of {len(sound)}: read, and not what it was"]
-    path.write_bytes(flips[0])
+    path.write_bytes(cuts[0])
     runs.complete(data, run, reported)
     failures += ["the part was not judged again"] if path.read_bytes() != sound else []
     print(f"spoilt parts: {found} found, {unseen} without effect, {len(failures)} failures", flush=True)
