@@ -1,5 +1,6 @@
 """A real vLLM on this machine, in this process and as a server; `make test-vllm` makes an environment that has it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -120,19 +121,29 @@ def test_an_engine_that_dies_again_when_started_anew_ends_the_run(
     engine._start()
 
 
-def test_vllms_process_ends_with_the_one_that_is_killed(tmp_path: Path) -> None:
+def test_vllms_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
     command = esrp_judge("--judge", "stand-in", "--engine", "vllm", "--run", tmp_path / "run", "--metrics", "fluency")
     session = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while session.poll() is None and not list((tmp_path / "run").glob("judgments/part-*")):
         time.sleep(0.05)
-    engines = subprocess.run(["pgrep", "-g", str(session.pid), "VLLM"], capture_output=True, text=True, check=False)
+    assert processes_of(session.pid)
     session.kill()
     session.wait()
-    assert len(engines.stdout.split()) == 1
     end = time.monotonic() + 30
-    while Path(f"/proc/{engines.stdout.strip()}").exists():
-        assert time.monotonic() < end, "vLLM's process goes on"
+    while processes_of(session.pid):
+        assert time.monotonic() < end, "vLLM's processes go on"
         time.sleep(0.1)
+
+
+def processes_of(session: int) -> list[str]:
+    """The titles of vLLM's processes in a session: its engine, and what that started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            title, _, rest = path.read_text("utf-8", "replace").partition("(")[2].rpartition(")")
+            state, _, _, its = rest.split()[:4]
+            found += [title] if title.startswith("VLLM") and state != "Z" and int(its) == session else []
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
-"""A process that outlives ours and then ends vLLM's, which would go on for ever and keep the GPU's memory.
+"""A process that outlives ours and ends vLLM's processes once they are orphans, which would go on for ever.
 
-Run as a script with the id of the process to outlive. Linux only, as vLLM is.
+So does an engine whose run was killed, and a worker whose engine was; they keep the GPU's memory. Run as a script with
+the id of the process to outlive. Linux only, as vLLM is.
 """
 
 from __future__ import annotations
@@ -26,27 +27,31 @@ def stand_guard() -> subprocess.Popen[bytes]:
 
 
 def guard(parent: int) -> None:
-    """Wait until the parent is gone, then kill what vLLM's processes it had last."""
-    engines: set[int] = set()
-    while os.getppid() == parent:
-        with suppress(OSError):  # the parent is just going
-            engines = _engines(parent)
+    """Until the parent is gone and vLLM's processes are, kill each of them that is not below the parent any more."""
+    known: set[int] = set()
+    while known or os.getppid() == parent:
+        known |= {child for pid in (parent, *known) for child in _children(pid)}
+        known = {pid for pid in known if _stat(pid)[0].startswith(TITLE)}
+        for orphan in [pid for pid in known if _stat(pid)[1] not in (parent, *known)]:
+            with suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
         time.sleep(POLL_S)
-    for pid in engines:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
-def _engines(parent: int) -> set[int]:
-    tasks = Path(f"/proc/{parent}/task").iterdir()
-    children = {int(pid) for task in tasks for pid in (task / "children").read_text(encoding="ascii").split()}
-    return {pid for pid in children if _title(pid).startswith(TITLE)}
-
-
-def _title(pid: int) -> str:
+def _children(pid: int) -> set[int]:
     with suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")
-    return ""
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return {int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()}
+    return set()
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """A process's title and the id of its parent; nothing of one that is gone or a zombie."""
+    with suppress(OSError):
+        title, _, rest = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").partition("(")[2].rpartition(")")
+        state, parent = rest.split()[:2]
+        return ("" if state == "Z" else title), int(parent)
+    return "", 0
 
 
 if __name__ == "__main__":
