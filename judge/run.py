@@ -15,7 +15,7 @@ import pandas as pd
 
 from judge import devices, manifest
 from judge.asking import settle
-from judge.choosing import choose_judge, default_data, open_judge
+from judge.choosing import open_judge
 from judge.corpus import Corpus
 from judge.devices import WHOLE, Share
 from judge.dialogues import example_files
@@ -75,13 +75,9 @@ def score(
     """
     options, progress = options or Options(), progress or Silent()
     hardware = detect()
-    if not options.url:
-        require_usable(hardware)
+    paths, options, reason = settle(data, options, hardware)
     devices.check(options.devices, hardware)
-    name, reason = choose_judge(data, options, hardware)
-    options = replace(options, judge=name)
     load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
-    paths = list(data) or default_data(name)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         judge = open_judge(options, hardware)
         run = _Run(corpus, judge, options, paths, progress)

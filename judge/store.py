@@ -211,6 +211,14 @@ def columns(judgment: Judgment) -> dict[str, Any]:
     return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
 
 
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What a run says of itself; InputError where there is none."""
+    manifest = Store(run).manifest
+    if manifest is None:
+        raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
+    return manifest
+
+
 def load_judgments(run: Path | str) -> pd.DataFrame:
     """The current judgments of a run: a row per dialogue and metric, columns as in ``SCHEMAS["judgments"]``.
 
@@ -220,10 +228,7 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     Raises:
         InputError: there is no such run.
     """
-    store = Store(Path(run))
-    manifest = store.manifest
-    if manifest is None:
-        raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
+    manifest, store = read_manifest(Path(run)), Store(Path(run))
     frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
     judgments = pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
     calibrated = store.folder / CALIBRATED
@@ -252,10 +257,16 @@ def load_scores(run: Path | str) -> pd.DataFrame:
     return scores_of(load_judgments(run))
 
 
+def item_ids(judgments: pd.DataFrame) -> pd.Series:
+    """The id of each row's dialogue: ``Dialogue.id``."""
+    return judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
+
+
 def scores_of(judgments: pd.DataFrame) -> pd.DataFrame:
     """Judgments as ``load_scores`` gives them, row by row."""
-    items = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
-    table = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"}).assign(item_id=items)
+    table = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"}).assign(
+        item_id=item_ids(judgments)
+    )
     levels = [f"p{level}" for level in LEVELS]
     return table[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
 

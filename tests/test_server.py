@@ -106,6 +106,16 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
     assert time.monotonic() - started > 5 and manifest(result.run)["engines"][0]["retries"] >= 1
 
 
+def test_patience_begins_with_the_first_failure_and_not_with_the_request(
+    model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "TIMEOUT", httpx.Timeout(5.0))
+    fault: Fault = lambda path, number: (DRIP, b"") if number == 5 and "comp" in path else None  # noqa: E731
+    with serving(model, fault) as url:
+        result = score([], asked(url, tmp_path / "run", patience=4))  # less than the failure took to come
+    assert np.abs(scores(result.run) - packed_scores).max() < 1e-4
+
+
 class Poisoned(Model):
     """Fails on the prompts that end in a certain answer, as an engine does that one input crashes."""
 

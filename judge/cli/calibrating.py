@@ -16,12 +16,12 @@ from calibration.calibrators.maps import KINDS
 from calibration.matching import one_judge
 from judge.anchors import frozen, rescored
 from judge.cli.common import as_json_text, write_csv
-from judge.cli.inputs import is_run, read_judge_scores, run_manifest
+from judge.cli.inputs import is_run, read_judge_scores
 from judge.errors import InputError
 from judge.files import replacing, sha256
 from judge.judging import Judge
 from judge.run import data_files
-from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments, scores_of
+from judge.store import CALIBRATED, CALIBRATED_KEY, load_judgments, read_manifest, scores_of
 from judge.summary import scores_table
 from judge.terminal import console, line, plain_table
 from judge.types import METRICS
@@ -43,7 +43,7 @@ def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tup
     kinds = maps or None
     if not is_run(scores):
         return fit_calibration(pairing, judge_id=pairing.judge or scores.name, kinds=kinds, seed=seed), []
-    manifest = run_manifest(scores)
+    manifest = read_manifest(scores)
     judge_id, identity = manifest["judge"]["judge_id"], manifest["identity"]
     fitted = fit_calibration(pairing, judge_id=judge_id, identity=identity, kinds=kinds, seed=seed)
     return _with_dialogues(fitted, data_files(manifest["data"]["paths"]))
@@ -183,7 +183,7 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> p
     try:
         calibration, table = Calibration.load(path), one_judge(read_judge_scores(scores, None, source="any"), judge)
         if is_run(scores):
-            manifest = run_manifest(scores)
+            manifest = read_manifest(scores)
             calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
         elif "judge" in table:
             calibration.refuse_another(str(table["judge"].iloc[0]), {})

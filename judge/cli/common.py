@@ -21,6 +21,9 @@ Engine = Annotated[str, typer.Option(help="auto, packed, vllm or server.")]
 Url = Annotated[str | None, typer.Option(help="Address of a server with the judge (key in ESRP_API_KEY).")]
 Sources = Annotated[str, typer.Option(help="Only these sources, with commas.")]
 Characters = Annotated[str, typer.Option(help="Only these characters, with commas.")]
+Language = Annotated[str, typer.Option(help="Language of the rubric: zh or en.")]
+Layout = Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")]
+Few = Annotated[int, typer.Option(help="How many dialogues, always the same ones.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
 
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from judge.annotating.blinding import Task, blind, key_of, write_key
 from judge.annotating.label_studio import label_studio_tasks, labelling_config
 from judge.annotating.sheet import BOM, sheet_of, write_workbook
-from judge.cli.common import as_json_text
-from judge.cli.inputs import is_run, run_manifest
+from judge.cli.common import as_json_text, write_text
+from judge.cli.inputs import is_run
 from judge.dialogues import Problem, read_dialogues
 from judge.errors import InputError, listed, plain
 from judge.files import replacing
 from judge.rubric import Rubric, load_rubric
 from judge.run import data_files
 from judge.sheets import write_csv
+from judge.store import item_ids, load_judgments, read_manifest
 from judge.types import METRICS, Dialogue
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write(
         language: of the rubric; None for the run's.
         prompts: the folder of a rubric of one's own.
     """
-    language = language or (run_manifest(scores)["identity"]["language"] if is_run(scores) else "zh")
+    language = language or (read_manifest(scores)["identity"]["language"] if is_run(scores) else "zh")
     rubric, metrics = load_rubric(language, prompts), _metrics(scores, found)
     dialogues = _dialogues(scores, data, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
@@ -84,8 +85,7 @@ def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str],
         config, listing = out.with_suffix(".label-studio.xml"), out.with_suffix(".label-studio.json")
         with replacing(config) as file:
             file.write(labelling_config(rubric, metrics, tasks).encode())
-        with replacing(listing) as file:
-            file.write(as_json_text(label_studio_tasks(tasks, rubric)).encode() + b"\n")
+        write_text(listing, as_json_text(label_studio_tasks(tasks, rubric)))
         return config, listing
     sheet = sheet_of(tasks, rubric, metrics)
     path = out.with_suffix(".xlsx" if form == "xlsx" else ".sheet.csv")
@@ -103,7 +103,7 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
     digests = _digests(scores) if is_run(scores) else {}
     if not data and not digests:
         raise InputError(f"{scores}: a table has no texts to rate; name the dialogues' files: --data")
-    paths = list(data) or data_files(run_manifest(scores)["data"]["paths"])
+    paths = list(data) or data_files(read_manifest(scores)["data"]["paths"])
     there = _read(paths, wanted)
     where = ", ".join(map(str, paths[:3]))
     for name in sorted(wanted):
@@ -133,8 +133,5 @@ def _read(paths: Sequence[Path], wanted: set[str]) -> dict[str, Dialogue]:
 
 def _digests(run: Path) -> dict[str, str]:
     """The digest of the content of each dialogue of a run."""
-    from judge.store import load_judgments
-
     judgments = load_judgments(run)
-    items = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
-    return dict(zip(items, judgments["content_digest"], strict=True))
+    return dict(zip(item_ids(judgments), judgments["content_digest"], strict=True))

@@ -38,16 +38,6 @@ def is_run(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
-def run_manifest(run: Path) -> dict[str, Any]:
-    """What a run says of itself; InputError where there is none."""
-    from judge.store import MANIFEST, Store
-
-    manifest = Store(run).manifest
-    if manifest is None:
-        raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
-    return manifest
-
-
 def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
     """People's ratings; InputError where the file cannot be used."""
     from calibration import TableError, read_ratings

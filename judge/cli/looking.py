@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from judge.cli.common import Data, Json, Judge, Url, as_json_text
+from judge.cli.common import Data, Json, Judge, Language, Layout, Url, as_json_text
 from judge.errors import plain
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def show(
     metric: Annotated[str | None, typer.Option(help="Only this metric; all nine by default.")] = None,
     judge: Judge = "auto",
     url: Url = None,
-    language: Annotated[str, typer.Option(help="Language of the rubric: zh or en.")] = "zh",
-    layout: Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")] = "prefill",
+    language: Language = "zh",
+    layout: Layout = "prefill",
     prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     as_json: Json = False,
 ) -> int:

@@ -11,6 +11,8 @@ from judge.errors import EngineError
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
 
+PATIENCE_S = 300.0
+"""Seconds for which an engine is waited for that fails or is silent."""
 Answer = Array | str
 """Log-probabilities, or the error that stands for them."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from judge.engines import Answer, by_level
+from judge.engines import PATIENCE_S, Answer, by_level
 from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
@@ -22,8 +22,6 @@ CONCURRENCY = 32
 """Dialogues in flight."""
 WINDOW = 256
 """Dialogues asked for together."""
-PATIENCE_S = 300.0
-"""Seconds during which a failing request is tried again before the run gives up."""
 LONGEST_PAUSE_S = 10.0
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP answers that may be another on another try."""
@@ -111,7 +109,8 @@ class ServerEngine:
 
         A request that fails while the server answers another one is at fault itself, and the run goes on without it.
         """
-        started, tries, pause = time.monotonic(), 0, 0.5
+        first_failure: float | None = None
+        tries, pause = 0, 0.5
         while True:
             try:
                 if tries:
@@ -119,9 +118,10 @@ class ServerEngine:
                 return await self._try(client, asked)
             except (httpx.TransportError, TimeoutError, _Transient) as error:
                 tries += 1
+                first_failure = first_failure or time.monotonic()
                 if tries >= TRIES and await self._answers_another(client):
                     return ENGINE_FAILED
-                if time.monotonic() - started + pause > self.patience:
+                if time.monotonic() - first_failure + pause > self.patience:
                     reason = one_line(error) or type(error).__name__
                     raise EngineError(f"{self.served.url} fails since {self.patience:.0f} s ({reason})") from error
             self._retries += 1

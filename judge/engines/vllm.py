@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from judge.engines import by_level
+from judge.engines import PATIENCE_S, by_level
 from judge.engines.guardian import stand_guard
 from judge.engines.watchdog import watchdog
 from judge.errors import EngineError, one_line
@@ -28,8 +28,6 @@ from judge.scoring import Array
 
 WINDOW = 256
 """Dialogues submitted together: enough to keep a GPU busy, few enough to keep memory flat."""
-PATIENCE_S = 300.0
-"""Seconds after which an engine that finished no prompt is taken to hang."""
 MEMORY_SHARE = 0.9
 """How much of the memory that is free on the GPU vLLM may take."""
 ENVIRONMENT = {

@@ -13,7 +13,7 @@ import pandas as pd
 from judge.dialogues import Record, read_dialogues
 from judge.errors import InputError, one_line
 from judge.run import data_files
-from judge.store import MANIFEST, Store, load_judgments
+from judge.store import MANIFEST, Store, item_ids, load_judgments
 from judge.types import METRICS, Dialogue
 
 RATIONALES = "rationales.jsonl"
@@ -54,9 +54,10 @@ def read_run(folder: Path) -> Run:
     if manifest is None:
         raise InputError(f"{folder}: no run there (no {MANIFEST}); check the path")
     judgments = load_judgments(folder)
-    items = judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
     board, varied = (_table(folder / f"{name}.csv") for name in ("leaderboard", "diversity"))
-    return Run(folder, manifest, judgments.assign(item_id=items), board, varied, _rationales(folder / RATIONALES))
+    return Run(
+        folder, manifest, judgments.assign(item_id=item_ids(judgments)), board, varied, _rationales(folder / RATIONALES)
+    )
 
 
 def read_texts(manifest: dict[str, Any], wanted: dict[str, str]) -> tuple[dict[str, Dialogue], str | None]:
