@@ -102,19 +102,26 @@ class PromptWriter:
 
     def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each of ``metrics``."""
+        return self._about(dialogue, [self._leaf(self.rubric.metrics[metric]) for metric in metrics])
+
+    def questions(self, dialogue: Dialogue, questions: Iterable[str]) -> PromptTree:
+        """The tree of one dialogue, with a leaf for each question of ours; of a layout whose answer is not begun."""
+        return self._about(dialogue, [question + self._tail for question in questions])
+
+    def _about(self, dialogue: Dialogue, leaves: Sequence[str]) -> PromptTree:
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.dialogue}"]
         for number, turn in enumerate(dialogue.turns, start=1):
             parts += [f"\n\n## {self.rubric.texts.turn.format(number=number)}\n{self.rubric.texts.user}\n"]
             parts += [Slot(turn.user), f"\n{self.rubric.texts.reply}\n", Slot(turn.character)]
-        chosen = [self.rubric.metrics[metric] for metric in metrics]
-        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:3], parts[3:], chosen)
+        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:3], parts[3:], leaves)
 
     def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
         """The tree that asks for the response diversity of several answers of one source as one character."""
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.answers}"]
         for number, text in enumerate(texts, start=1):
             parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
-        return self._tree(self._diversity_head, character, profile, [], parts, [self.rubric.response_diversity])
+        leaf = self._leaf(self.rubric.response_diversity)
+        return self._tree(self._diversity_head, character, profile, [], parts, [leaf])
 
     def _tree(
         self,
@@ -123,7 +130,7 @@ class PromptWriter:
         profile: str | None,
         opening: list[str | Slot],
         parts: list[str | Slot],
-        metrics: Sequence[Metric],
+        leaves: Sequence[str],
     ) -> PromptTree:
         texts = self.rubric.texts
         who: list[str | Slot] = [Slot(character)]
@@ -137,7 +144,7 @@ class PromptWriter:
             character=self._ids(who),
             opening=self._ids(opening),
             dialogue=self._ids([*parts, closing]),
-            leaves=tuple(self.tokenizer.encode(self._leaf(metric)) for metric in metrics),
+            leaves=tuple(map(self.tokenizer.encode, leaves)),
         )
 
     def _ids(self, parts: Iterable[str | Slot]) -> Ids:

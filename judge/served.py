@@ -8,7 +8,7 @@ its likeliest tokens as text. What is served cannot be verified, and its judgmen
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
 
 from judge.checkpoint import PRESETS, TOKENIZER_FILES, Checkpoint, resolve
+from judge.completions import UNREADABLE, MissingTokens, level_requests
 from judge.errors import EngineError, InputError, discreet, flat, one_line, plain
 from judge.hardware import Hardware
-from judge.text_tokens import TextTokenizer, messages
+from judge.text_tokens import TextTokenizer
 from judge.tokens import JudgeTokenizer
 
 API_KEY = "ESRP_API_KEY"
@@ -32,8 +32,6 @@ LONGEST_NAME = 150
 """Characters of a model's name, which is in every row and in the name of the run's folder."""
 UNVERIFIED = "unverified:"
 """Begins what rests on a server's word."""
-ROUNDING = 1e-3
-"""So far above 0 a log-probability may be."""
 PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
 """A text that two tokenizers hardly cut alike by chance."""
 
@@ -222,52 +220,13 @@ def _try(client: httpx.Client, served: Served) -> None:
     tokenizer = served.tokenizer
     head, tail = tokenizer.chat("1–5？")
     levels = tokenizer.level_ids(tail)
-    path, body = request(served, [tokenizer.encode(head + "？" + tail)], levels)
-    answer = client.post(f"{served.url}{path}", json=body).raise_for_status().json()
+    (request,) = level_requests(served, [tokenizer.encode(head + "？" + tail)], levels)
+    answer = client.post(f"{served.url}{request.path}", json=request.body).raise_for_status().json()
     try:
-        found = answered(served, answer)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        request.read(answer)
+    except MissingTokens as error:
+        raise InputError(
+            f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32"
+        ) from error
+    except UNREADABLE as error:
         raise InputError(f"{served.url} gives no log-probabilities, so it cannot be a judge; use another") from error
-    if served.takes_ids and not {token for ids in levels for token in ids} <= set(found[0]):
-        raise InputError(f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32")
-
-
-def request(
-    served: Served, prompts: list[tuple[int, ...]], level_ids: tuple[tuple[int, ...], ...]
-) -> tuple[str, dict[str, Any]]:
-    """Path and body that ask for one token after each prompt; a server that takes messages takes one prompt."""
-    common: dict[str, Any] = {"model": served.model, "max_tokens": 1, "temperature": 0}
-    if not served.takes_ids:
-        chat = {"messages": messages(prompts[0]), "logprobs": True, "top_logprobs": 20}
-        return "/v1/chat/completions", common | chat
-    tokens = [token for ids in level_ids for token in ids]
-    exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
-    ids = {"prompt": [list(prompt) for prompt in prompts], "return_tokens_as_token_ids": True}
-    return "/v1/completions", common | exact | ids
-
-
-def answered(served: Served, answer: Any) -> list[dict[int, float]]:
-    """For each prompt, the log-probability of each token that came back, by id (by code point from a text).
-
-    Raises:
-        KeyError, IndexError, TypeError, ValueError: the answer has another shape, or is no probability.
-    """
-    choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-    read: Callable[[Any], dict[int, float]] = _by_id if served.takes_ids else _by_text
-    found = [read(choice["logprobs"]) for choice in choices]
-    if any(value > ROUNDING for row in found for value in row.values()):
-        raise ValueError("a log-probability above 0")
-    return found
-
-
-def _by_id(logprobs: Any) -> dict[int, float]:
-    return {int(name.removeprefix("token_id:")): float(value) for name, value in logprobs["top_logprobs"][0].items()}
-
-
-def _by_text(logprobs: Any) -> dict[int, float]:
-    """Tokens of one character once blanks are cut off; what two tokens write alike is added up."""
-    found: dict[int, list[float]] = {}
-    for entry in logprobs["content"][0]["top_logprobs"]:
-        if len(text := str(entry["token"]).strip()) == 1:
-            found.setdefault(ord(text), []).append(float(entry["logprob"]))
-    return {token: float(np.logaddexp.reduce(values)) for token, values in found.items()}

@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 
 from calibration import Pairing
+from judge.notable import by_dialogue, select
 from judge.report import people_figures
 from judge.report.page import digits, interval, json_block
 from judge.report.people import People
-from judge.report.selection import by_dialogue, select
 from judge.report.texts import asset, load_texts
 from judge.report.values import Interval, Key, label, short, visible
 from judge.types import LEVELS

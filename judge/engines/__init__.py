@@ -15,6 +15,8 @@ PATIENCE_S = 300.0
 """Seconds for which an engine is waited for that fails or is silent."""
 Answer = Array | str
 """Log-probabilities, or the error that stands for them."""
+Text = Ids | str
+"""The ids of a text in the tokenizer that wrote its prompt, or the error that stands for it."""
 
 
 class Engine(Protocol):
@@ -38,6 +40,16 @@ class Engine(Protocol):
         """For each tree, shape (leaves, 5): log of the probability of each level's tokens, summed, at each leaf.
 
         Where one tree cannot be answered and others can, the error of its judgments: ``TOO_LONG``, ``ENGINE_FAILED``.
+
+        Raises:
+            EngineError: the model or the machine failed.
+        """
+        ...
+
+    def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> Sequence[Sequence[Text]]:
+        """For each tree, what the model writes at each leaf: its likeliest token each time, at most ``max_tokens``.
+
+        The prompts must leave room for them. What cannot be answered is its error, as in ``level_logprobs``.
 
         Raises:
             EngineError: the model or the machine failed.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from judge.engines import tree_attention
@@ -112,6 +112,34 @@ class PackedEngine:
                 self._halve(error)
             except RuntimeError as error:  # a lost device, a kernel that is missing
                 raise EngineError(f"the model failed: {one_line(error)}; choose another judge or device") from error
+
+    def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
+        """See ``Engine.generate``; one prompt after another, above which what they share is computed once."""
+        try:
+            return [[self._continued(tree, i, max_tokens) for i in range(len(tree.leaves))] for tree in trees]
+        except RuntimeError as error:  # out of memory too
+            raise EngineError(f"the model failed: {one_line(error)}; free some memory or choose another") from error
+
+    @torch.inference_mode()
+    def _continued(self, tree: PromptTree, leaf: int, max_tokens: int) -> Ids:
+        shared = DynamicCache()
+        if self.name == "packed":
+            for layer, (keys, values) in enumerate(self._prefix(tree.root, tree.character)):
+                shared.update(keys, values, layer)
+        prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
+        found = self.model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            past_key_values=shared,
+            generation_config=self._greedy(max_tokens),
+        )
+        return tuple(found[0, prompt.shape[1] :].tolist())
+
+    def _greedy(self, max_tokens: int) -> GenerationConfig:
+        """The likeliest token each time, whatever the model's folder says of sampling."""
+        end = self.model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        return GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
 
     def _halve(self, error: torch.OutOfMemoryError) -> None:
         """Go on with half as many tokens a pass; EngineError where that is too few to be worth it."""

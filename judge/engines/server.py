@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 
-from judge.engines import PATIENCE_S, Answer, by_level
+from judge.completions import UNREADABLE, Logprobs, Request, level_requests, text_request
+from judge.engines import PATIENCE_S, Answer, Text, by_level
 from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
 from judge.scoring import Array
-from judge.served import TIMEOUT, Served, answered, headers, request, said, same_model
+from judge.served import TIMEOUT, Served, headers, said, same_model
 from judge.types import ENGINE_FAILED, TOO_LONG
 
 CONCURRENCY = 32
@@ -35,8 +37,7 @@ class _Transient(Exception):
     """A request failed in a way that another try may mend."""
 
 
-Request = tuple[list[Ids], tuple[Ids, ...]]
-"""Prompts, and the tokens of the levels."""
+Value = TypeVar("Value")
 
 
 class ServerEngine:
@@ -53,7 +54,7 @@ class ServerEngine:
         self.served, self.patience = served, patience
         self.max_tokens = served.max_tokens
         self._retries = self._unlisted = 0
-        self._answered: Request | None = None
+        self._answered: Request[Any] | None = None
 
     @property
     def report(self) -> dict[str, Any]:
@@ -70,13 +71,31 @@ class ServerEngine:
         From a server that lists only its likeliest tokens, a level that is not among them has probability 0 and is
         missing from the level mass, not filled in.
         """
-        return asyncio.run(self._all(trees, tuple(level_ids)))
+        found = self._answers([self._level_requests(tree, level_ids) for tree in trees])
+        return [
+            one if isinstance(one, str) else np.stack([self._levels(row, level_ids) for row in one]) for one in found
+        ]
 
-    async def _all(self, trees: Sequence[PromptTree], level_ids: tuple[Ids, ...]) -> list[Answer]:
+    def _level_requests(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
+        """What is asked of one tree, written when its turn comes."""
+        yield from level_requests(self.served, [tree.prompt(leaf) for leaf in range(len(tree.leaves))], level_ids)
+
+    def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
+        """See ``Engine.generate``."""
+        prompts = [tree.prompt(leaf) for tree in trees for leaf in range(len(tree.leaves))]
+        found = self._answers([[text_request(self.served, prompt, max_tokens)] for prompt in prompts])
+        texts = iter([one if isinstance(one, str) else one[0] for one in found])
+        return [list(islice(texts, len(tree.leaves))) for tree in trees]
+
+    def _answers(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | str]:
+        """For each row of requests, sent one after another, the values that came back; or the error of all."""
+        return asyncio.run(self._all(asked))
+
+    async def _all(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | str]:
         gate = asyncio.Semaphore(CONCURRENCY)
         limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
         async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
-            tasks = [asyncio.create_task(self._one(client, gate, tree, level_ids)) for tree in trees]
+            tasks = [asyncio.create_task(self._one(client, gate, requests)) for requests in asked]
             try:
                 return list(await asyncio.gather(*tasks))
             finally:
@@ -84,28 +103,25 @@ class ServerEngine:
                     task.cancel()
 
     async def _one(
-        self, client: httpx.AsyncClient, gate: asyncio.Semaphore, tree: PromptTree, level_ids: tuple[Ids, ...]
-    ) -> Answer:
-        """Shape (leaves, 5); the error where this dialogue cannot be answered."""
-        prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
-        groups = [prompts] if self.served.takes_ids else [[prompt] for prompt in prompts]
-        rows: list[Array] = []
+        self, client: httpx.AsyncClient, gate: asyncio.Semaphore, requests: Iterable[Request[Value]]
+    ) -> list[Value] | str:
+        values: list[Value] = []
         async with gate:
-            for group in groups:
-                answer = await self._ask(client, (group, level_ids))
+            for request in requests:
+                answer = await self._ask(client, request)
                 if isinstance(answer, str):
                     return answer
-                rows += [self._levels(row, level_ids) for row in answer]
-        return np.stack(rows)
+                values += answer
+        return values
 
-    def _levels(self, logprobs: dict[int, float], level_ids: tuple[Ids, ...]) -> Array:
+    def _levels(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> Array:
         if self.served.takes_ids:
             return by_level(logprobs, level_ids)
         self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
         return by_level({token: logprobs.get(token, -np.inf) for ids in level_ids for token in ids}, level_ids)
 
-    async def _ask(self, client: httpx.AsyncClient, asked: Request) -> list[dict[int, float]] | str:
-        """Log-probabilities by token for each prompt, after as many tries as patience allows; or the error.
+    async def _ask(self, client: httpx.AsyncClient, asked: Request[Value]) -> list[Value] | str:
+        """What comes back for each prompt, after as many tries as patience allows; or the error.
 
         A request that fails while the server answers another one is at fault itself, and the run goes on without it.
         """
@@ -128,10 +144,9 @@ class ServerEngine:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _try(self, client: httpx.AsyncClient, asked: Request) -> list[dict[int, float]] | str:
-        path, body = request(self.served, *asked)
+    async def _try(self, client: httpx.AsyncClient, asked: Request[Value]) -> list[Value] | str:
         async with asyncio.timeout(TIMEOUT.read):  # for all of it: a body may come byte by byte
-            response = await client.post(f"{self.served.url}{path}", json=body)
+            response = await client.post(f"{self.served.url}{asked.path}", json=asked.body)
         if response.status_code in BUSY:
             raise _Transient(f"HTTP {response.status_code}: {said(response)}")
         if response.status_code in REFUSED and not self.served.takes_ids and "context" in said(response):
@@ -140,22 +155,11 @@ class ServerEngine:
             return ENGINE_FAILED
         if not response.is_success:
             raise EngineError(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
-        found = self._read(response, asked)
-        self._answered = asked
-        return found
-
-    def _read(self, response: httpx.Response, asked: Request) -> list[dict[int, float]]:
-        """What an answer says of every prompt and, where tokens were named, of every token."""
-        prompts, level_ids = asked
         try:
-            found = answered(self.served, response.json())
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            found = asked.read(response.json())
+        except UNREADABLE as error:
             raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
-        if len(found) != len(prompts):
-            raise _Transient(f"{len(found)} answers to {len(prompts)} prompts")
-        tokens = {token for ids in level_ids for token in ids} if self.served.takes_ids else set()
-        if any(not tokens <= row.keys() for row in found):
-            raise _Transient("an answer without the log-probabilities of all levels")
+        self._answered = asked
         return found
 
     async def _answers_another(self, client: httpx.AsyncClient) -> bool:

@@ -81,7 +81,7 @@ class VllmEngine:
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         """See ``Engine.level_logprobs``."""
-        prompts = [{"prompt_token_ids": list(tree.prompt(i))} for tree in trees for i in range(len(tree.leaves))]
+        prompts = _prompts(trees)
         tokens = [token for ids in level_ids for token in ids]
         params = self._params(max_tokens=1, temperature=0.0, logprob_token_ids=tokens, allowed_token_ids=tokens)
         outputs = self._outputs(prompts, params)
@@ -89,6 +89,11 @@ class VllmEngine:
         self._cached += sum(output.num_cached_tokens or 0 for output in outputs)
         rows = iter(outputs)
         return [np.stack([_levels(o, level_ids) for o in islice(rows, len(tree.leaves))]) for tree in trees]
+
+    def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
+        """See ``Engine.generate``."""
+        outputs = iter(self._outputs(_prompts(trees), self._params(max_tokens=max_tokens, temperature=0.0)))
+        return [[tuple(o.outputs[0].token_ids) for o in islice(outputs, len(tree.leaves))] for tree in trees]
 
     def _outputs(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
         """What vLLM answers; an engine that died on the way is started anew, once."""
@@ -143,6 +148,11 @@ class _Listener:
 
     def close(self) -> None:
         pass
+
+
+def _prompts(trees: Sequence[PromptTree]) -> list[dict[str, Any]]:
+    """The prompts of all leaves, one after another, as vLLM takes them."""
+    return [{"prompt_token_ids": list(tree.prompt(i))} for tree in trees for i in range(len(tree.leaves))]
 
 
 def _levels(output: Any, level_ids: Sequence[Ids]) -> Array:

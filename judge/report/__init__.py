@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that opens offline. ``write_report`` makes it.
 
-``reading`` takes the run in, ``selection`` and ``entries`` choose and describe its dialogues, ``figures``, ``tables``,
+``reading`` takes the run in, ``entries`` chooses and describes its dialogues, ``figures``, ``tables``,
 ``people`` and ``checks`` make plain data of what is shown, ``page`` puts all of it into the template of ``assets``.
 """
 

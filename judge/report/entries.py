@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from judge.notable import by_dialogue, select
 from judge.report.reading import Run, read_texts
-from judge.report.selection import by_dialogue, select
 from judge.report.values import number, numbers, visible
 from judge.types import LEVELS, Dialogue
 
