@@ -36,6 +36,7 @@ class Options:
     characters: tuple[str, ...] = ()
     limit: int | None = None
     prompts: Path | None = None
+    rationales: int = 0
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -43,6 +44,8 @@ class Options:
         for metric in self.metrics:
             if metric not in ALL_METRICS:
                 raise InputError(f"--metrics {metric}: unknown metric; choose from {', '.join(ALL_METRICS)}")
+        if self.rationales < 0:
+            raise InputError(f"--rationales {self.rationales}: must be 0 or more")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine}: unknown engine; choose one of {', '.join(ENGINES)}")
         if self.engine == "server" and not self.url:

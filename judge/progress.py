@@ -8,11 +8,11 @@ from typing import Protocol
 class Progress(Protocol):
     """Listens to a run."""
 
-    def begin(self, what: str, total: int, done: int) -> None:
-        """A stage of ``total`` judgments begins, ``done`` of which were there before."""
+    def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
+        """A stage of so many judgments, or of what ``unit`` says, begins; ``done`` of them were there before."""
 
-    def advance(self, judgments: int, tokens: int) -> None:
-        """So many judgments more were written, whose prompts had so many tokens in all."""
+    def advance(self, count: int, tokens: int) -> None:
+        """So many more were written, whose prompts had so many tokens in all."""
 
     def note(self, text: str) -> None:
         """Something the user should know."""
@@ -21,10 +21,10 @@ class Progress(Protocol):
 class Silent:
     """Tells nothing."""
 
-    def begin(self, what: str, total: int, done: int) -> None:
+    def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
         """Nothing."""
 
-    def advance(self, judgments: int, tokens: int) -> None:
+    def advance(self, count: int, tokens: int) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:

@@ -25,6 +25,7 @@ from judge.hardware import Hardware, detect, require_usable
 from judge.judging import Judge
 from judge.options import Options
 from judge.progress import Progress, Silent
+from judge.rationales import Explainer, explain_run
 from judge.rubric import load_rubric
 from judge.sheets import write_csv
 from judge.stopping import stoppable
@@ -41,7 +42,8 @@ ROLES_PER_UNIT = 32
 class Result:
     """A finished run: its folder, judge, how many judgments it holds, how many are missing by reason, and tables.
 
-    ``suspicious`` counts dialogues with text that speaks to the judge: see ``judge.suspicion``.
+    ``suspicious`` counts dialogues with text that speaks to the judge: see ``judge.suspicion``. ``explained`` counts
+    those of the most notable that have rationales, where they were asked for: see ``judge.rationales``.
     """
 
     run: Path
@@ -51,6 +53,7 @@ class Result:
     suspicious: int
     leaderboard: pd.DataFrame = field(repr=False)
     diversity: pd.DataFrame = field(repr=False)
+    explained: int = 0
 
 
 def score(
@@ -89,7 +92,7 @@ def score(
         with run.telling_what_is_saved():
             with stoppable() as stop:
                 run.complete(stop, hardware)
-            return run.summarise()
+            return run.explained(run.summarise())
 
 
 def look_ahead(
@@ -158,6 +161,7 @@ class _Run:
         manifest.refuse_another(self.store, judge, self.asked)
         if self.before:
             judge.name = self.before["judge"]["name"]  # the same model under another name is the same judge
+        self.explainer = Explainer(judge) if options.rationales else None
         self.work = Work(corpus, judge, self.store, self.metrics, self.dialogue_units, self.role_units, progress, share)
 
     def _unit(self, content: str) -> str:
@@ -255,6 +259,15 @@ class _Run:
         judgments, suspicious = counts.total(), sum(flagged)
         manifest.finish(self.store, {"judgments": judgments, "missing": missing, "suspicious": suspicious})
         return Result(self.store.folder, self.judge.name, judgments, missing, suspicious, leaderboard, varied)
+
+    def explained(self, result: Result) -> Result:
+        """Where rationales were asked for, write those that are missing."""
+        if self.explainer is None:
+            return result
+        most = self.options.rationales
+        with stoppable() as stop:
+            count = explain_run(self.explainer, self.store, self.corpus, most, self.progress, stop)
+        return replace(result, explained=count)
 
 
 def _counted(parts: Iterator[pd.DataFrame], counts: Counter[str]) -> Iterator[pd.DataFrame]:

@@ -213,7 +213,7 @@ def columns(judgment: Judgment) -> dict[str, Any]:
 
 def read_manifest(run: Path) -> dict[str, Any]:
     """What a run says of itself; InputError where there is none."""
-    manifest = Store(run).manifest
+    manifest = Store(run).manifest if (run / MANIFEST).exists() else None
     if manifest is None:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
     return manifest

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from judge.errors import plain
 from judge.layouts import LayoutComparison
+from judge.rationales import RATIONALES
 from judge.rubric import Rubric
 from judge.run import Result
 from judge.types import OVERALL, STAND_IN
@@ -69,7 +70,7 @@ class TerminalProgress:
     def __init__(self) -> None:
         self._console = console(stderr=True)
         self._bar: Progress | None = None
-        self._what, self._total, self._done = "", 0, 0
+        self._what, self._unit, self._total, self._done = "", "", 0, 0
         self._new = self._tokens = 0
         self._started = self._last_line = time.monotonic()
 
@@ -77,24 +78,24 @@ class TerminalProgress:
         """Something the user should know, on a line of its own."""
         self._console.print(line(text))
 
-    def begin(self, what: str, total: int, done: int) -> None:
-        """A stage of so many judgments begins, some of which are there already."""
+    def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
+        """A stage of so many of a unit begins, some of which are there already."""
         self.finish()
-        self._what, self._total, self._done, self._new, self._tokens = what, total, done, 0, 0
+        self._what, self._unit, self._total, self._done, self._new, self._tokens = what, unit, total, done, 0, 0
         self._started = self._last_line = time.monotonic()
         if done == total:
             return
         if done:
-            self.note(f"{what}: {done:,} of {total:,} judgments were there already")
+            self.note(f"{what}: {done:,} of {total:,} {unit} were there already")
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console)
             self._bar.add_task(what, total=total, completed=done, speed="")
             self._bar.start()
 
-    def advance(self, judgments: int, tokens: int) -> None:
-        """So many judgments more, whose prompts had so many tokens in all."""
-        self._new, self._tokens, self._done = self._new + judgments, self._tokens + tokens, self._done + judgments
+    def advance(self, count: int, tokens: int) -> None:
+        """So many more, whose prompts had so many tokens in all."""
+        self._new, self._tokens, self._done = self._new + count, self._tokens + tokens, self._done + count
         now = time.monotonic()
         rate = self._new / max(now - self._started, 1e-9)
         speed = f"{rate:,.0f}/s" + (f", {self._tokens / 1e6:,.1f}M prompt tokens" if self._tokens else "")
@@ -103,7 +104,7 @@ class TerminalProgress:
         elif now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
             self._last_line = now
             left = (self._total - self._done) / rate
-            self.note(f"{self._what}: {self._done:,} of {self._total:,} judgments, {speed}, {left:,.0f} s left")
+            self.note(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {speed}, {left:,.0f} s left")
 
     def finish(self) -> None:
         """Take the bar away."""
@@ -145,6 +146,8 @@ def show(result: Result, rubric: Rubric) -> None:
         out.print(line(f"missing: {count:,} judgments, {reason}"))
     if result.suspicious:
         out.print(f"suspicious: {result.suspicious:,} dialogues speak to the judge (column suspicious); scores stand")
+    if result.explained:
+        out.print(f"{RATIONALES}: why, of {result.explained:,} dialogues; written after the scores, and no evidence")
 
 
 def _cells(board: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:

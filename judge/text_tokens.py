@@ -29,6 +29,8 @@ class TextTokenizer:
     """Stands where a ``JudgeTokenizer`` stands; its ids are code points."""
 
     digest = digest("text, brackets changed")
+    control_ids: frozenset[int] = frozenset()
+    """No id steers a model: what a server reads are messages."""
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Code points of the project's own text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from judge.dialogues import example_dialogues
 from judge.engines.standin import stand_in_folder
 from judge.tokens import JudgeTokenizer
-from judge.types import Dialogue, Turn
+from judge.types import STAND_IN_MARK, Dialogue, Turn
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +30,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stand_in(cache: Path) -> Path:
     """The stand-in judge's model folder."""
     return stand_in_folder()
+
+
+@pytest.fixture(scope="session")
+def nameless(stand_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in without the mark by which it is known, so that it passes for a judge of the user's own."""
+    folder = Path(shutil.copytree(stand_in, tmp_path_factory.mktemp("nameless") / "my-judge"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config[STAND_IN_MARK]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

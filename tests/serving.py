@@ -51,10 +51,21 @@ class Model:
         if path == "/tokenize":
             return {"tokens": list(self.tokenizer.encode(body["prompt"]))}
         if path == "/v1/completions":
+            if body.get("return_token_ids"):
+                return {"choices": [{"index": 0, "token_ids": self.write(body["prompt"][0], body["max_tokens"])}]}
             tokens = body["logprob_token_ids"]
             return {"choices": [self._choice(i, ids, tokens) for i, ids in enumerate(body["prompt"])][::-1]}
         ids = self.tokenizer.encode("".join(message["content"] for message in body["messages"]))
-        return {"choices": [self._listed(ids, body["top_logprobs"])]}
+        if body.get("logprobs"):
+            return {"choices": [self._listed(ids, body["top_logprobs"])]}
+        text = self.tokenizer.text(self.write(ids, body["max_tokens"]))
+        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
+
+    @torch.inference_mode()
+    def write(self, prompt: Any, max_tokens: int) -> list[int]:
+        """The likeliest tokens after a prompt."""
+        ids = torch.tensor([list(prompt)])
+        return self.model.generate(ids, max_new_tokens=max_tokens, do_sample=False)[0, ids.shape[1] :].tolist()
 
     @torch.inference_mode()
     def _logprobs(self, ids: Any) -> torch.Tensor:

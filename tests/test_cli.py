@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from judge.fetch import FILES
-from judge.types import STAND_IN_MARK
 
 
 def esrp_judge(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -180,12 +179,8 @@ def _without_digit(path: Path) -> None:
     path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
-def test_a_model_folder_under_its_own_name_is_a_judge(stand_in: Path, tmp_path: Path) -> None:
-    shutil.copytree(stand_in, tmp_path / "my-judge")
-    config = json.loads((stand_in / "config.json").read_text(encoding="utf-8"))
-    del config[STAND_IN_MARK]
-    (tmp_path / "my-judge" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    result = esrp_judge("score", "--judge", "my-judge", "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
+def test_a_model_folder_under_its_own_name_is_a_judge(nameless: Path, tmp_path: Path) -> None:
+    result = esrp_judge("score", "--judge", nameless, "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
     assert json.loads(result.stdout)["judge"] == "my-judge"
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from calibration import Pairing
+from judge import load_judgments
 from judge.notable import by_dialogue, select
 from judge.report import people_figures
 from judge.report.page import digits, interval, json_block
@@ -269,10 +270,17 @@ def test_texts_that_changed_or_went_are_left_out_and_it_is_said(own_run: Path, t
     assert "3 have no text" in page.text and "no such file" in page.text
 
 
-def test_rationales_are_shown_where_the_run_has_some(own_run: Path, tmp_path: Path) -> None:
-    row = {"source": "s a", "character": "c a", "scenario": "1 a", "metric": "fluency", "rationale": "读着顺"}
-    (own_run / "rationales.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    assert report(own_run, tmp_path / "r.html").data["dialogues"][0]["rationale"] == {"fluency": "读着顺"}
+def test_rationales_are_shown_where_the_run_has_some_of_what_it_judged(own_run: Path, tmp_path: Path) -> None:
+    first = load_judgments(own_run).iloc[0]
+    key = {name: first[name] for name in ("judge_id", "source", "character", "scenario", "content_digest")}
+    now, before = (
+        {**key, "dimension": "role_playing"},
+        {**key, "content_digest": "0" * 32, "dimension": "basic_dialogue"},
+    )
+    rows = [json.dumps({**row, "rationale": "<b>像\u202e"}) + "\n" for row in (now, before)]
+    (own_run / "rationales.jsonl").write_text("".join(rows), encoding="utf-8")
+    page = report(own_run, tmp_path / "r.html")
+    assert page.data["dialogues"][0]["rationale"] == {"role_playing": "<b>像[U+202E]"}
     (own_run / "rationales.jsonl").write_text("{}\n", encoding="utf-8")
     refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "mend or remove it")
 

@@ -17,7 +17,7 @@ from judge import EngineError, InputError, Options, load_judgments, score
 from judge.errors import JudgeError
 from judge.served import connect
 from judge.text_tokens import ANSWER, SYSTEM, USER, TextTokenizer, messages
-from judge.types import METRICS, STAND_IN_MARK
+from judge.types import METRICS
 
 CHOSEN = {"sources": ("plain",), "limit": 4, "metrics": METRICS[:3]}
 
@@ -296,11 +296,8 @@ def test_text_can_bring_in_no_message_and_no_control_token() -> None:
 
 
 @pytest.mark.parametrize(("identifier", "name"), [("qwen3-8b", "qwen3-8b"), ("/models/my-judge", "my-judge")])
-def test_a_served_model_has_the_servers_name_for_it(stand_in: Path, tmp_path: Path, identifier: str, name: str) -> None:
+def test_a_served_model_has_the_servers_name_for_it(nameless: Path, tmp_path: Path, identifier: str, name: str) -> None:
     folder = tmp_path / "0123456789abcdef"  # as a snapshot in the Hub's cache is called
-    shutil.copytree(stand_in, folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    del config[STAND_IN_MARK]
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    shutil.copytree(nameless, folder)
     with serving(Model(folder, id=identifier)) as url:
         assert connect(url).name == name

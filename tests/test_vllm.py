@@ -24,13 +24,15 @@ pytest.importorskip("vllm", reason="vLLM is not installed here; `make test-vllm`
 
 from judge import Options, load_judgments, score
 from judge.corpus import Corpus
-from judge.dialogues import example_files
+from judge.dialogues import example_dialogues, example_files
 from judge.engines.packed import PackedEngine
+from judge.engines.server import ServerEngine
 from judge.engines.vllm import VllmEngine
 from judge.errors import EngineError
 from judge.prompt import PromptTree, PromptWriter
 from judge.rubric import load_rubric
 from judge.scoring import judgment
+from judge.served import connect
 from judge.tokens import JudgeTokenizer
 from judge.types import METRICS
 
@@ -74,6 +76,14 @@ def test_two_engines_give_the_same_scores(
     assert found.std(axis=0).min() > 0.1
     assert np.abs(found - packed).max() <= 1e-4
     assert engine.report["cached_tokens"] > 0.8 * engine.report["prompt_tokens"]
+
+
+def test_it_writes_what_the_packed_engine_writes(engine: VllmEngine, tokenizer: JudgeTokenizer, stand_in: Path) -> None:
+    asking = PromptWriter(load_rubric("zh"), tokenizer, "question")
+    trees = [asking.questions(dialogue, ["为什么？", "怎么？"]) for dialogue in example_dialogues()[:2]]
+    found = engine.generate(trees, 8)
+    assert found == PackedEngine.load(stand_in).generate(trees, 8)
+    assert {len(ids) for texts in found for ids in texts} == {8}
 
 
 def test_a_level_or_a_slot_that_is_shifted_by_one_would_be_noticed(
@@ -257,6 +267,15 @@ def test_a_real_server_gives_the_same_scores(server: object, port: int, stand_in
     found = load_judgments(run)
     assert (found["score"] - load_judgments(own)["score"]).abs().max() <= 1e-4
     assert set(found["judge"]) == {"STAND-IN"}
+
+
+def test_a_real_server_writes_what_the_packed_engine_writes(
+    server: object, port: int, tokenizer: JudgeTokenizer, stand_in: Path
+) -> None:
+    asking = PromptWriter(load_rubric("zh"), tokenizer, "question")
+    trees = [asking.questions(dialogue, ["为什么？", "怎么？"]) for dialogue in example_dialogues()[:2]]
+    found = ServerEngine(connect(f"http://127.0.0.1:{port}")).generate(trees, 8)
+    assert found == PackedEngine.load(stand_in).generate(trees, 8)
 
 
 def test_a_real_server_is_asked_by_messages_too(

@@ -59,6 +59,9 @@ def score(
     calibration: Annotated[
         Path | None, typer.Option(help="Also give scores on people's scale, by this file of calibrate.")
     ] = None,
+    rationales: Annotated[
+        int, typer.Option(help="Then have the judge say why, for so many notable dialogues: no evidence, see the docs.")
+    ] = 0,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what there is to do and what it would take; write nothing.")
@@ -90,6 +93,7 @@ def score(
         characters=names(characters),
         limit=limit,
         prompts=prompts,
+        rationales=rationales,
     )
     if dry_run:
         return looking.dry_run(data or [], options, as_json)
@@ -103,7 +107,7 @@ def score(
         calibrated.apply(result.run)
     about_report = write_after_run(result.run) if report else ""
     if as_json:
-        facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious")}
+        facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious", "explained")}
         print(
             as_one_json({"run": str(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
         )

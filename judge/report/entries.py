@@ -37,7 +37,7 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
         ratings: people's, ``item_id, metric, annotator, score``.
     """
     human = None if ratings is None else _mean_ratings(ratings)
-    every = by_dialogue(run.judgments, human)
+    every = by_dialogue(run.judgments, human, run.rationales)
     chosen = select(every, most)
     judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
     digests = dict(zip(judgments["item_id"], judgments["content_digest"], strict=True))
@@ -85,7 +85,7 @@ def _entry(
         "error": [_text(row["error"]) for row in asked],
         "calibrated": [number(row.get("calibrated"), DIGITS) for row in asked],
         "suspicious": _text(first["suspicious"]),
-        "rationale": _rationales(run, first["item_id"]),
+        "rationale": {about: visible(text) for about, text in run.rationales.get(first["item_id"], {}).items()},
         "ratings": ratings,
     }
     return {name: value for name, value in entry.items() if not _is_empty(value)}
@@ -94,10 +94,6 @@ def _entry(
 def _distribution(row: Mapping[Any, Any]) -> list[float | None] | None:
     chances = numbers((row[f"p{level}"] for level in LEVELS), DIGITS)
     return None if None in chances else chances
-
-
-def _rationales(run: Run, item: str) -> dict[str, str]:
-    return {m: visible(text) for m in run.metrics if (text := run.rationales.get((item, m)))} if run.rationales else {}
 
 
 def _text(value: Any) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,10 @@ import pandas as pd
 
 from judge.dialogues import Record, read_dialogues
 from judge.errors import InputError, one_line
+from judge.rationales import read_rationales
 from judge.run import data_files
-from judge.store import MANIFEST, Store, item_ids, load_judgments
+from judge.store import item_ids, load_judgments, read_manifest
 from judge.types import METRICS, Dialogue
-
-RATIONALES = "rationales.jsonl"
-"""Where a run may keep why the judge scored so: a row ``source, character, scenario, metric, rationale``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +25,8 @@ class Run:
     judgments: pd.DataFrame
     leaderboard: pd.DataFrame
     diversity: pd.DataFrame
-    rationales: dict[tuple[str, str], str]
-    """By ``item_id`` and metric."""
+    rationales: dict[str, dict[str, str]]
+    """By ``item_id`` and dimension."""
 
     @property
     def metrics(self) -> list[str]:
@@ -50,14 +46,10 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Read a run; InputError where there is none, or it has no tables yet."""
-    manifest = Store(folder).manifest if folder.is_dir() else None
-    if manifest is None:
-        raise InputError(f"{folder}: no run there (no {MANIFEST}); check the path")
-    judgments = load_judgments(folder)
+    manifest = read_manifest(folder)
+    judgments = load_judgments(folder).assign(item_id=item_ids)
     board, varied = (_table(folder / f"{name}.csv") for name in ("leaderboard", "diversity"))
-    return Run(
-        folder, manifest, judgments.assign(item_id=item_ids(judgments)), board, varied, _rationales(folder / RATIONALES)
-    )
+    return Run(folder, manifest, judgments, board, varied, read_rationales(folder, judgments))
 
 
 def read_texts(manifest: dict[str, Any], wanted: dict[str, str]) -> tuple[dict[str, Dialogue], str | None]:
@@ -89,17 +81,3 @@ def _table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: is not there, as the run is not finished; give its score command again") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); give the run's score command again") from error
-
-
-def _rationales(path: Path) -> dict[tuple[str, str], str]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(_rationale_rows(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); mend or remove it") from error
-
-
-def _rationale_rows(lines: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:
-    for row in (json.loads(line) for line in lines if line.strip()):
-        yield (f"{row['source']}/{row['character']}/{row['scenario']}", str(row["metric"])), str(row["rationale"])

@@ -121,7 +121,7 @@ function compared(a, b, rising) {
 
 const filters = byId("filters").elements;
 const ORDERS = ["run", "low", "high", "uncertain", "disputed"];
-const FLAGS = ["suspicious", "missing", "rated", "worst", "best", "uncertain", "disputed", "sample"];
+const FLAGS = ["suspicious", "missing", "rated", "explained", "worst", "best", "uncertain", "disputed", "sample"];
 
 function measured(dialogue) {
   const spreads = DATA.metrics.map((_, place) => {
@@ -143,6 +143,7 @@ function has(dialogue, flag) {
   if (flag === "suspicious") return Boolean(dialogue.suspicious);
   if (flag === "missing") return Boolean(dialogue.error);
   if (flag === "rated") return Boolean(dialogue.ratings);
+  if (flag === "explained") return Boolean(dialogue.rationale);
   return (dialogue.why ?? []).includes(flag);
 }
 
@@ -170,7 +171,7 @@ function card(one) {
   const facts = [text("spread.of", { sd: fixed(ofMetric(one.spreads)) })];
   if (ofMetric(one.people) !== null) facts.push(text("people.of", { mean: fixed(ofMetric(one.people)) }));
   if (dialogue.suspicious) facts.push(text("why.suspicious", { patterns: dialogue.suspicious }));
-  if (dialogue.why) facts.push(...dialogue.why.filter((reason) => !["suspicious", "missing"].includes(reason)).map((reason) => text(`flag.${reason}`)));
+  if (dialogue.why) facts.push(...dialogue.why.filter((reason) => !["suspicious", "missing", "explained"].includes(reason)).map((reason) => text(`flag.${reason}`)));
   button.append(who, element("span", { class: "score" }, fixed(ofMetric(one.score))), element("span", { class: "more" }, facts.join(" · ")));
   const made = element("article", { class: "dialogue" }, element("h3", {}, button));
   button.addEventListener("click", () => {
@@ -190,8 +191,10 @@ function inside(one) {
   }
   if (!one.dialogue.turns) said.append(element("p", {}, text("no.text")));
   const rated = element("div", {}, levelsTable(one));
-  for (const [metric, reason] of Object.entries(one.dialogue.rationale ?? {})) {
-    rated.append(element("p", { class: "rationale" }, element("b", {}, `${text(`metric.${metric}`)} · ${text("rationale")} `), reason));
+  const reasons = Object.entries(one.dialogue.rationale ?? {});
+  if (reasons.length) rated.append(element("p", { class: "rationale" }, text("rationale.note")));
+  for (const [dimension, reason] of reasons) {
+    rated.append(element("p", { class: "rationale" }, element("b", {}, text("rationale.of", { dimension: text(`metric.${dimension}`) })), ` ${reason}`));
   }
   return element("div", { class: "inside" }, said, rated);
 }
