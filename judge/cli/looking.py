@@ -90,6 +90,8 @@ def dry_run(data: list[Path], options: Options, as_json: bool) -> int:
         print(as_json_text({**asdict(found), "run": str(found.run), "seconds": found.seconds}))
     else:
         print("\n".join(map(plain, _outlook(found))))
+        if options.rationales:
+            print(f"rationales of {options.rationales:,} dialogues would follow the scores; their time is not in this")
     return 0
 
 
