@@ -37,8 +37,8 @@ MIN_GROUPS = 8
 """Under so many groups there is no interval: it would rest on too few (a nominal 95% covers 81% with four)."""
 MOST_GROUPS = 1000
 """More groups than this are merged at random for the bootstrap, which keeps its validity and bounds its cost."""
-CHUNK = 2_000_000
-"""Weights of items that are in memory at a time."""
+CHUNK = 250_000
+"""Numbers of an array of items by draws that are worked on at a time, about as many as a processor's cache holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,11 @@ class Resampler:
         np.add.at(totals, self.cells, values)
         return np.asarray(self.weights @ totals)
 
-    def item_weights(self) -> Iterator[Floats]:
-        """The weights of all items, some draws at a time: shape (some draws, items)."""
+    def parts(self) -> Iterator[Floats]:
+        """How often each cell was drawn, some draws at a time: shape (cells, some draws)."""
         step = max(1, CHUNK // max(1, len(self.cells)))
         for start in range(0, self.draws, step):
-            yield self.weights[start : start + step][:, self.cells]
+            yield np.ascontiguousarray(self.weights[start : start + step].T)
 
     def interval(self, draws: Floats) -> tuple[float | None, float | None]:
         """The percentile interval of a statistic from its draws, shape (draws,); draws without a value are left out.

@@ -19,7 +19,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -120,7 +120,20 @@ def _text(value: object) -> str:
 def _texts(cells: pd.Series) -> list[str]:
     """Ids as texts; most columns hold texts already."""
     values = cells.tolist()
-    return values if all(type(value) is str for value in values) else [_text(value) for value in values]
+    return values if _are_texts(values) else [_text(value) for value in values]
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(type(value) is str for value in values)
+
+
+def _of_each(of: Callable[[object], Any], cells: pd.Series) -> list[Any]:
+    """A function of every cell, called once for texts that repeat, as they do in a column."""
+    values = cells.tolist()
+    if not _are_texts(values):
+        return [of(value) for value in values]
+    known = {text: of(text) for text in set(values)}
+    return [known[text] for text in values]
 
 
 def _number(value: object) -> float:
@@ -135,7 +148,7 @@ def _number(value: object) -> float:
 def _numbers(cells: pd.Series) -> pd.Series:
     if _is_float(cells):
         return cells.where(np.isfinite(cells))
-    return pd.Series([_number(value) for value in cells], index=cells.index, dtype=float)
+    return pd.Series(_of_each(_number, cells), index=cells.index, dtype=float)
 
 
 def _is_float(cells: pd.Series) -> bool:
@@ -159,7 +172,7 @@ def _told(wrong: pd.Series, text: Callable[[int], str]) -> list[Problem]:
 def _missing(cells: pd.Series) -> pd.Series:
     if _is_float(cells):
         return cells.isna()
-    return pd.Series([_text(value).strip().lower() in _MISSING for value in cells], index=cells.index)
+    return pd.Series(_of_each(lambda cell: _text(cell).strip().lower() in _MISSING, cells), index=cells.index)
 
 
 def _bad_ids(table: pd.DataFrame, empty: pd.DataFrame) -> Iterator[Problem]:

@@ -23,7 +23,8 @@ from judge import load_judgments
 from judge.notable import by_dialogue, select
 from judge.report import people_figures
 from judge.report.page import digits, interval, json_block
-from judge.report.people import People
+from judge.report.people import People, interval_of
+from judge.report.tables import published_table
 from judge.report.texts import asset, load_texts
 from judge.report.values import Interval, Key, label, short, visible
 from judge.types import LEVELS
@@ -222,6 +223,20 @@ def test_numbers_are_written_with_what_is_known_of_them() -> None:
     assert (digits(1200), digits(2.347), digits(-0.001)) == ("1,200", "2.35", "0.00")
 
 
+def test_a_number_is_rounded_once() -> None:
+    """-0.00496 is -0.00, and by way of four decimals it would be -0.01."""
+    found = {"agreement": {"spearman": -0.0123, "intervals": {"spearman": [-0.04, -0.00496]}}}
+    assert interval(interval_of(found, "agreement", "spearman")) == "-0.01 [-0.04, 0.00]"
+
+
+def test_published_metrics_stand_in_the_order_of_the_page() -> None:
+    columns = ("sources", "decided", "alike", "p_value", "spearman", "pearson")
+    names = ["response_diversity", "demand_matching", "consistency", "fluency"]
+    table = published_table(pd.DataFrame([{"metric": name, **dict.fromkeys(columns, 1.0)} for name in names]))
+    shown = [row[0].key for row in table.rows if isinstance(row[0], Key)]
+    assert shown == [f"metric.{name}" for name in ("fluency", "consistency", "demand_matching", "response_diversity")]
+
+
 def test_every_metric_has_its_verdict_in_a_sentence(page: Page) -> None:
     assert page.of_class("verdict") == 13
     assert page.text.count("STAND-IN should not be used") + page.text.count("STAND-IN may be used") == 13
@@ -234,6 +249,7 @@ def test_without_ratings_the_page_says_how_to_get_some(run: Path, tmp_path: Path
     steps = (f"plan {run}", "import-annotations", f"agree {run} --annotations", f"report {run} --annotations")
     assert all(f"esrp-judge {step}" in page.text for step in steps)
     assert "agreement" not in page.data["figures"]
+    assert "人的均值" not in page.text, "no column is explained that is not there"
 
 
 def test_ratings_stand_beside_the_dialogue_they_are_of(page: Page) -> None:

@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_gives_others():
 def test_sums_are_those_of_the_items_as_often_as_they_were_drawn(numbers: np.ndarray):
     resampler = Resampler(grouped(12, 5), draws=20)
     columns = np.stack([numbers.ravel(), numbers.ravel() ** 2], axis=1)
-    by_item = np.concatenate(list(resampler.item_weights()))
+    by_item = np.concatenate([drawn[resampler.cells].T for drawn in resampler.parts()])
     assert by_item.shape == (20, 60)
     assert resampler.sums(columns) == pytest.approx(by_item @ columns)
 

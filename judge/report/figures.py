@@ -88,7 +88,10 @@ def _ring(row: pd.DataFrame, name: str | Key, tint: Colour, dash: str) -> dict[s
 
 
 def _polar(traces: list[dict[str, Any]]) -> dict[str, Any]:
-    axis = {"radialaxis": {"range": SCALE, "dtick": 1, "angle": 90}, "angularaxis": {"direction": "clockwise"}}
+    axis = {
+        "radialaxis": {"range": SCALE, "dtick": 1, "angle": 90, "tickangle": 90},
+        "angularaxis": {"direction": "clockwise"},
+    }
     return {"data": traces, "layout": {"polar": axis, "height": 520, "showlegend": True}}
 
 

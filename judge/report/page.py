@@ -134,7 +134,7 @@ def _short_manifest(manifest: dict[str, Any]) -> str:
 
 def digits(value: Any, places: int = 2) -> str:
     """A number for a reader; a dash where it is missing."""
-    found = number(value, 6)
+    found = number(value)
     if found is None:
         return "–"
     return f"{found:,.0f}" if isinstance(value, int) else _rounded(found, places)

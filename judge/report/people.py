@@ -108,7 +108,8 @@ def _alt_test(metrics: Mapping[str, Any]) -> Table:
         figures = numbers((test["winning_rate"], test["advantage_probability"], test["epsilon"]), 2)
         rows.append([metric_key(metric), *figures, passed, test["reason"] or ""])
     heads = ["metric", "winning_rate", "advantage", "epsilon", "outcome", "reason"]
-    return Table([Key(head) for head in heads], rows)
+    told = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
+    return Table([Key(head) for head in heads[:told]], [row[:told] for row in rows])
 
 
 def _bias(metrics: Mapping[str, Any]) -> Table:

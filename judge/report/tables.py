@@ -16,7 +16,7 @@ from judge.report.reading import Run
 from judge.report.values import Interval, Key, Table, number, numbers
 from judge.store import scores_of
 from judge.summary import scale_columns
-from judge.types import COMPOSITES, OVERALL
+from judge.types import COMPOSITES, METRICS, OVERALL
 
 LINE = (3.0, 97.0)
 """Where the lowest and the highest end of a leaderboard's intervals are drawn, in parts of a hundred."""
@@ -88,6 +88,7 @@ def published_table(found: pd.DataFrame) -> Table:
     columns = {"sources": "sources.count", "decided": "pairs.decided", "alike": "pairs.alike", "p_value": "p.value",
                "spearman": "spearman", "pearson": "pearson"}  # fmt: skip
     counts = ("sources", "decided", "alike")
+    found = found.sort_values("metric", key=lambda names: names.map(_place), kind="stable")
     rows = [
         [
             metric_key(row["metric"]),
@@ -96,6 +97,11 @@ def published_table(found: pd.DataFrame) -> Table:
         for row in found.to_dict("records")
     ]
     return Table([Key("metric"), *(Key(key) for key in columns.values())], rows)
+
+
+def _place(metric: str) -> int:
+    """Where a metric of dialogues stands among them; behind them what is of a source."""
+    return METRICS.index(metric) if metric in METRICS else len(METRICS)
 
 
 def _count(value: float) -> int | float | None:

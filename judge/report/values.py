@@ -20,6 +20,8 @@ UNSEEN = re.compile(
 """Characters that steer a page's text and are not seen themselves: controls, marks of direction, zero widths, tags."""
 OF_A_WORK = re.compile("《[^》]*》的(.+)")
 """How ChatAnime names a character: 《work》的 character."""
+DIGITS = 6
+"""Decimals of numbers from which the page rounds: with few, what is rounded twice is not what is rounded once."""
 SHORT = 18
 """Characters of a name on an axis."""
 
@@ -74,14 +76,14 @@ class Figure:
     filters: tuple[str, Sequence[str]] | None = None
 
 
-def number(value: Any, digits: int = 4) -> float | None:
+def number(value: Any, digits: int = DIGITS) -> float | None:
     """A number as JSON has it, rounded; None where it is missing or not finite."""
     if value is None or pd.isna(value) or not math.isfinite(value):
         return None
     return round(float(value), digits)
 
 
-def numbers(values: Any, digits: int = 4) -> list[float | None]:
+def numbers(values: Any, digits: int = DIGITS) -> list[float | None]:
     """The same of many."""
     return [number(value, digits) for value in values]
 

@@ -42,7 +42,7 @@ function filled(value) {
 
 function axis(given, style) {
   const title = given.title && { standoff: 12, font: { size: style.size }, ...given.title };
-  return { gridcolor: style.line, linecolor: style.axis, zerolinecolor: style.axis, automargin: true, fixedrange: true, ...given, title };
+  return { gridcolor: style.line, linecolor: style.axis, zerolinecolor: style.axis, automargin: true, fixedrange: true, ticklabelstandoff: 4, ...given, title };
 }
 
 function narrowed(data, layout) {
