@@ -18,7 +18,8 @@ from judge.annotating.blinding import read_key
 from judge.sheets import FORMULA
 from judge.types import METRICS
 from tests.annotators import ANNOTATORS, PLANNED, expected, export, given, write_data, written
-from tests.test_people_cli import ROOT, refused, typed
+from tests.commands import refused, typed
+from tests.test_people_cli import ROOT
 
 openpyxl = pytest.importorskip("openpyxl")
 RUN = ROOT / "results" / "example"

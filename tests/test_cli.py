@@ -1,10 +1,11 @@
-"""The command as a user types it: what it prints, its exit codes, and one line for each mistake."""
+"""The command as a user types it: what it prints, its exit codes, and one line for each mistake.
+
+Where what counts is the process, as where its libraries are loaded anew, it is one of its own; else it is this one.
+"""
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,24 +13,10 @@ import pandas as pd
 import pytest
 
 from judge.fetch import FILES
+from tests.commands import Result, esrp_judge, refused, typed
 
 
-def esrp_judge(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "judge", *map(str, arguments)]
-    return subprocess.run(
-        command, check=False, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
-    )
-
-
-def assert_one_line_error(result: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
-    assert result.returncode == code, result.stderr
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    for part in parts:
-        assert part in line
-
-
-def test_score_with_nothing_else_scores_the_example(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_score_with_nothing_else_scores_the_example(scored: tuple[Path, Result]) -> None:
     folder, result = scored
     assert result.returncode == 0, result.stderr
     (run,) = (folder / "results").iterdir()
@@ -39,23 +26,21 @@ def test_score_with_nothing_else_scores_the_example(scored: tuple[Path, subproce
     assert "648 of 648 judgments" in result.stderr and "prompt tokens" in result.stderr
 
 
-def test_the_stand_ins_warning_stands_wherever_scores_are_shown(
-    scored: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
+def test_the_stand_ins_warning_stands_wherever_scores_are_shown(scored: tuple[Path, Result]) -> None:
     assert "STAND-IN judge: these scores mean nothing" in scored[1].stdout
     assert "judge means by STAND-IN" in scored[1].stdout
 
 
-def test_the_same_command_again_finds_its_own_run(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_same_command_again_finds_its_own_run(scored: tuple[Path, Result]) -> None:
     folder, first = scored
-    again = esrp_judge("score", cwd=folder)
+    again = typed("score", cwd=folder)
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert len(list((folder / "results").iterdir())) == 1
     assert "of 648 judgments," not in again.stderr
 
 
-def test_json_is_for_programs(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    result = json.loads(esrp_judge("score", "--json", cwd=scored[0]).stdout)
+def test_json_is_for_programs(scored: tuple[Path, Result]) -> None:
+    result = json.loads(typed("score", "--json", cwd=scored[0]).stdout)
     assert (result["judge"], result["judgments"], result["missing"]) == ("STAND-IN", 654, {})
     assert {row["source"] for row in result["leaderboard"]} == {"plain", "steady"}
 
@@ -63,7 +48,7 @@ def test_json_is_for_programs(scored: tuple[Path, subprocess.CompletedProcess[st
 def test_missing_judgments_are_exit_code_1(tmp_path: Path, row: dict[str, str]) -> None:
     lines = [row, {**row, "scenario": "2", "answer_r1": ""}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    result = typed("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
     assert result.returncode == 1
     assert "missing: 9 judgments, empty_answer" in result.stdout
 
@@ -104,7 +89,7 @@ def test_bad_data_is_one_line_and_nothing_is_written(tmp_path: Path, case: str) 
     make, parts = BAD_DATA[case]
     name = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert_one_line_error(esrp_judge("score", name, "--judge", "stand-in", cwd=tmp_path), 2, *parts)
+    refused(typed("score", name, "--judge", "stand-in", cwd=tmp_path), *parts)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -128,27 +113,27 @@ BAD_OPTIONS = {
 @pytest.mark.parametrize("case", BAD_OPTIONS)
 def test_a_bad_option_is_one_line_and_nothing_is_written(tmp_path: Path, case: str) -> None:
     options, parts = BAD_OPTIONS[case]
-    assert_one_line_error(esrp_judge("score", *options, cwd=tmp_path), 2, *parts)
+    refused(typed("score", *options, cwd=tmp_path), *parts)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_users_data_without_a_gpu_needs_a_judge_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(ROW, encoding="utf-8")
     result = esrp_judge("score", "a.jsonl", cwd=tmp_path)
-    assert_one_line_error(result, 2, "JUDGE=qwen3-0.6b", "JUDGE=stand-in", "mean nothing")
+    refused(result, "JUDGE=qwen3-0.6b", "JUDGE=stand-in", "mean nothing")
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
-def test_a_run_of_another_judge_is_refused(scored: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_run_of_another_judge_is_refused(scored: tuple[Path, Result]) -> None:
     folder, _ = scored
     (run,) = (folder / "results").iterdir()
     result = esrp_judge("score", "--run", run, "--layout", "question", cwd=folder)
-    assert_one_line_error(result, 2, run.name, "in layout", "choose another --run")
+    refused(result, run.name, "in layout", "choose another --run")
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("x", encoding="utf-8")
-    assert_one_line_error(esrp_judge("score", "--run", tmp_path, cwd=tmp_path), 2, "is not a run", "--run")
+    refused(typed("score", "--run", tmp_path, cwd=tmp_path), "is not a run", "--run")
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
@@ -168,7 +153,7 @@ def test_a_model_folder_that_cannot_judge_is_refused(
 ) -> None:
     judge = Path(shutil.copytree(stand_in, tmp_path / "judge"))
     spoil(judge)
-    assert_one_line_error(esrp_judge("score", "--judge", judge, cwd=tmp_path), 2, str(judge), *parts)
+    refused(typed("score", "--judge", judge, cwd=tmp_path), str(judge), *parts)
     assert [path.name for path in tmp_path.iterdir()] == ["judge"]
 
 
@@ -180,19 +165,19 @@ def _without_digit(path: Path) -> None:
 
 
 def test_a_model_folder_under_its_own_name_is_a_judge(nameless: Path, tmp_path: Path) -> None:
-    result = esrp_judge("score", "--judge", nameless, "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
+    result = typed("score", "--judge", nameless, "--limit", 3, "--metrics", "fluency", "--json", cwd=tmp_path)
     assert json.loads(result.stdout)["judge"] == "my-judge"
 
 
 def test_the_stand_in_is_known_under_any_name(stand_in: Path, tmp_path: Path) -> None:
     shutil.copytree(stand_in, tmp_path / "my-judge")
-    result = esrp_judge("score", "--judge", "my-judge", "--limit", 2, "--metrics", "fluency", cwd=tmp_path)
+    result = typed("score", "--judge", "my-judge", "--limit", 2, "--metrics", "fluency", cwd=tmp_path)
     assert "STAND-IN judge: these scores mean nothing" in result.stdout
 
 
 def test_a_judge_that_cannot_be_fetched_is_exit_code_3_with_the_way_out(tmp_path: Path) -> None:
     result = esrp_judge("score", "--judge", "qwen3-0.6b", cwd=tmp_path, HF_HOME=str(tmp_path / "hub"))
-    assert_one_line_error(result, 3, "Qwen/Qwen3-0.6B cannot be fetched", "HF_ENDPOINT", "local folder")
+    refused(result, "Qwen/Qwen3-0.6B cannot be fetched", "HF_ENDPOINT", "local folder", code=3)
     assert not (tmp_path / "results").exists()
 
 
@@ -210,60 +195,60 @@ def broken_gpu(tmp_path: Path) -> dict[str, str]:
 def test_a_gpu_that_cannot_be_used_is_exit_code_3(
     tmp_path: Path, broken_gpu: dict[str, str], options: list[str]
 ) -> None:
-    result = esrp_judge("score", *options, cwd=tmp_path, **broken_gpu)
-    assert_one_line_error(result, 3, "470.57.02")
+    result = typed("score", *options, cwd=tmp_path, **broken_gpu)
+    refused(result, "470.57.02", code=3)
     assert not (tmp_path / "results").exists()
 
 
 def test_a_fault_that_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
     result = esrp_judge("score", cwd=tmp_path, ESRP_CACHE="/dev/null/cache")
-    assert_one_line_error(result, 3, "internal error: NotADirectoryError", "ESRP_DEBUG=1")
+    refused(result, "internal error: NotADirectoryError", "ESRP_DEBUG=1", code=3)
 
 
 def test_text_of_the_data_cannot_command_the_terminal(tmp_path: Path, row: dict[str, str]) -> None:
     rows = [{**row, "profile": f"a{number}", "source": "a\u202eb"} for number in range(2)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
-    assert_one_line_error(result, 2, "stands already")
+    result = typed("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    refused(result, "stands already")
     assert "\u202e" not in result.stderr
     (tmp_path / "a.jsonl").write_text(json.dumps({**row, "source": "a\x1b[31mb"}), encoding="utf-8")
-    result = esrp_judge("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
-    assert_one_line_error(result, 2, "control character")
+    result = typed("score", "a.jsonl", "--judge", "stand-in", cwd=tmp_path)
+    refused(result, "control character")
     assert "\x1b" not in result.stderr
 
 
 def test_doctor_tells_what_was_found(tmp_path: Path, stand_in: Path) -> None:
-    result = esrp_judge("doctor", "--json", cwd=tmp_path, HF_ENDPOINT="https://mirror.example")
+    result = typed("doctor", "--json", cwd=tmp_path, HF_ENDPOINT="https://mirror.example")
     found = json.loads(result.stdout)
     assert (result.returncode, found["judge"], found["problem"]) == (0, "stand-in", None)
     assert Path(found["stand_in_path"]) == stand_in
     assert found["environment"]["HF_ENDPOINT"] == "https://mirror.example"
     assert found["versions"]["torch"] and found["machine"]["cpus"] >= 1
-    assert f"stand_in_path: {stand_in}" in esrp_judge("doctor", cwd=tmp_path).stdout
+    assert f"stand_in_path: {stand_in}" in typed("doctor", cwd=tmp_path).stdout
 
 
 def test_doctor_reports_a_gpu_that_cannot_be_used(tmp_path: Path, broken_gpu: dict[str, str]) -> None:
-    result = esrp_judge("doctor", "--json", cwd=tmp_path, **broken_gpu)
+    result = typed("doctor", "--json", cwd=tmp_path, **broken_gpu)
     assert result.returncode == 3
     assert "470.57.02" in json.loads(result.stdout)["problem"]
 
 
 def test_diversity_needs_no_judge(tmp_path: Path) -> None:
-    rows = json.loads(esrp_judge("diversity", "--json", cwd=tmp_path).stdout)
+    rows = json.loads(typed("diversity", "--json", cwd=tmp_path).stdout)
     assert [row["level"] for row in rows] == ["character"] * 6 + ["source"] * 2
     assert all(0 < row["distinct_2"] < 1 for row in rows)
-    assert "steady" in esrp_judge("diversity", cwd=tmp_path).stdout
+    assert "steady" in typed("diversity", cwd=tmp_path).stdout
 
 
 def test_data_is_fetched_from_a_folder_and_checked(tmp_path: Path, shared_data: Path) -> None:
-    got = esrp_judge("data", "fetch", "--from", shared_data / "chatanime", "--folder", tmp_path / "copy", cwd=tmp_path)
+    got = typed("data", "fetch", "--from", shared_data / "chatanime", "--folder", tmp_path / "copy", cwd=tmp_path)
     assert got.returncode == 0, got.stderr
     assert {path.name for path in (tmp_path / "copy").iterdir()} == set(FILES)
-    assert esrp_judge("data", "check", tmp_path / "copy", cwd=tmp_path).returncode == 0
+    assert typed("data", "check", tmp_path / "copy", cwd=tmp_path).returncode == 0
     (tmp_path / "copy" / "human.json").write_bytes(b"{}")
-    assert_one_line_error(esrp_judge("data", "check", tmp_path / "copy", cwd=tmp_path), 2, "human.json")
+    refused(typed("data", "check", tmp_path / "copy", cwd=tmp_path), "human.json")
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    text = esrp_judge("--help", cwd=tmp_path).stdout
+    text = typed("--help", cwd=tmp_path).stdout
     assert all(name in text for name in ("score", "diversity", "layouts", "data", "doctor"))

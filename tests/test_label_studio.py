@@ -19,7 +19,7 @@ import pytest
 
 from judge.annotating.blinding import read_key
 from tests.annotators import PLANNED, expected, given, results, write_data, written
-from tests.test_people_cli import typed
+from tests.commands import typed
 
 PROGRAM = os.environ.get("LABEL_STUDIO", "")
 TOKEN = secrets.token_hex(20)

@@ -18,7 +18,7 @@ from judge.hardware import detect
 from judge.layouts import unique_tokens
 from judge.store import JUDGMENTS
 from judge.types import METRICS, RESPONSE_DIVERSITY, STAND_IN, Dialogue
-from tests.test_people_cli import refused, typed
+from tests.commands import refused, typed
 
 SIX = {"judge": "stand-in", "limit": 12, "metrics": METRICS}
 

@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pandas as pd
 import pytest
 
-from judge.cli import main
+from tests.commands import Result, esrp_judge, read, refused, typed
 from tests.pairs import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RATINGS = ROOT / "judge" / "example" / "ratings.csv"
-
-
-Result = subprocess.CompletedProcess[str]
-
-
-def esrp_judge(*arguments: object, cwd: Path) -> Result:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "judge", *map(str, arguments)]
-    return subprocess.run(command, check=False, cwd=cwd, env=os.environ, capture_output=True, text=True)
-
-
-def typed(*arguments: object, cwd: Path) -> Result:
-    """The same in this process, which is quicker, and in which warnings are errors."""
-    out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
-    os.chdir(cwd)
-    try:
-        with (
-            mock.patch.object(sys, "argv", ["esrp-judge", *map(str, arguments)]),
-            pytest.raises(SystemExit) as ended,
-            redirect_stdout(out),
-            redirect_stderr(err),
-        ):
-            main()
-    finally:
-        os.chdir(before)
-    return Result(list(map(str, arguments)), ended.value.code, out.getvalue(), err.getvalue())
-
-
-def refused(result: Result, *parts: str) -> None:
-    assert (result.returncode, result.stdout) == (2, ""), result.stderr
-    (line,) = result.stderr.splitlines()
-    for part in parts:
-        assert part in line
-
-
-def read(result: Result) -> dict[str, Any]:
-    """Strict JSON, and nothing else on the terminal."""
-
-    def strict(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    assert (result.returncode, result.stderr) == (0, ""), result.stderr
-    return json.loads(result.stdout, parse_constant=strict)
 
 
 class Kit:

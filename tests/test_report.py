@@ -28,8 +28,9 @@ from judge.report.tables import published_table
 from judge.report.texts import asset, load_texts
 from judge.report.values import Interval, Key, label, short, visible
 from judge.types import LEVELS
+from tests.commands import refused, typed
 from tests.pairs import metric
-from tests.test_people_cli import RATINGS, refused, typed
+from tests.test_people_cli import RATINGS
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

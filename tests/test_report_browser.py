@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.test_people_cli import RATINGS, typed
+from tests.commands import typed
+from tests.test_people_cli import RATINGS
 from tests.test_report import HOSTILE, dialogue, score
 
 pytest.importorskip("playwright", reason="playwright is not installed: make test-report")
