@@ -1,8 +1,6 @@
 """Rationales: written after the scores and apart from them, of the dialogues most worth a look."""
 
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from judge.served import connect
 from judge.text_tokens import TextTokenizer, messages
 from judge.tokens import JudgeTokenizer
 from judge.types import DIMENSIONS, ENGINE_FAILED, METRICS, Dialogue, Turn
+from tests.commands import typed
 from tests.serving import Model, serving
 
 COUNT = 2
@@ -269,8 +268,7 @@ def test_the_stand_in_has_no_reasons_to_give(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_they_are(nameless: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "judge", "score", "--judge", nameless, "--limit", "1", "--rationales", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = typed("score", "--judge", nameless, "--limit", 1, "--rationales", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "rationales.jsonl: why, of 1 dialogues; written after the scores, and no evidence" in done.stdout
     assert "rationales: 1 of 1 dialogues" in done.stderr
