@@ -194,7 +194,7 @@ function inside(one) {
   const reasons = Object.entries(one.dialogue.rationale ?? {});
   if (reasons.length) rated.append(element("p", { class: "rationale" }, text("rationale.note")));
   for (const [dimension, reason] of reasons) {
-    rated.append(element("p", { class: "rationale" }, element("b", {}, text("rationale.of", { dimension: text(`metric.${dimension}`) })), ` ${reason}`));
+    rated.append(element("p", { class: "rationale" }, element("b", {}, text("rationale.of", { dimension: text(`metric.${dimension}`) })), reason));
   }
   return element("div", { class: "inside" }, said, rated);
 }
