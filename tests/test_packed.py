@@ -23,6 +23,9 @@ from judge.rubric import load_rubric
 from judge.tokens import JudgeTokenizer
 from judge.types import METRICS, Dialogue
 
+EQUAL = 2e-5
+"""Probabilities of packed and of plain calls at which they are equal: either is within 6e-6 of double precision."""
+
 
 @pytest.fixture(scope="module")
 def engine(stand_in: Path) -> PackedEngine:
@@ -66,7 +69,7 @@ def test_packed_equals_one_call_per_judgment_on_fifty_real_dialogues(
 ) -> None:
     writer = PromptWriter(load_rubric("zh"), tokenizer, layout)
     trees = [writer.dialogue(dialogue, METRICS) for dialogue in fifty]
-    assert farthest(engine, trees, writer, each=2) < 2e-5  # either is within 6e-6 of double precision
+    assert farthest(engine, trees, writer, each=2) < EQUAL
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 1500, 20_000])
@@ -149,7 +152,7 @@ def test_leaves_of_unlike_dialogues_and_metrics_may_stand_in_one_call(
     found = engine.level_logprobs(trees, writer.level_ids)
     for tree, packed in zip(trees, found, strict=True):
         plain = plainly(engine, tree, writer, range(len(tree.leaves)))
-        assert np.abs(np.exp(packed) - plain).max() < 2e-5  # as with fifty dialogues
+        assert np.abs(np.exp(packed) - plain).max() < EQUAL
 
 
 def test_a_very_long_dialogue_is_scored_plainly_among_the_others(
@@ -160,7 +163,7 @@ def test_a_very_long_dialogue_is_scored_plainly_among_the_others(
     trees = [writer.dialogue(dialogue, METRICS[:2]) for dialogue in (example[0], long, example[2])]
     monkeypatch.setattr("judge.engines.packed.LONGEST_ROW", 1000)
     assert [len(tree.dialogue) > 1000 for tree in trees] == [False, True, False]
-    assert farthest(engine, trees, writer) < 1e-5
+    assert farthest(engine, trees, writer) < EQUAL
 
 
 def test_swapped_leaves_would_be_noticed(
@@ -220,7 +223,7 @@ def test_a_model_of_another_family_with_plain_attention_is_packed(
     engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
     name, difference = verified(engine, tokenizer, example)
     assert name == "packed"
-    assert difference < 1e-5
+    assert difference < EQUAL
 
 
 @pytest.mark.parametrize(
@@ -238,7 +241,7 @@ def test_attention_that_is_not_plain_is_caught_and_scored_plainly(
     engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
     name, difference = verified(engine, tokenizer, example)
     assert name.startswith("plain (") and reason in name
-    assert difference < 1e-5
+    assert difference < EQUAL
 
 
 @pytest.mark.parametrize("config", [lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY)])
