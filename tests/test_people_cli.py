@@ -278,7 +278,7 @@ def test_tables_that_do_not_go_together_are_one_line(kit: Kit, case: str) -> Non
     [
         ("nowhere.csv", ["nowhere.csv", "no such run or table"]),
         ("x" * 4000, ["no such run or table", "File name too long"]),
-        ("folder", ["folder", "not a run"]),
+        ("folder", ["folder", "no run there"]),
         ("empty", ["empty", "no run there"]),
     ],
     ids=["nowhere", "no name of a file", "a folder of other things", "an empty folder"],
