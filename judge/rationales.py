@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from judge.corpus import Corpus
+from judge.engines import Text
 from judge.errors import GO_ON, InputError, Interrupted, one_line
 from judge.judging import Judge
 from judge.notable import by_dialogue, notable
@@ -80,15 +80,15 @@ class Explainer:
 
     def explain(self, asked: Sequence[tuple[Dialogue, Scores]]) -> list[list[Rationale]]:
         """For each dialogue with its scores, the rationales of its dimensions that the judge gave."""
-        trees = [self.writer.questions(dialogue, self._questions(scores).values()) for dialogue, scores in asked]
+        questions = [self._questions(scores) for _, scores in asked]
+        trees = [self.writer.questions(d, own.values()) for (d, _), own in zip(asked, questions, strict=True)]
         room = self.judge.engine.max_tokens - LONGEST
         fitting = [i for i, tree in enumerate(trees) if max(tree.lengths) <= room]
         written = self.judge.engine.generate([trees[i] for i in fitting], LONGEST)
         found: list[list[Rationale]] = [[] for _ in asked]
         for i, texts in zip(fitting, written, strict=True):
-            dialogue, scores = asked[i]
-            pairs = zip(self._questions(scores), map(self._said, texts), strict=True)
-            found[i] = [self._rationale(dialogue, dimension, text) for dimension, text in pairs if text]
+            pairs = zip(questions[i], map(self._said, texts), strict=True)
+            found[i] = [self._rationale(asked[i][0], dimension, text) for dimension, text in pairs if text]
         return found
 
     def _questions(self, scores: Scores) -> dict[str, str]:
@@ -105,7 +105,7 @@ class Explainer:
                 questions[dimension] = self._texts["question"].format(dimension=title, scores="\n".join(lines))
         return questions
 
-    def _said(self, text: Any) -> str:
+    def _said(self, text: Text) -> str:
         """The text of what came back, up to where the answer ends; nothing where an error stands for it."""
         if isinstance(text, str):
             return ""
@@ -131,7 +131,8 @@ def explain_run(
     chosen = set(notable(dialogues[~dialogues["missing"]], most))
     scores = _scores(judgments[judgments["item_id"].isin(chosen)])
     rows = _current(store.folder, judgments)
-    todo = [d for d in corpus if d.id in chosen - {row.key[0] for row in rows}]
+    missing = chosen - {row.key[0] for row in rows}
+    todo = [dialogue for dialogue in corpus if dialogue.id in missing]
     progress.begin("rationales", len(chosen), len(chosen) - len(todo), "dialogues")
     for start in range(0, len(todo), TOGETHER):
         if stop.is_set():

@@ -113,10 +113,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.set_aside: list[Path] = []
-        try:
-            there = folder.exists()
-        except (OSError, ValueError) as error:
-            raise InputError(f"--run {folder}: cannot be a folder ({one_line(error)}); choose another") from error
+        there = _exists(folder)
         if there and not folder.is_dir():
             raise InputError(f"{folder}: is a file; a run is a folder, choose another --run")
         if there and self.manifest is None and any(not p.name.startswith(".") for p in folder.iterdir()):
@@ -204,6 +201,14 @@ class Store:
                     path.unlink()
 
 
+def _exists(folder: Path) -> bool:
+    """Whether there is something; InputError where its name cannot be one."""
+    try:
+        return folder.exists()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--run {folder}: cannot be a folder ({one_line(error)}); choose another") from error
+
+
 def columns(judgment: Judgment) -> dict[str, Any]:
     """A judgment as columns ``p1..p5, mass, score, error``; missing stays missing."""
     probabilities = judgment.probabilities or (None,) * len(LEVELS)
@@ -213,7 +218,7 @@ def columns(judgment: Judgment) -> dict[str, Any]:
 
 def read_manifest(run: Path) -> dict[str, Any]:
     """What a run says of itself; InputError where there is none."""
-    manifest = Store(run).manifest if (run / MANIFEST).exists() else None
+    manifest = Store(run).manifest if _exists(run) and (run / MANIFEST).exists() else None
     if manifest is None:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
     return manifest

@@ -1,7 +1,9 @@
 """Rationales: written after the scores and apart from them, of the dialogues most worth a look."""
 
+import itertools
 import json
-import threading
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,48 +180,63 @@ def test_of_a_dialogue_without_scores_no_reasons_are_asked(options: Options, tmp
     assert result.explained == 0 and result.missing == {"empty_answer": 9}
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], None]:
+    """Has dialogues explained singly and in few words, and something done before each, which is told its number."""
+    real, numbers = PackedEngine.generate, itertools.count(1)
+
+    def patched(before: Callable[[int], None]) -> None:
+        def generate(self: PackedEngine, trees: list[PromptTree], max_tokens: int) -> Any:
+            assert len(trees) == 1
+            before(next(numbers))
+            return real(self, trees, 4)
+
+        monkeypatch.setattr(PackedEngine, "generate", generate)
+        monkeypatch.setattr("judge.rationales.TOGETHER", 1)
+
+    return patched
+
+
 def test_what_was_written_before_the_engine_failed_is_kept(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: Options, tmp_path: Path, one_at_a_time: Callable[[Callable[[int], None]], None]
 ) -> None:
-    real, calls = PackedEngine.generate, []
+    calls: list[int] = []
 
-    def failing(self: PackedEngine, trees: list[PromptTree], max_tokens: int) -> Any:
-        calls.append(len(trees))
-        if len(calls) == 2:
+    def failing(number: int) -> None:
+        calls.append(number)
+        if number == 2:
             raise EngineError("the model failed")
-        return real(self, trees, 4)
 
-    monkeypatch.setattr(PackedEngine, "generate", failing)
-    monkeypatch.setattr("judge.rationales.TOGETHER", 1)
+    one_at_a_time(failing)
     mine = replace(options, run=tmp_path / "run", rationales=2)
     with pytest.raises(EngineError, match="judgments are saved"):
         score([], mine)
     assert len(rows(mine.run)) == len(DIMENSIONS)
     assert score([], mine).explained == 2
-    assert calls == [1, 1, 1]
+    assert calls == [1, 2, 3]
 
 
-def test_stopping_keeps_what_was_written(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = PackedEngine.generate
-
-    def stopping(self: PackedEngine, trees: list[PromptTree], max_tokens: int) -> Any:
-        events[-1].set()
-        return real(self, trees, 4)
-
-    events: list[threading.Event] = []
-    event = threading.Event
-
-    def noted() -> threading.Event:
-        events.append(event())
-        return events[-1]
-
-    monkeypatch.setattr("judge.stopping.threading.Event", noted)
-    monkeypatch.setattr(PackedEngine, "generate", stopping)
-    monkeypatch.setattr("judge.rationales.TOGETHER", 1)
+def test_stopping_keeps_what_was_written(
+    options: Options, tmp_path: Path, one_at_a_time: Callable[[Callable[[int], None]], None]
+) -> None:
+    one_at_a_time(lambda number: signal.raise_signal(signal.SIGINT))
     mine = replace(options, run=tmp_path / "run", rationales=2)
     with pytest.raises(Interrupted, match="run the same command again to go on"):
         score([], mine)
     assert len(rows(mine.run)) == len(DIMENSIONS)
+
+
+def test_an_answer_ends_where_its_model_ends_it_and_what_is_none_is_missing(
+    options: Options, nameless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = JudgeTokenizer(nameless)
+    answer = (*tokenizer.encode(" 因为好。\n"), *tokenizer.encode("<|im_end|>"), *tokenizer.encode("<|im_start|>又"))
+    silent = tokenizer.encode("<|im_end|>")
+    monkeypatch.setattr(PackedEngine, "generate", lambda self, trees, max_tokens: [[answer, ENGINE_FAILED, silent]])
+    result = score([], replace(options, run=tmp_path / "run", rationales=1))
+    (found,) = rows(result.run)
+    assert (found["dimension"], found["rationale"]) == ("basic_dialogue", "因为好。")
+    assert result.explained == 1
 
 
 def test_a_prompt_that_leaves_no_room_for_an_answer_gets_none(

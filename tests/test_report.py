@@ -287,15 +287,17 @@ def test_texts_that_changed_or_went_are_left_out_and_it_is_said(own_run: Path, t
     assert "3 have no text" in page.text and "no such file" in page.text
 
 
-def test_rationales_are_shown_where_the_run_has_some_of_what_it_judged(own_run: Path, tmp_path: Path) -> None:
-    first = load_judgments(own_run).iloc[0]
+def write_rationales(run: Path, text: str) -> None:
+    """One of the first dialogue as it is, and one of what it was before."""
+    first = load_judgments(run).iloc[0]
     key = {name: first[name] for name in ("judge_id", "source", "character", "scenario", "content_digest")}
-    now, before = (
-        {**key, "dimension": "role_playing"},
-        {**key, "content_digest": "0" * 32, "dimension": "basic_dialogue"},
-    )
-    rows = [json.dumps({**row, "rationale": "<b>像\u202e"}) + "\n" for row in (now, before)]
-    (own_run / "rationales.jsonl").write_text("".join(rows), encoding="utf-8")
+    now, before = {"dimension": "role_playing"}, {"dimension": "basic_dialogue", "content_digest": "0" * 32}
+    rows = [json.dumps({**key, **row, "rationale": text}) + "\n" for row in (now, before)]
+    (run / "rationales.jsonl").write_text("".join(rows), encoding="utf-8")
+
+
+def test_rationales_are_shown_where_the_run_has_some_of_what_it_judged(own_run: Path, tmp_path: Path) -> None:
+    write_rationales(own_run, "<b>像\u202e")
     page = report(own_run, tmp_path / "r.html")
     assert page.data["dialogues"][0]["rationale"] == {"role_playing": "<b>像[U+202E]"}
     (own_run / "rationales.jsonl").write_text("{}\n", encoding="utf-8")
@@ -369,6 +371,12 @@ def test_the_telling_dialogues_are_chosen_and_a_sample_fills_the_rest() -> None:
     assert all(reason in chosen[item] for item, reason in reasons.items())
     sample = [item for item, why in chosen.items() if "sample" in why]
     assert {item[0] for item in sample} == {"a", "b"}
+
+
+def test_dialogues_with_rationales_are_among_the_chosen() -> None:
+    items = [f"{source}{number:02}" for source in "ab" for number in range(60)]
+    chosen = select(by_dialogue(judged(dict.fromkeys(items, 3.0)), explained={"a31", "b47"}), 12)
+    assert {item for item, why in chosen.items() if "explained" in why} == {"a31", "b47"}
 
 
 def test_the_choice_does_not_hang_on_the_order_of_rows() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.commands import typed
 from tests.test_people_cli import RATINGS
-from tests.test_report import HOSTILE, dialogue, score
+from tests.test_report import HOSTILE, dialogue, score, write_rationales
 
 pytest.importorskip("playwright", reason="playwright is not installed: make test-report")
 pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed: make test-report")
@@ -175,6 +175,22 @@ def test_a_dialogue_opens_by_click_and_by_keyboard(open_page: Open) -> None:
     assert second.get_attribute("aria-expanded") == "true" and tab.page.locator("#list .inside").count() == 2
     tab.page.keyboard.press("Enter")
     assert second.get_attribute("aria-expanded") == "false" and tab.page.locator("#list .inside").count() == 1
+
+
+def test_rationales_are_found_and_said_to_be_no_evidence(
+    open_page: Open, scored: tuple[Path, CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (run,) = (scored[0] / "results").iterdir()
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    write_rationales(own, "<b>像</b>这个角色")
+    result = typed("report", own, "--language", "en", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    tab = open_page(own / "report.html")
+    tab.page.select_option("[name=flag]", "explained")
+    (button,) = tab.page.locator("#list .open").all()
+    button.click()
+    note, reason = tab.text(".rationale")
+    assert "an explanation and no evidence" in note and reason == "Role-playing: <b>像</b>这个角色"
 
 
 def test_a_number_leads_to_its_dialogues(open_page: Open) -> None:

@@ -7,12 +7,12 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
 
-from judge.completions import UNREADABLE, Logprobs, Request, level_requests, text_request
+from judge.completions import UNREADABLE, Logprobs, Request, Value, level_requests, text_request
 from judge.engines import PATIENCE_S, Answer, Text, by_level
 from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
@@ -35,9 +35,6 @@ TRIES = 5
 
 class _Transient(Exception):
     """A request failed in a way that another try may mend."""
-
-
-Value = TypeVar("Value")
 
 
 class ServerEngine:
