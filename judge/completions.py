@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from judge.prompt import Ids
 from judge.text_tokens import messages
-
-if TYPE_CHECKING:
-    from judge.served import Served
 
 ROUNDING = 1e-3
 """So far above 0 a log-probability may be."""
@@ -42,36 +39,39 @@ class MissingTokens(ValueError):
     """An answer lacks the log-probabilities of tokens that were named."""
 
 
-def level_requests(served: Served, prompts: Sequence[Ids], level_ids: Sequence[Ids]) -> list[Request[Logprobs]]:
-    """Ask for one token after each prompt and for the log-probabilities of the levels' tokens, or of the likeliest.
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """What the model of a server can be asked; ``takes_ids`` says whether prompts are token ids or messages."""
 
-    ``read`` raises ``MissingTokens`` where tokens can be named and do not all come back.
-    """
-    if not served.takes_ids:
-        more: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-        return [_request(served, [prompt], more, _by_text) for prompt in prompts]
-    tokens = [token for ids in level_ids for token in ids]
-    exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
-    more = {"max_tokens": 1, **exact, "return_tokens_as_token_ids": True}
-    return [_request(served, prompts, more, partial(_by_id, frozenset(tokens)))]
+    model: str
+    takes_ids: bool
 
+    def levels(self, prompts: Sequence[Ids], level_ids: Sequence[Ids]) -> list[Request[Logprobs]]:
+        """Ask for one token after each prompt, and the log-probabilities of the levels' tokens or of the likeliest.
 
-def text_request(served: Served, prompt: Ids, max_tokens: int) -> Request[Ids]:
-    """Ask what the model writes after a prompt, its likeliest token each time."""
-    if not served.takes_ids:
-        return _request(served, [prompt], {"max_tokens": max_tokens}, _text)
-    return _request(served, [prompt], {"max_tokens": max_tokens, "return_token_ids": True}, _token_ids)
+        ``read`` raises ``MissingTokens`` where tokens can be named and do not all come back.
+        """
+        if not self.takes_ids:
+            more: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+            return [self._request([prompt], more, _by_text) for prompt in prompts]
+        tokens = [token for ids in level_ids for token in ids]
+        exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
+        more = {"max_tokens": 1, **exact, "return_tokens_as_token_ids": True}
+        return [self._request(prompts, more, partial(_by_id, frozenset(tokens)))]
 
+    def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
+        """Ask what the model writes after a prompt, its likeliest token each time."""
+        if not self.takes_ids:
+            return self._request([prompt], {"max_tokens": max_tokens}, _text)
+        return self._request([prompt], {"max_tokens": max_tokens, "return_token_ids": True}, _token_ids)
 
-def _request(
-    served: Served, prompts: Sequence[Ids], more: dict[str, Any], read: Callable[[Any], Value]
-) -> Request[Value]:
-    """One request for some prompts; a server that takes messages takes one prompt at a time."""
-    body = {"model": served.model, "temperature": 0, **more}
-    read_all = partial(_each, len(prompts), read)
-    if served.takes_ids:
-        return Request("/v1/completions", body | {"prompt": [list(prompt) for prompt in prompts]}, read_all)
-    return Request("/v1/chat/completions", body | {"messages": messages(prompts[0])}, read_all)
+    def _request(self, prompts: Sequence[Ids], more: dict[str, Any], read: Callable[[Any], Value]) -> Request[Value]:
+        """One request for some prompts; a server that takes messages takes one prompt at a time."""
+        body = {"model": self.model, "temperature": 0, **more}
+        read_all = partial(_each, len(prompts), read)
+        if self.takes_ids:
+            return Request("/v1/completions", body | {"prompt": [list(prompt) for prompt in prompts]}, read_all)
+        return Request("/v1/chat/completions", body | {"messages": messages(prompts[0])}, read_all)
 
 
 def _each(count: int, read: Callable[[Any], Value], answer: Any) -> list[Value]:

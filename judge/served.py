@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from judge.checkpoint import PRESETS, TOKENIZER_FILES, Checkpoint, resolve
-from judge.completions import UNREADABLE, MissingTokens, level_requests
+from judge.completions import UNREADABLE, Completions, MissingTokens
 from judge.errors import EngineError, InputError, discreet, flat, one_line, plain
 from judge.hardware import Hardware
 from judge.text_tokens import TextTokenizer
@@ -53,6 +53,11 @@ class Served:
     def takes_ids(self) -> bool:
         """Whether prompts are token ids; otherwise messages."""
         return self.checkpoint is not None
+
+    @property
+    def completions(self) -> Completions:
+        """What its model can be asked."""
+        return Completions(self.model, self.takes_ids)
 
     @property
     def name(self) -> str:
@@ -220,7 +225,7 @@ def _try(client: httpx.Client, served: Served) -> None:
     tokenizer = served.tokenizer
     head, tail = tokenizer.chat("1–5？")
     levels = tokenizer.level_ids(tail)
-    (request,) = level_requests(served, [tokenizer.encode(head + "？" + tail)], levels)
+    (request,) = served.completions.levels([tokenizer.encode(head + "？" + tail)], levels)
     answer = client.post(f"{served.url}{request.path}", json=request.body).raise_for_status().json()
     try:
         request.read(answer)

@@ -25,6 +25,12 @@ from judge.store import JUDGMENTS, SCHEMAS, Store
 from judge.types import METRICS, RESPONSE_DIVERSITY
 
 
+def test_what_cannot_be_a_run_is_an_input_error(tmp_path: Path) -> None:
+    for name in ("nowhere", "x" * 300, "a\0b"):
+        with pytest.raises(InputError):
+            load_judgments(tmp_path / name)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight sources made of the example's two: 288 dialogues in 9 units."""

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from judge.completions import UNREADABLE, Logprobs, Request, Value, level_requests, text_request
+from judge.completions import UNREADABLE, Logprobs, Request, Value
 from judge.engines import PATIENCE_S, Answer, Text, by_level
 from judge.errors import EngineError, one_line
 from judge.prompt import Ids, PromptTree
@@ -75,12 +75,12 @@ class ServerEngine:
 
     def _level_requests(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """What is asked of one tree, written when its turn comes."""
-        yield from level_requests(self.served, [tree.prompt(leaf) for leaf in range(len(tree.leaves))], level_ids)
+        yield from self.served.completions.levels([tree.prompt(leaf) for leaf in range(len(tree.leaves))], level_ids)
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
         """See ``Engine.generate``."""
         prompts = [tree.prompt(leaf) for tree in trees for leaf in range(len(tree.leaves))]
-        found = self._answers([[text_request(self.served, prompt, max_tokens)] for prompt in prompts])
+        found = self._answers([[self.served.completions.text(prompt, max_tokens)] for prompt in prompts])
         texts = iter([one if isinstance(one, str) else one[0] for one in found])
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
