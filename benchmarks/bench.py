@@ -24,10 +24,10 @@ from benchmarks.runner import ROOT, missing, python_of, run_once
 from benchmarks.server import Server
 from benchmarks.task import Conversation, Guide, Job, one_line
 from benchmarks.tokens import Requests
-from judge.corpus import Corpus
-from judge.dialogues import example_files
-from judge.fetch import chatanime_folder, is_complete
-from judge.rubric import load_rubric
+from judge.data.chatanime import chatanime_folder, is_complete
+from judge.data.dataset import Corpus
+from judge.data.dialogues import example_files
+from judge.prompting.rubric import load_rubric
 
 DIALOGUES = 200
 MAX_TOKENS = 8192

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from judge import Options, choosing, score
-from judge.corpus import Corpus
-from judge.dialogues import example_files
+from judge import Options, score
+from judge.data.dataset import Corpus
+from judge.data.dialogues import example_files
+from judge.scoring import setup as choosing
 from judge.types import Dialogue
 
 SIZES = {"stand-in": (1, 1_000, 10_000), "at once": (1, 10_000, 100_000)}

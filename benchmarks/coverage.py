@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from benchmarks.planning import hanna, hanna_folder
 from calibration.pairing import pair
-from calibration.resampling import Estimate, Floats, clustered_mean
-from calibration.systems.means import JUDGE_MEAN, NEW_SYSTEM, estimate
-from calibration.systems.powered import powered_mean
+from calibration.stats.intervals import Estimate, Floats, clustered_mean
+from calibration.stats.prediction_powered import powered_mean
+from calibration.system_means import JUDGE_MEAN, NEW_SYSTEM, estimate
 
 SETS = 2000
 PEOPLE, JUDGE = 3.0, 3.3

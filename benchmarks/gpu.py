@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from judge.engines.packed import PackedEngine
-from judge.prompt import PromptTree
+from judge.prompting.prompt_tree import PromptTree
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2,

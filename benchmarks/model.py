@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from judge.engines.standin import stand_in_folder
-from judge.prompt import PromptWriter
-from judge.rubric import load_rubric
-from judge.tokens import JudgeTokenizer
+from judge.models.stand_in import stand_in_folder
+from judge.prompting.prompt_tree import PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 
 SHAPE = {
     "hidden_size": 256,

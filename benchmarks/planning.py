@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibration.paired import Paired
-from calibration.pairing import pair
-from calibration.planning.plan import plan
-from calibration.systems.means import labelled_means
+from calibration.pairing import Paired, pair
+from calibration.plan import plan
+from calibration.system_means import labelled_means
 from calibration.tables import read_ratings, read_scores
 
 BUDGET = 200

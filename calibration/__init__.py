@@ -8,18 +8,14 @@ whether a judge notices that it was spoiled.
 Knows nothing of the judge, its models or its files: any table of human ratings and any table of judge scores will do.
 """
 
-from calibration.agreement.assessment import Assessment, assess
-from calibration.agreement.published import agreement_with_published, chatanime_means
-from calibration.calibrators.calibration import Calibration, CalibrationError, fit_calibration
-from calibration.calibrators.fitted import FittedMetric
-from calibration.changes import mean_changes, score_changes
-from calibration.files import TableError
-from calibration.paired import Paired, Pairing
-from calibration.pairing import pair, without_ratings
-from calibration.planning.plan import Plan, PlanError, plan
-from calibration.probing.assessment import ProbeAssessment, assess_probes
-from calibration.systems.comparing import Comparison, compare, rank_ranges
-from calibration.systems.means import estimate
+from calibration.agreement.assess import Assessment, assess
+from calibration.agreement.metrics import agreement_with_published, chatanime_means
+from calibration.calibrators.calibration import Calibration, CalibrationError, FittedMetric, fit_calibration
+from calibration.errors import TableError
+from calibration.pairing import Paired, Pairing, pair, without_ratings
+from calibration.plan import Plan, PlanError, plan
+from calibration.system_differences import Comparison, compare, rank_ranges
+from calibration.system_means import estimate
 from calibration.tables import read_ratings, read_scores
 
 __all__ = [
@@ -32,21 +28,17 @@ __all__ = [
     "Pairing",
     "Plan",
     "PlanError",
-    "ProbeAssessment",
     "TableError",
     "agreement_with_published",
     "assess",
-    "assess_probes",
     "chatanime_means",
     "compare",
     "estimate",
     "fit_calibration",
-    "mean_changes",
     "pair",
     "plan",
     "rank_ranges",
     "read_ratings",
     "read_scores",
-    "score_changes",
     "without_ratings",
 ]

@@ -24,14 +24,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from calibration.files import Problem, TableError, read_records
-
-__all__ = ["Scale", "TableError", "read_ratings", "read_scores"]
+from calibration.errors import Problem, TableError
+from calibration.records import read_records
 
 Scale = tuple[float, float] | Mapping[str, tuple[float, float]] | None
 """Lowest and highest score, of every metric or of each; None where any finite number will do."""
 
+
 _MISSING = {"", "nan", "na", "null", "none"}
+
+
 _TOLERANCE = 1e-3
 
 

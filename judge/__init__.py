@@ -14,48 +14,53 @@ from judge.errors import EngineError, InputError, Interrupted, JudgeError
 from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Dialogue, Judgment, Metric, Turn
 
 if TYPE_CHECKING:
-    from judge.attacks.attacking import attack
-    from judge.dialogues import read_dialogues
-    from judge.doctor import examine
-    from judge.fetch import check, fetch
-    from judge.foresight import Foresight
-    from judge.layouts import LayoutComparison, compare_layouts
-    from judge.options import Options
-    from judge.probes.probing import Probed, probe
-    from judge.rewriting import Rewrite, Rewritten, Way, judge_rewrites
-    from judge.rubric import Rubric, load_rubric
-    from judge.run import Result, look_ahead, score, text_diversity
-    from judge.showing import Shown, show
-    from judge.store import load_judgments, load_scores
-    from judge.suspicion import suspicious
+    from judge.data.chatanime import check, fetch
+    from judge.data.dialogues import read_dialogues
+    from judge.prompting.rubric import Rubric, load_rubric
+    from judge.robustness.attack_analysis import mean_changes, score_changes
+    from judge.robustness.attacks import attack
+    from judge.robustness.perturbation import Rewrite, Rewritten, Way, judge_rewrites
+    from judge.robustness.probe_analysis import ProbeAssessment, assess_probes
+    from judge.robustness.probes import Probed, probe
+    from judge.robustness.prompt_variants import LayoutComparison, compare_layouts
+    from judge.scoring.injection_detector import suspicious
+    from judge.scoring.preview import Foresight, Shown, show
+    from judge.scoring.run import Result, look_ahead, score, text_diversity
+    from judge.scoring.run_folder import load_judgments, load_scores
+    from judge.scoring.setup import examine
+    from judge.types import Options
 
 _LAZY = {
-    "Foresight": "judge.foresight",
-    "LayoutComparison": "judge.layouts",
-    "Options": "judge.options",
-    "Probed": "judge.probes.probing",
-    "Result": "judge.run",
-    "Rewrite": "judge.rewriting",
-    "Rewritten": "judge.rewriting",
-    "Rubric": "judge.rubric",
-    "Shown": "judge.showing",
-    "Way": "judge.rewriting",
-    "attack": "judge.attacks.attacking",
-    "check": "judge.fetch",
-    "compare_layouts": "judge.layouts",
-    "examine": "judge.doctor",
-    "fetch": "judge.fetch",
-    "judge_rewrites": "judge.rewriting",
-    "load_judgments": "judge.store",
-    "load_rubric": "judge.rubric",
-    "load_scores": "judge.store",
-    "look_ahead": "judge.run",
-    "probe": "judge.probes.probing",
-    "read_dialogues": "judge.dialogues",
-    "score": "judge.run",
-    "show": "judge.showing",
-    "suspicious": "judge.suspicion",
-    "text_diversity": "judge.run",
+    "score_changes": "judge.robustness.attack_analysis",
+    "mean_changes": "judge.robustness.attack_analysis",
+    "assess_probes": "judge.robustness.probe_analysis",
+    "ProbeAssessment": "judge.robustness.probe_analysis",
+    "Foresight": "judge.scoring.preview",
+    "LayoutComparison": "judge.robustness.prompt_variants",
+    "Options": "judge.types",
+    "Probed": "judge.robustness.probes",
+    "Result": "judge.scoring.run",
+    "Rewrite": "judge.robustness.perturbation",
+    "Rewritten": "judge.robustness.perturbation",
+    "Rubric": "judge.prompting.rubric",
+    "Shown": "judge.scoring.preview",
+    "Way": "judge.robustness.perturbation",
+    "attack": "judge.robustness.attacks",
+    "check": "judge.data.chatanime",
+    "compare_layouts": "judge.robustness.prompt_variants",
+    "examine": "judge.scoring.setup",
+    "fetch": "judge.data.chatanime",
+    "judge_rewrites": "judge.robustness.perturbation",
+    "load_judgments": "judge.scoring.run_folder",
+    "load_rubric": "judge.prompting.rubric",
+    "load_scores": "judge.scoring.run_folder",
+    "look_ahead": "judge.scoring.run",
+    "probe": "judge.robustness.probes",
+    "read_dialogues": "judge.data.dialogues",
+    "score": "judge.scoring.run",
+    "show": "judge.scoring.preview",
+    "suspicious": "judge.scoring.injection_detector",
+    "text_diversity": "judge.scoring.run",
 }
 
 __all__ = [
@@ -73,6 +78,7 @@ __all__ = [
     "LayoutComparison",
     "Metric",
     "Options",
+    "ProbeAssessment",
     "Probed",
     "Result",
     "Rewrite",
@@ -81,6 +87,7 @@ __all__ = [
     "Shown",
     "Turn",
     "Way",
+    "assess_probes",
     "attack",
     "check",
     "compare_layouts",
@@ -91,9 +98,11 @@ __all__ = [
     "load_rubric",
     "load_scores",
     "look_ahead",
+    "mean_changes",
     "probe",
     "read_dialogues",
     "score",
+    "score_changes",
     "show",
     "suspicious",
     "text_diversity",

@@ -50,9 +50,15 @@ class Interrupted(JudgeError):
 
 SECRETS = ("ESRP_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Environment variables whose values are never written anywhere."""
+
+
 SHORTEST_SECRET = 8
 """What is shorter is no key, and may be part of any text."""
+
+
 _LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
+
+
 LONGEST_LINE = 800
 """Characters of a line of an error; a field of a file may be longer than anyone reads."""
 

@@ -1,14 +1,26 @@
-"""Files that are there whole or not at all, also after a crash: written beside, synced, renamed into place."""
+"""CSV files that people open in a spreadsheet, which takes some texts for formulas: here no text is one.
+
+A text that begins as a formula does, or as one that was made safe already, gets a ``'`` before it.
+``calibration`` takes that off again in reading, so that a name read back is the name that was written.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from judge.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -42,3 +54,79 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cache_folder() -> Path:
+    """Folder for what can be made or fetched again, absolute; it need not exist yet.
+
+    ``$ESRP_CACHE``, or else ``$XDG_CACHE_HOME/esrp-judge`` (where that is absolute, as its specification asks),
+    or else ``~/.cache/esrp-judge``. InputError where no variable is set and there is no home folder.
+    """
+    try:
+        return _cache_folder().expanduser().absolute()
+    except RuntimeError as error:
+        message = "the cache has no place, as this user has no home folder; set ESRP_CACHE to a folder"
+        raise InputError(message) from error
+
+
+def _cache_folder() -> Path:
+    if own := os.environ.get("ESRP_CACHE"):
+        return Path(own)
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (shared if shared.is_absolute() else Path("~/.cache")) / "esrp-judge"
+
+
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""How a text begins that must not stand in a cell as it is."""
+
+
+EXACT = "inclusion_probability"
+"""The column whose numbers are written in full: what is weighted by a rounded chance is wrong by as much."""
+
+
+def write_csv(table: pd.DataFrame, file: Any, header: bool = True) -> None:
+    """Write a table to an open file: numbers with four decimals but chances in full, and no text that is a formula."""
+    import pandas as pd
+
+    if EXACT in table:
+        table = table.assign(**{EXACT: [repr(float(chance)) if pd.notna(chance) else "" for chance in table[EXACT]]})
+    texts = {name: cells.map(_safe) for name, cells in table.items() if not pd.api.types.is_numeric_dtype(cells)}
+    table.assign(**{str(name): cells for name, cells in texts.items()}).to_csv(
+        file, index=False, header=header, float_format="%.4f", lineterminator="\n", quoting=_quoting(texts.values())
+    )
+
+
+def _safe(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def _quoting(columns: Any) -> Any:
+    """All texts in quotes where one has a bare carriage return, which would otherwise end its row."""
+    bare = any(isinstance(cell, str) and "\r" in cell for cells in columns for cell in cells)
+    return csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+
+
+def save_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table to a CSV file atomically; InputError where it cannot be written."""
+    with _refusing_unwritable(path), replacing(path) as file:
+        write_csv(table, file)
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text and a line break to a file atomically; InputError where it cannot be written."""
+    with _refusing_unwritable(path), replacing(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+@contextmanager
+def _refusing_unwritable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+
+
+def as_json_text(found: dict[str, Any] | list[Any]) -> str:
+    """JSON that every program reads and no terminal obeys; ValueError for a NaN that nobody made null."""
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

@@ -1,7 +1,13 @@
-"""What is told while a run goes on, and to whom: a protocol, and the listener that tells nothing."""
+"""Stopping a run politely: the first Ctrl-C or termination signal asks, a second one ends the work at once."""
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol
 
 
@@ -29,3 +35,29 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+
+@contextmanager
+def stoppable(quiet: bool = False) -> Iterator[threading.Event]:
+    """An event that is set by the first signal; outside the main thread, which gets no signals, it never is.
+
+    Unless it is to be quiet, the user is told that the signal was heard.
+    """
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        if not quiet:
+            print("stopping after the unit in flight; once more to stop at once", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

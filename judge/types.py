@@ -1,17 +1,18 @@
-"""The values everything else passes around: dialogues, metrics, judgments and the scale.
-
-Knows nothing of files, models or tokens. Everything here is immutable.
-"""
+"""What to score and how, as the user says it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
+
+from judge.errors import InputError
 
 LEVELS = (1, 2, 3, 4, 5)
 """The rating scale, worst to best."""
+
 
 DIMENSIONS: dict[str, tuple[str, str, str]] = {
     "basic_dialogue": ("fluency", "coherency", "consistency"),
@@ -20,33 +21,51 @@ DIMENSIONS: dict[str, tuple[str, str, str]] = {
 }
 """The three dimensions, each with the ids of its three metrics."""
 
+
 METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for metric in metrics)
 """The nine metrics of a dialogue, in the order they are always shown."""
+
 
 OVERALL = "overall"
 """The mean of all nine metrics, beside those of the dimensions."""
 
+
 COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
 """The means of metrics, each with its members."""
+
 
 RESPONSE_DIVERSITY = "response_diversity"
 """The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
 
+
 STAND_IN = "STAND-IN"
 """The name of the stand-in judge in every row, table and page."""
+
+
 STAND_IN_MARK = "esrp_judge_stand_in"
 """What the stand-in's ``config.json`` says of itself, so that it is known under any name."""
 
+
 EMPTY_ANSWER = "empty_answer"
 """The character said nothing in some round."""
+
+
 TOO_FEW_ANSWERS = "too_few_answers"
 """A source answered as a character fewer than twice, so its answers cannot be compared."""
+
+
 TOO_LONG = "too_long"
 """The prompt is longer than the model takes."""
+
+
 NOT_FINITE = "not_finite"
 """The model's probabilities are no numbers, or carry no mass on any level."""
+
+
 ENGINE_FAILED = "engine_failed"
 """The engine failed on this dialogue again and again, and answered others meanwhile."""
+
+
 TRANSIENT: frozenset[str] = frozenset({ENGINE_FAILED})
 """Errors of a judgment that may be gone on another try."""
 
@@ -123,3 +142,55 @@ def digest(value: object, length: int = 32) -> str:
     """Hash of a JSON-like value, the same on every machine: ``length`` hexadecimal digits of its sha256."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
+ALL_METRICS = (*METRICS, RESPONSE_DIVERSITY)
+
+
+ENGINES = ("auto", "packed", "vllm", "server")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to score; each field is the command's option of the same name.
+
+    Raises:
+        InputError: an unknown metric or engine, or options that do not go together. (Language, layout, orderings and
+            judge are checked where used.)
+    """
+
+    run: Path | None = None
+    judge: str = "auto"
+    engine: str = "auto"
+    url: str | None = None
+    patience: float = 300.0
+    devices: tuple[str, ...] = ()
+    tensor_parallel: int = 1
+    language: str = "zh"
+    layout: str = "prefill"
+    orderings: int = 1
+    metrics: tuple[str, ...] = ALL_METRICS
+    sources: tuple[str, ...] = ()
+    characters: tuple[str, ...] = ()
+    limit: int | None = None
+    prompts: Path | None = None
+    rationales: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise InputError(f"--metrics names none; choose from {', '.join(ALL_METRICS)}")
+        for metric in self.metrics:
+            if metric not in ALL_METRICS:
+                raise InputError(f"--metrics {metric}: unknown metric; choose from {', '.join(ALL_METRICS)}")
+        if self.rationales < 0:
+            raise InputError(f"--rationales {self.rationales}: must be 0 or more")
+        if self.engine not in ENGINES:
+            raise InputError(f"--engine {self.engine}: unknown engine; choose one of {', '.join(ENGINES)}")
+        if self.engine == "server" and not self.url:
+            raise InputError("--engine server needs --url, the server's address; `make serve` starts one")
+        if self.url and self.engine not in ("auto", "server"):
+            raise InputError(f"--engine {self.engine} takes no --url; leave one of them out")
+        if self.url and (self.devices or self.tensor_parallel != 1):
+            raise InputError("--devices and --tensor-parallel are the server's own choice; leave them out with --url")
+        if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and (self.devices or self.engine == "packed")):
+            raise InputError("--tensor-parallel must be at least 1, and needs --engine vllm without --devices")

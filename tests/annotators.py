@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from judge.annotating.blinding import Key, read_key
-from judge.annotating.entries import COLUMNS
-from judge.sheets import FORMULA
+from judge.files import FORMULA
+from judge.human_ratings.blinding import COLUMNS, Key, read_key
 from judge.types import METRICS
 
 HOSTILE = [

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from judge.dialogues import example_dialogues
-from judge.engines.standin import stand_in_folder
-from judge.tokens import JudgeTokenizer
+from judge.data.dialogues import example_dialogues
+from judge.models.stand_in import stand_in_folder
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import STAND_IN_MARK, Dialogue, Turn
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from judge.engines.packed import PackedEngine
-from judge.tokens import JudgeTokenizer
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 
 Fault = Callable[[str, int], tuple[int, bytes] | None]
 """From a request's path and number to the answer that takes the place of the right one; None for the right one.

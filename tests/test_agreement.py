@@ -13,8 +13,8 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from calibration import Paired
-from calibration.agreement.by_metric import Agreement, agreement, system_means
-from calibration.resampling import Estimate
+from calibration.agreement.metrics import Agreement, agreement, system_means
+from calibration.stats.intervals import Estimate
 from tests.pairs import metric
 
 FIVE = [1, 2, 3, 4, 5]

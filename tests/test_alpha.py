@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from calibration.agreement.alpha import LEVELS, alphas, coincidences
-from calibration.resampling import Estimate, Resampler
+from calibration.stats.intervals import Estimate, Resampler
+from calibration.stats.krippendorff import LEVELS, alphas, coincidences
 from tests.pairs import labels, many
 
 N = np.nan
@@ -98,8 +98,8 @@ def test_scores_of_many_values_have_interval_alpha_only():
 
 def test_alpha_is_the_same_where_the_package_would_need_too_much_memory(monkeypatch: pytest.MonkeyPatch):
     expected = values(KRIPPENDORFF)
-    monkeypatch.setattr("calibration.agreement.alpha.MOST_IN_PACKAGE", 0)
-    monkeypatch.setattr("calibration.agreement.alpha.krippendorff", None)
+    monkeypatch.setattr("calibration.stats.krippendorff.MOST_IN_PACKAGE", 0)
+    monkeypatch.setattr("calibration.stats.krippendorff.krippendorff", None)
     assert values(KRIPPENDORFF) == pytest.approx(expected, abs=1e-9)
 
 

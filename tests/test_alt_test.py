@@ -15,8 +15,7 @@ from scipy.stats import t, ttest_1samp
 
 from calibration import read_ratings, read_scores
 from calibration.agreement.alt_test import AltTest, alternative_annotator_test
-from calibration.paired import Paired
-from calibration.pairing import pair
+from calibration.pairing import Paired, pair
 from tests.pairs import labels, many, rated
 
 N = np.nan

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from calibration import read_ratings
-from judge.annotating.blinding import read_key
-from judge.sheets import FORMULA
+from judge.files import FORMULA
+from judge.human_ratings.blinding import read_key
 from judge.types import METRICS
 from tests.annotators import ANNOTATORS, PLANNED, expected, export, given, write_data, written
 from tests.commands import refused, typed

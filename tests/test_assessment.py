@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from calibration import Assessment, Paired, Pairing, assess
-from calibration.agreement.discriminant import discriminant_validity
+from calibration.agreement.metrics import discriminant_validity
 from tests.pairs import metric
 
 

@@ -8,15 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibration.agreement.association import (
-    ASSOCIATIONS,
-    association,
-    pearson,
-    spearman,
-    tau_and_accuracy,
-    within_groups,
-)
-from calibration.resampling import Resampler
+from calibration.stats.correlation import ASSOCIATIONS, association, pearson, spearman, tau_and_accuracy, within_groups
+from calibration.stats.intervals import Resampler
 from tests.pairs import labels
 
 

@@ -12,16 +12,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from judge import Options, Rewritten, attack, choosing
-from judge.attacks import suite
-from judge.attacks.attacking import LEVEL_ORDER, RUBRIC_LANGUAGE, WAYS
-from judge.attacks.suite import BENIGN, PADDING, PLACES, families, rewrites
-from judge.cli import attack_tables, main
-from judge.cli.attacking import assess
-from judge.dialogues import example_dialogues
-from judge.prompt import Ids, PromptTree
-from judge.scoring import Array
-from judge.tokens import JudgeTokenizer
+from judge import Options, Rewritten, attack
+from judge.cli import attack as attack_tables
+from judge.cli import main
+from judge.data.dialogues import example_dialogues
+from judge.engines import Array
+from judge.prompting.prompt_tree import Ids, PromptTree
+from judge.prompting.safe_tokenizer import JudgeTokenizer
+from judge.robustness import attacks as suite
+from judge.robustness.attack_analysis import assess
+from judge.robustness.attacks import BENIGN, LEVEL_ORDER, PADDING, PLACES, RUBRIC_LANGUAGE, WAYS, families, rewrites
+from judge.scoring import setup as choosing
 from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue
 
 FAMILIES = {family.name: family for family in families()}

@@ -11,7 +11,7 @@ import pytest
 
 from judge import Options, load_judgments, load_scores, score
 from judge.cli import main
-from judge.dialogues import example_files
+from judge.data.dialogues import example_files
 
 RATINGS = str(example_files()[0].with_name("ratings.csv"))
 

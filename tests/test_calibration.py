@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.calibrators.calibration import Calibration, CalibrationError, fit_calibration
-from calibration.calibrators.fitted import conformal_quantile
+from calibration.calibrators.calibration import Calibration, CalibrationError, conformal_quantile, fit_calibration
 from calibration.pairing import pair
 
 IDENTITY = {"model": "abc", "rubric": "r1", "layout": "prefill", "levels": (1, 2, 3, 4, 5)}

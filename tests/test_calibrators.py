@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators.items import Items, Ratings, log_odds
+from calibration.calibrators.features import Items, Ratings, Standardiser, group_folds, log_odds, ridge
 from calibration.calibrators.maps import (
     KINDS,
     Constant,
@@ -25,7 +25,6 @@ from calibration.calibrators.maps import (
     in_range,
     unavailable,
 )
-from calibration.calibrators.ridge import Standardiser, group_folds, ridge
 
 SCALE = (1.0, 5.0)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from calibration import mean_changes, score_changes
-from calibration.resampling import clustered_mean
+from calibration.stats.intervals import clustered_mean
 
 
 def table(scores: list[float | None], **columns: object) -> pd.DataFrame:

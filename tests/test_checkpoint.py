@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from judge.checkpoint import PRESETS, Checkpoint, pick, resolve
 from judge.errors import EngineError, InputError
-from judge.hardware import Gpu, Hardware
+from judge.models.checkpoint import PRESETS, Checkpoint, pick, resolve
+from judge.models.hardware import Gpu, Hardware
 
 COMMIT = "a" * 40
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from judge.fetch import FILES
+from judge.data.chatanime import FILES
 from tests.commands import Result, esrp_judge, refused, typed
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.paired import Paired
-from calibration.systems.comparing import compare, groups_needed, rank_ranges
-from calibration.systems.means import JUDGE_MEAN, LABELLED
+from calibration.pairing import Paired
+from calibration.system_differences import compare, groups_needed, rank_ranges
+from calibration.system_means import JUDGE_MEAN, LABELLED
 from tests.pairs import paired, systems
 
 A = np.array([3.0, 4, 2, 5, 3, 4, 3, 4])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from judge.corpus import UNIT_CHARACTERS, Corpus
+from judge.data.dataset import UNIT_CHARACTERS, Corpus
 from judge.errors import InputError
 from judge.types import Dialogue
 

@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from judge.corpus import Corpus
-from judge.dialogues import example_files
-from judge.probes.degradations import DEGRADATIONS, STRENGTHS, degrade, edits_of
-from judge.probes.edits import Edit, Others, edited, sentences
-from judge.probes.probing import others_of
-from judge.probes.wording import KINDS, language_of, load_wording
+from judge.data.dataset import Corpus
+from judge.data.dialogues import example_files
+from judge.robustness.degradations import (
+    DEGRADATIONS,
+    KINDS,
+    STRENGTHS,
+    Edit,
+    Others,
+    degrade,
+    edited,
+    edits_of,
+    language_of,
+    load_wording,
+    sentences,
+)
+from judge.robustness.probes import others_of
 from judge.types import METRICS, Dialogue, Turn
 
 NOBODY = Others((), ())

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from judge import InputError, Options, score
-from judge.devices import Share, check
-from judge.hardware import Gpu, Hardware
+from judge.models.hardware import Gpu, Hardware
+from judge.scoring.multi_gpu import Share, check
 
 CPUS = Hardware(2, 8.0, (), None, None, None)
 GPUS = Hardware(2, 8.0, (Gpu(0, "a", 24.0, 20.0, (9, 0)), Gpu(1, "b", 24.0, 20.0, (9, 0))), "580", "13.0", None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from judge.corpus import Corpus
-from judge.dialogues import Problem, Record, example_dialogues, example_files, read_dialogues
+from judge.data.dataset import Corpus
+from judge.data.dialogues import Problem, Record, example_dialogues, example_files, read_dialogues
 from judge.errors import InputError
 from judge.types import Dialogue, Turn
 

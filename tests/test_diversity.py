@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from scipy.stats import pearsonr, spearmanr
 
-from judge.diversity import compression_ratio, distinct_2, matched, self_bleu, text_statistics
+from judge.scoring.summary import compression_ratio, distinct_2, matched, self_bleu, text_statistics
 from judge.types import Dialogue, Turn
 
 ChatAnime = dict[str, dict[str, list[Dialogue]]]

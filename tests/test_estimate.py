@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.coverage import Case, coverage, leaving_one_out
-from calibration.resampling import clustered_mean
-from calibration.systems.means import (
+from calibration.stats.intervals import clustered_mean
+from calibration.stats.prediction_powered import equivalent_labels, powered_mean
+from calibration.system_means import (
     JUDGE_MEAN,
     LABELLED,
     NEW_SYSTEM,
@@ -22,7 +23,6 @@ from calibration.systems.means import (
     labelled_means,
     new_system_means,
 )
-from calibration.systems.powered import equivalent_labels, powered_mean
 from tests.pairs import labels, paired, systems
 
 GOLDEN = Path(__file__).parent / "golden" / "ppi_python.json"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judge.families import FAMILIES, family, same_family
+from judge.models.checkpoint import FAMILIES, family, same_family
 
 
 @pytest.mark.parametrize(

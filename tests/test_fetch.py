@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from judge.cache import cache_folder
+from judge.data.chatanime import FILES, chatanime_folder, check, fetch, is_complete
 from judge.errors import EngineError, InputError
-from judge.fetch import FILES, chatanime_folder, check, fetch, is_complete
+from judge.files import cache_folder
 
-module = importlib.import_module("judge.fetch")  # even should the package itself have a function of that name
+module = importlib.import_module("judge.data.chatanime")  # even should the package itself have a function of that name
 
 CONTENTS = {"a.json": b"first file " * 20_000, "b.json": b"second"}
 LONG = len(CONTENTS["a.json"])

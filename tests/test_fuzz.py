@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from calibration import TableError
-from calibration.files import read_records
-from judge.corpus import Corpus
-from judge.dialogues import Problem, read_dialogues
+from calibration.records import read_records
+from judge.data.dataset import Corpus
+from judge.data.dialogues import Problem, read_dialogues
 from judge.errors import InputError
-from judge.rubric import load_rubric
+from judge.prompting.rubric import load_rubric
 from tests.torture import fuzz, mutation
 from tests.torture.rubbish import rubbish
 

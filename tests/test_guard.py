@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from judge.prompt import QUOTE, PromptWriter
-from judge.rubric import load_rubric
-from judge.text_tokens import ANSWER, BRACKETS, SYSTEM, USER, TextTokenizer, messages
-from judge.tokens import JudgeTokenizer
+from judge.prompting.prompt_tree import QUOTE, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import ANSWER, BRACKETS, SYSTEM, USER, JudgeTokenizer, TextTokenizer, messages
 from judge.types import METRICS
 from tests.torture.guard import REAL, failures, guarded, naive, slots
 from tests.torture.hostile import CONTROLS, texts

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from judge import hardware as module
 from judge.errors import EngineError
-from judge.hardware import Gpu, Hardware, cuda_problem, detect, driver_needed, narrow_to, require_usable
+from judge.models import hardware as module
+from judge.models.hardware import Gpu, Hardware, cuda_problem, detect, driver_needed, narrow_to, require_usable
 
 cpu_build_only = pytest.mark.skipif(
     torch.version.cuda is not None, reason="needs the torch that is built for CPUs only"
@@ -67,7 +67,7 @@ def install_torch(monkeypatch: pytest.MonkeyPatch, available: bool = True, faili
 
 
 def test_importing_the_module_loads_no_torch() -> None:
-    program = "import sys, judge.hardware; sys.exit('torch' in sys.modules)"
+    program = "import sys, judge.models.hardware; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

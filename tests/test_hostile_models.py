@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from judge.checkpoint import Checkpoint, resolve
 from judge.engines.packed import PackedEngine
 from judge.errors import JudgeError, readable
-from judge.tokens import JudgeTokenizer
+from judge.models.checkpoint import Checkpoint, resolve
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 
 
 class _Trap:

@@ -17,7 +17,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from judge.annotating.blinding import read_key
+from judge.human_ratings.blinding import read_key
 from tests.annotators import PLANNED, expected, given, results, write_data, written
 from tests.commands import typed
 

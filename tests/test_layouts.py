@@ -14,19 +14,27 @@ from rich.console import Console
 from scipy import stats
 from serving import Model, serving
 
-from judge import variants
-from judge.choosing import open_judge
 from judge.cli import main
-from judge.dialogues import example_dialogues, example_files
+from judge.cli.layouts import COSTS, PEOPLE, SCORES, show_layouts, variants_table
+from judge.data.dialogues import example_dialogues, example_files
 from judge.engines.packed import PackedEngine
-from judge.hardware import detect
-from judge.judging import Identity, Judge
-from judge.layouts import LayoutComparison, compare_layouts, unique_tokens
-from judge.options import Options
-from judge.prompt import PromptTree
-from judge.terminal import COSTS, PEOPLE, SCORES, show_layouts, variants_table
-from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue
-from judge.variants import REFERENCE, VARIANTS, Variant, best_variant, remarks, variant_table
+from judge.models.hardware import detect
+from judge.prompting.prompt_tree import PromptTree
+from judge.robustness import prompt_variants as variants
+from judge.robustness.prompt_variants import (
+    REFERENCE,
+    VARIANTS,
+    LayoutComparison,
+    Variant,
+    best_variant,
+    compare_layouts,
+    remarks,
+    unique_tokens,
+    variant_table,
+)
+from judge.scoring.judge import Identity, Judge
+from judge.scoring.setup import open_judge
+from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue, Options
 
 OTHER = Variant("question", "descending", "en")
 FOUR = (REFERENCE, REFERENCE.turned, OTHER.turned, OTHER)

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from judge import Options, load_judgments, look_ahead, score, show
-from judge.choosing import open_judge
-from judge.cli.looking import dry_run
-from judge.corpus import Corpus
-from judge.dialogues import example_files
-from judge.foresight import Foresight, Pace
-from judge.hardware import detect
-from judge.layouts import unique_tokens
-from judge.store import JUDGMENTS
+from judge.cli.score import show_dry_run as dry_run
+from judge.data.dataset import Corpus
+from judge.data.dialogues import example_files
+from judge.models.hardware import detect
+from judge.robustness.prompt_variants import unique_tokens
+from judge.scoring.parts import JUDGMENTS
+from judge.scoring.preview import Foresight, Pace
+from judge.scoring.setup import open_judge
 from judge.types import METRICS, RESPONSE_DIVERSITY, STAND_IN, Dialogue
 from tests.commands import refused, typed
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.files import read_records
-from judge.cli import app
+from calibration.records import read_records
+from judge import cli as app
 from judge.cli.common import as_json_text, write_csv
+from judge.cli.console import console, line, plain_table
 from judge.errors import plain, readable
-from judge.sheets import FORMULA
-from judge.summary import summarise
-from judge.terminal import console, line, plain_table
+from judge.files import FORMULA
+from judge.scoring.summary import summarise
 from judge.types import METRICS
 from tests.torture.hostile import texts
 

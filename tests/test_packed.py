@@ -18,9 +18,9 @@ from transformers import (
 
 from judge.engines.packed import PackedEngine
 from judge.errors import EngineError
-from judge.prompt import LAYOUTS, PromptTree, PromptWriter
-from judge.rubric import load_rubric
-from judge.tokens import JudgeTokenizer
+from judge.prompting.prompt_tree import LAYOUTS, PromptTree, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import METRICS, Dialogue
 
 EQUAL = 2e-5

@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.planning import hanna, panel, simulate, summary
-from calibration.planning.frame import frame
-from calibration.planning.plan import FLOOR, Plan, PlanError, plan
-from calibration.planning.sampling import inclusion_probabilities, systematic
-from calibration.planning.waves import rated_weights
+from calibration.plan import FLOOR, Plan, PlanError, frame, inclusion_probabilities, plan, rated_weights, systematic
 from tests.pairs import scores
 
 SIZES = st.lists(st.floats(0.01, 100), min_size=2, max_size=40)

@@ -9,12 +9,14 @@ from rich.console import Console
 
 from calibration import assess_probes
 from judge import Options, probe
-from judge.choosing import open_judge
-from judge.cli import main, probe_tables
-from judge.hardware import detect
-from judge.probes import degradations, probing
-from judge.probes.degradations import DEGRADATIONS, STRENGTHS, degrade
-from judge.probes.probing import Probed
+from judge.cli import main
+from judge.cli import probe as probe_tables
+from judge.models.hardware import detect
+from judge.robustness import degradations
+from judge.robustness import probes as probing
+from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, degrade
+from judge.robustness.probes import Probed
+from judge.scoring.setup import open_judge
 from judge.types import METRICS, STAND_IN, Dialogue
 
 OPTIONS = Options(judge="stand-in", sources=("plain",), limit=3)

@@ -10,11 +10,11 @@ from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 
 from calibration import ProbeAssessment, assess_probes
-from calibration.probing import controls, words
-from calibration.probing.discrimination import auc, in_order, share_lower
-from judge.dialogues import example_dialogues
-from judge.probes.degradations import DEGRADATIONS, STRENGTHS, degrade
-from judge.probes.edits import Others
+from judge.data.dialogues import example_dialogues
+from judge.robustness import probe_analysis as controls
+from judge.robustness import probe_analysis as words
+from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, Others, degrade
+from judge.robustness.probe_analysis import auc, in_order, share_lower
 from judge.types import METRICS, Dialogue
 
 AIMS = {name: degradation.metric for name, degradation in DEGRADATIONS.items()}

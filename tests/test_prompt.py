@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from judge.dialogues import example_dialogues
-from judge.prompt import LAYOUTS, PromptWriter
-from judge.rubric import LANGUAGES, load_rubric
-from judge.tokens import JudgeTokenizer
+from judge.data.dialogues import example_dialogues
+from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
+from judge.prompting.rubric import LANGUAGES, load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import METRICS, Dialogue, Turn
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,7 +129,7 @@ def test_no_text_can_pass_for_a_round_or_a_speaker_of_ours(tokenizer: JudgeToken
 
 
 if __name__ == "__main__":
-    from judge.engines.standin import stand_in_folder
+    from judge.models.stand_in import stand_in_folder
 
     GOLDEN.mkdir(exist_ok=True)
     for language, layout in CASES:

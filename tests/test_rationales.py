@@ -14,18 +14,16 @@ import torch
 from transformers import GenerationConfig
 
 from judge import Options, load_judgments, score
-from judge.dialogues import example_dialogues
+from judge.data.dialogues import example_dialogues
 from judge.engines.packed import PackedEngine
+from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
 from judge.errors import EngineError, InputError, Interrupted
-from judge.notable import notable
 from judge.progress import Silent
-from judge.prompt import PromptTree, PromptWriter
-from judge.rationales import LONGEST, RATIONALES
-from judge.rubric import load_rubric
-from judge.served import connect
-from judge.text_tokens import TextTokenizer, messages
-from judge.tokens import JudgeTokenizer
+from judge.prompting.prompt_tree import PromptTree, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer, messages
+from judge.scoring.rationales import LONGEST, RATIONALES, notable
 from judge.types import DIMENSIONS, ENGINE_FAILED, METRICS, Dialogue, Turn
 from tests.commands import typed
 from tests.serving import Model, serving
@@ -192,7 +190,7 @@ def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], 
             return real(self, trees, 4)
 
         monkeypatch.setattr(PackedEngine, "generate", generate)
-        monkeypatch.setattr("judge.rationales.TOGETHER", 1)
+        monkeypatch.setattr("judge.scoring.rationales.TOGETHER", 1)
 
     return patched
 

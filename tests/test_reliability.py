@@ -18,12 +18,10 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from calibration import read_ratings, read_scores
-from calibration.agreement.alpha import LEVELS
-from calibration.agreement.ceiling import STATISTICS, ceiling, others_mean
-from calibration.agreement.reliability import Reliability, reliability
-from calibration.paired import Paired
-from calibration.pairing import pair
-from calibration.resampling import Resampler, clustered_mean
+from calibration.agreement.reliability import STATISTICS, Reliability, ceiling, others_mean, reliability
+from calibration.pairing import Paired, pair
+from calibration.stats.intervals import Resampler, clustered_mean
+from calibration.stats.krippendorff import LEVELS
 from tests.pairs import labels, many, rated
 
 N = np.nan

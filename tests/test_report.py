@@ -20,13 +20,11 @@ import pytest
 
 from calibration import Pairing
 from judge import load_judgments
-from judge.notable import by_dialogue, select
-from judge.report import people_figures
+from judge.report import charts as people_figures
 from judge.report.page import digits, interval, json_block
-from judge.report.people import People, interval_of
-from judge.report.tables import published_table
-from judge.report.texts import asset, load_texts
-from judge.report.values import Interval, Key, label, short, visible
+from judge.report.tables import People, interval_of, published_table
+from judge.report.texts import Interval, Key, asset, label, load_texts, short, visible
+from judge.scoring.rationales import by_dialogue, select
 from judge.types import LEVELS
 from tests.commands import refused, typed
 from tests.pairs import metric
@@ -144,7 +142,7 @@ def test_score_leaves_a_report_in_the_run(run: Path, scored: tuple[Path, Complet
 
 
 def test_a_report_that_fails_does_not_lose_the_run(run: Path) -> None:
-    with mock.patch("judge.report.write_report", side_effect=MemoryError("no room")):
+    with mock.patch("judge.report.page.write_report", side_effect=MemoryError("no room")):
         result = typed("score", "--run", run, "--judge", "stand-in", cwd=run)
     assert result.returncode == 0
     assert "no report.html (MemoryError: no room); try esrp-judge report" in result.stdout

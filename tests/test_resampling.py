@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibration.resampling import DRAWS, MIN_GROUPS, Estimate, Resampler, clustered_mean
+from calibration.stats.intervals import DRAWS, MIN_GROUPS, Estimate, Resampler, clustered_mean
 from tests.pairs import labels
 
 

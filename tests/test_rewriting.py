@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from judge.choosing import open_judge
 from judge.engines.packed import PackedEngine
 from judge.errors import InputError, Interrupted, UnfitJudge
-from judge.hardware import detect
-from judge.judging import MIN_MASS
-from judge.options import Options
+from judge.models.hardware import detect
 from judge.progress import Silent
-from judge.rewriting import Rewrite, Rewritten, Way, judge_rewrites
-from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue, Turn
+from judge.robustness.perturbation import Rewrite, Rewritten, Way, judge_rewrites
+from judge.scoring.judge import MIN_MASS
+from judge.scoring.setup import open_judge
+from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue, Options, Turn
 
 STAND_IN_OPTIONS = Options(judge="stand-in", sources=("plain",), limit=3)
 WAYS = (Way("order", "descending", "zh", ascending=False), Way("language", "en", "en"))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from judge.errors import InputError
-from judge.rubric import LANGUAGES, load_rubric
+from judge.prompting.rubric import LANGUAGES, load_rubric
 from judge.types import LEVELS, METRICS
 
 

@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from judge import Options, load_judgments, score
-from judge.dialogues import example_dialogues
+from judge.data.dialogues import example_dialogues
+from judge.engines import Array
 from judge.engines.packed import PackedEngine
 from judge.errors import EngineError, InputError, Interrupted, UnfitJudge
-from judge.judging import Judge
 from judge.progress import Silent
-from judge.prompt import Ids, PromptTree
-from judge.scoring import Array
-from judge.store import JUDGMENTS, SCHEMAS, Store
+from judge.prompting.prompt_tree import Ids, PromptTree
+from judge.scoring.judge import Judge
+from judge.scoring.parts import JUDGMENTS, SCHEMAS
+from judge.scoring.run_folder import Store
 from judge.types import METRICS, RESPONSE_DIVERSITY
 
 
@@ -290,7 +291,7 @@ class Answering:
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int], Array]) -> None:
-    monkeypatch.setattr("judge.choosing._engine", lambda *asked: lambda: Answering(answer))
+    monkeypatch.setattr("judge.scoring.setup._engine", lambda *asked: lambda: Answering(answer))
 
 
 def test_a_judge_that_does_not_answer_with_a_level_is_stopped(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from judge.scoring import judgment
+from judge.scoring.judge import judgment
 
 
 def test_levels_are_renormalised_and_their_total_kept() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from serving import Fault, Model, serving
 
+from judge.engines.served_model import connect
 from judge.errors import InputError, discreet, readable
-from judge.options import Options
-from judge.run import score
-from judge.served import connect
+from judge.scoring.run import score
+from judge.types import Options
 
 KEY, TOKEN, PASSWORD = "sk-planted-key-1", "hf_plantedtoken2", "planted-password3"
 PLANTED = {

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from calibration.calibrators.items import training
-from calibration.calibrators.selection import CANNOT_RANK, jackknife, select
+from calibration.calibrators.features import training
+from calibration.calibrators.model_selection import CANNOT_RANK, jackknife, select
 from calibration.pairing import pair
-from calibration.resampling import clustered_mean
+from calibration.stats.intervals import clustered_mean
 from calibration.tables import read_ratings, read_scores
 
 

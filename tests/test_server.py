@@ -14,9 +14,9 @@ from serving import DRIP, HALF, Fault, Model, serving
 
 import judge.engines.server as server_module
 from judge import EngineError, InputError, Options, load_judgments, score
+from judge.engines.served_model import connect
 from judge.errors import JudgeError
-from judge.served import connect
-from judge.text_tokens import ANSWER, SYSTEM, USER, TextTokenizer, messages
+from judge.prompting.safe_tokenizer import ANSWER, SYSTEM, USER, TextTokenizer, messages
 from judge.types import METRICS
 
 CHOSEN = {"sources": ("plain",), "limit": 4, "metrics": METRICS[:3]}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from judge.engines.packed import PackedEngine
-from judge.engines.standin import stand_in_folder
-from judge.prompt import LAYOUTS, PromptWriter
-from judge.rubric import load_rubric
-from judge.tokens import JudgeTokenizer
+from judge.models.stand_in import stand_in_folder
+from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import METRICS, Dialogue
 
 
@@ -48,7 +48,7 @@ def test_every_layout_tells_dialogues_and_metrics_apart(
 
 
 def test_it_is_built_the_same_again_by_another_process(stand_in: Path, tmp_path: Path) -> None:
-    code = "from judge.engines.standin import stand_in_folder; print(stand_in_folder())"
+    code = "from judge.models.stand_in import stand_in_folder; print(stand_in_folder())"
     command = [sys.executable, "-c", code]
     again = subprocess.run(
         command,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from judge.summary import diversity_table, mean_interval, scale_columns, scores_table, summarise
+from judge.scoring.summary import diversity_table, mean_interval, scale_columns, scores_table, summarise
 from judge.types import METRICS, OVERALL
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge import Options, load_judgments, patterns, score
-from judge.attacks.suite import BENIGN, PLACES, families
-from judge.suspicion import suspicious
+from judge import Options, load_judgments, score
+from judge.robustness.attacks import BENIGN, PLACES, families
+from judge.scoring import injection_detector as patterns
+from judge.scoring.injection_detector import suspicious
 from judge.types import Dialogue, Turn
 
 CALM = Dialogue(

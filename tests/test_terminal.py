@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from judge.rubric import load_rubric
-from judge.run import Result
-from judge.terminal import leaderboard_table
+from judge.cli.score import leaderboard_table
+from judge.prompting.rubric import load_rubric
+from judge.scoring.run import Result
 from judge.types import DIMENSIONS, METRICS, OVERALL
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.agreement.by_metric import Agreement, agreement
+from calibration.agreement.assess import verdict
+from calibration.agreement.metrics import Agreement, agreement
 from calibration.agreement.reliability import Reliability, reliability
-from calibration.agreement.verdict import verdict
-from calibration.resampling import Estimate
+from calibration.stats.intervals import Estimate
 from tests.pairs import metric
 
 

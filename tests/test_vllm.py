@@ -23,17 +23,17 @@ from transformers import AutoModelForCausalLM
 pytest.importorskip("vllm", reason="vLLM is not installed here; `make test-vllm` makes an environment that has it")
 
 from judge import Options, load_judgments, score
-from judge.corpus import Corpus
-from judge.dialogues import example_dialogues, example_files
+from judge.data.dataset import Corpus
+from judge.data.dialogues import example_dialogues, example_files
 from judge.engines.packed import PackedEngine
+from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
 from judge.engines.vllm import VllmEngine
 from judge.errors import EngineError
-from judge.prompt import PromptTree, PromptWriter
-from judge.rubric import load_rubric
-from judge.scoring import judgment
-from judge.served import connect
-from judge.tokens import JudgeTokenizer
+from judge.prompting.prompt_tree import PromptTree, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
+from judge.scoring.judge import judgment
 from judge.types import METRICS
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
@@ -281,7 +281,7 @@ def test_a_real_server_writes_what_the_packed_engine_writes(
 def test_a_real_server_is_asked_by_messages_too(
     server: object, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("judge.served._is_vllm", lambda model: False)
+    monkeypatch.setattr("judge.engines.served_model._is_vllm", lambda model: False)
     options = Options(url=f"http://127.0.0.1:{port}", limit=3, layout="question", run=tmp_path / "run")
     found = load_judgments(score([], options).run)
     assert found["score"].notna().all() and found["mass"].median() > 0.8

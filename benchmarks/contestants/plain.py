@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.contestants.prompts import Prompts, every_prompt, scores
 from benchmarks.task import Conversation, Job, run
-from judge.scoring import Array
+from judge.engines import Array
 
 
 class Plain:

@@ -10,10 +10,11 @@ import numpy as np
 
 from benchmarks.task import Conversation
 from benchmarks.tokens import unique_tokens
-from judge.prompt import PromptTree, PromptWriter
-from judge.rubric import load_rubric
-from judge.scoring import Array, judgment
-from judge.tokens import JudgeTokenizer
+from judge.engines import Array
+from judge.prompting.prompt_tree import PromptTree, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
+from judge.scoring.judge import judgment
 from judge.types import METRICS, Dialogue, Turn
 
 

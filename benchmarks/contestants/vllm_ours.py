@@ -9,8 +9,7 @@ import numpy as np
 
 from benchmarks.contestants.prompts import Prompts, every_prompt, scores
 from benchmarks.task import Conversation, Job, run
-from judge.engines import by_level
-from judge.scoring import Array
+from judge.engines import Array, by_level
 
 
 class Vllm:

@@ -17,20 +17,24 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.matching import MOST_LISTED
-from calibration.paired import Paired
-from calibration.resampling import MIN_GROUPS, Floats, Labels, codes
-
-__all__ = ["EPSILON", "AltTest", "alternative_annotator_test"]
+from calibration.pairing import MOST_LISTED, Paired
+from calibration.stats.intervals import MIN_GROUPS, Floats, Labels, codes
 
 Scoring = Literal["rmse", "accuracy"]
 
+
 EPSILON = {"expert": 0.2, "skilled": 0.15, "crowd": 0.1}
 """What a judge may lose by, by kind of annotators (section 3.4 of the paper)."""
+
+
 PASS = 0.5
 """The winning rate from which a judge passes."""
+
+
 ROUNDING = 1e-9
 """Alignments that differ by less are a tie: sums of the same numbers differ by rounding."""
+
+
 COLUMNS: dict[str, Literal["object", "int64", "float64", "boolean"]] = {
     "annotator": "object",
     "items": "int64",

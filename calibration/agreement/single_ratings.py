@@ -11,18 +11,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.paired import Paired
-from calibration.resampling import Estimate, Floats, Resampler, clustered_mean
-
-__all__ = ["RATING_MEASURES", "agreement_of_people", "agreement_with_constant", "agreement_with_ratings", "kappa"]
+from calibration.pairing import Paired
+from calibration.stats.intervals import Estimate, Floats, Resampler, clustered_mean
 
 RATING_MEASURES = ("exact", "within_one", "qwk", "rps", "log_loss")
+
+
 NO_LEVELS = "the table has no probabilities p1..pK of the scale's scores"
+
+
 OFF_SCALE = "a rating is off the scale"
+
+
 NOT_WHOLE = "ratings are not whole numbers"
+
+
 MOST_BROKEN = 0.1
 """Up to this share of ratings that are not whole are left out; with more, nothing here is said."""
+
+
 ROUNDING = 1e-12
+
+
 LEAST = 1e-12
 """The smallest probability that log loss takes, so that one rating cannot make it infinite."""
 

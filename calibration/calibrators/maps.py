@@ -6,34 +6,131 @@ and the better they predict single items, the more they flatten the differences 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators.items import Items, Ratings, log_odds
-from calibration.calibrators.plain import from_plain, to_plain
-from calibration.calibrators.rater_model import Raters
-from calibration.calibrators.ridge import Standardiser, best_penalties, group_folds, ridge
-from calibration.resampling import Floats
+from calibration.calibrators.features import Items, Ratings, Standardiser, best_penalties, group_folds, log_odds, ridge
+from calibration.stats.intervals import Floats
 
-__all__ = [
-    "KINDS",
-    "Calibrator",
-    "Constant",
-    "Isotonic",
-    "Linear",
-    "Ordinal",
-    "Raters",
-    "Shift",
-    "calibrator_from_dict",
-    "calibrator_to_dict",
-    "in_range",
-    "unavailable",
-]
+Kind = TypeVar("Kind")
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses as dicts, arrays and tuples as lists, numbers as Python's; raises ValueError for one not finite."""
+    if is_dataclass(value):
+        return {one.name: to_plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(part) for part in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return to_plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be saved")
+    return value
+
+
+def from_plain(like: Kind, saved: Mapping[str, Any]) -> Kind:
+    """A dataclass of the kind of ``like`` with what ``to_plain`` gave of another; raises KeyError or TypeError."""
+    parts = {one.name: _as(getattr(like, one.name), saved[one.name]) for one in fields(like)}  # type: ignore[arg-type]
+    return type(like)(**parts)
+
+
+def _as(like: Any, saved: Any) -> Any:
+    """What was saved, as the type of what stands in its place."""
+    if isinstance(like, np.ndarray):
+        return np.array(saved, dtype=like.dtype)
+    if is_dataclass(like):
+        return from_plain(like, saved)
+    if isinstance(like, tuple):
+        return tuple(saved)
+    return saved if saved is None else type(like)(saved)
+
+
+COEFFICIENTS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+SEVERITIES = (2.0, 5.0, 10.0, 30.0)
+
+
+SLOPES = (5.0, 15.0, 50.0, np.inf)
+"""Penalties that are tried; an infinite one is no slopes at all."""
+
+
+@dataclass(slots=True)
+class Raters:
+    """The rater-aware calibrator of several metrics.
+
+    ``predict`` without an annotator, or with one that was not seen, is for the average of raters like those seen.
+    """
+
+    scale: tuple[float, float]
+    seed: int = 0
+    name: ClassVar[str] = "raters"
+    standardiser_: Standardiser = field(default_factory=Standardiser)
+    slope_on_: Standardiser = field(default_factory=Standardiser)
+    intercept_: float = 0.0
+    coefficients_: Floats = field(default_factory=lambda: np.zeros(0))
+    severity_: dict[str, float] = field(default_factory=dict)
+    slope_: dict[str, float] = field(default_factory=dict)
+    penalties_: dict[str, float | None] = field(default_factory=dict)
+    """Of coefficients, severity and slope as chosen; None for no slopes."""
+
+    def fit(self, items: Items, ratings: Ratings) -> Raters:
+        """Learn from all ratings, each with its item's weight; penalties by cross-validation over groups."""
+        item, rater = np.nonzero(np.isfinite(ratings.scores))
+        design, width = self._design(items, ratings, item, rater)
+        target, weights = ratings.scores[item, rater], ratings.weights[item]
+        pick = partial(best_penalties, design, target, weights, group_folds(ratings.groups, self.seed)[item])
+        spread = partial(_spread, width, len(ratings.annotators))
+        pairs = [(of_item, severity, np.inf) for of_item in COEFFICIENTS for severity in SEVERITIES]
+        penalties = pairs[pick([spread(*one) for one in pairs])]
+        with_slopes = [(*penalties[:2], slope) for slope in SLOPES]
+        penalties = with_slopes[pick([spread(*one) for one in with_slopes])]
+        learned = ridge(design, target, weights, spread(*penalties))
+        self._keep(learned, penalties, width, ratings.annotators)
+        return self
+
+    def predict(self, items: Items, annotator: str | None = None) -> Floats:
+        """Shape (items,): the annotator's rating, or that of the average rater, on the scale."""
+        found = self.intercept_ + self.standardiser_.transform(items.signals) @ self.coefficients_
+        if annotator is not None:
+            score = self.slope_on_.transform(items.judge[:, None])[:, 0]
+            found = found + self.severity_.get(annotator, 0.0) + self.slope_.get(annotator, 0.0) * score
+        return np.asarray(np.clip(found, *self.scale))
+
+    def _design(
+        self, items: Items, ratings: Ratings, item: NDArray[np.intp], rater: NDArray[np.intp]
+    ) -> tuple[Floats, int]:
+        """Shape (ratings, 1 + width + 2 x annotators), and the width: how many columns are of items."""
+        columns = self.standardiser_.fit(items.signals, ratings.weights).transform(items.signals)
+        score = self.slope_on_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
+        who = np.eye(len(ratings.annotators))[rater]
+        return np.hstack([np.ones((len(item), 1)), columns[item], who, who * score[item]]), columns.shape[1]
+
+    def _keep(self, learned: Floats, penalties: tuple[float, ...], width: int, annotators: tuple[str, ...]) -> None:
+        """Take the coefficients apart."""
+        self.intercept_ = float(learned[0])
+        self.coefficients_ = learned[1 : 1 + width]
+        severity, slope = np.split(learned[1 + width :], 2)
+        self.severity_ = dict(zip(annotators, severity.tolist(), strict=True))
+        self.slope_ = dict(zip(annotators, slope.tolist(), strict=True)) if np.isfinite(penalties[2]) else {}
+        chosen = zip(("coefficients", "severity", "slope"), penalties, strict=True)
+        self.penalties_ = {name: value if np.isfinite(value) else None for name, value in chosen}
+
+
+def _spread(width: int, annotators: int, of_item: float, severity: float, slope: float) -> Floats:
+    """A penalty a column; no slopes is a penalty too great to have any."""
+    columns = [(1, 0.0), (width, of_item), (annotators, severity), (annotators, min(slope, 1e12))]
+    return np.concatenate([np.full(count, penalty) for count, penalty in columns])
+
 
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """What ``ordinal`` tries."""
@@ -160,6 +257,8 @@ class Ordinal:
 
 
 Calibrator = Constant | Shift | Linear | Isotonic | Ordinal | Raters
+
+
 KINDS: Mapping[str, type[Calibrator]] = {
     kind.name: kind for kind in (Constant, Shift, Linear, Isotonic, Ordinal, Raters)
 }

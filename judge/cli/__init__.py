@@ -1,5 +1,120 @@
-"""The command line: a module per kind of command, ``app`` to put them together."""
+"""The command ``esrp-judge``: its commands, one line for an error, and the exit code."""
 
-from judge.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import os
+import shlex
+import sys
+from io import TextIOWrapper
+
+import typer
+
+from judge.cli import (
+    agree,
+    attack,
+    calibrate,
+    estimate,
+    import_annotations,
+    layouts,
+    machine,
+    plan,
+    probe,
+    report,
+    score,
+    show,
+)
+from judge.errors import GO_ON, JudgeError, readable
+
+app = typer.Typer(
+    help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
+
+
+app.command()(score.score)
+
+
+app.command()(score.diversity)
+
+
+app.command()(layouts.layouts)
+
+
+app.command()(show.show)
+
+
+app.command()(attack.attack)
+
+
+app.command()(probe.probe)
+
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(machine.serve)
+
+
+app.command()(agree.agree)
+
+
+app.command()(calibrate.calibrate)
+
+
+app.command()(estimate.estimate)
+
+
+app.command()(estimate.compare)
+
+
+app.command()(plan.plan)
+
+
+app.command()(report.report)
+
+
+app.command()(import_annotations.import_annotations)
+
+
+app.add_typer(data_app, name="data")
+
+
+data_app.command("fetch")(machine.fetch_data)
+
+
+data_app.command("check")(machine.check_data)
+
+
+app.command()(machine.doctor)
+
+
+def main() -> None:
+    """Run the command; an error is one line on stderr, its kind the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if sys.argv[1:] in ([], ["data"]):
+        sys.argv.append("--help")
+    try:
+        code = app(standalone_mode=False)
+    except JudgeError as error:
+        code = _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(f"stopped at once; {GO_ON}", 130)
+    except MemoryError:
+        code = _fail(f"out of memory; free some, then {GO_ON}", 3)
+    except Exception as error:  # a fault of ours, still told in one line
+        if os.environ.get("ESRP_DEBUG"):
+            raise
+        code = _fail(f"internal error: {type(error).__name__}: {error}; ESRP_DEBUG=1 shows where; please report it", 3)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    again = shlex.join(["esrp-judge", *sys.argv[1:]])
+    print(f"esrp-judge: {readable(message.replace(GO_ON, f'{GO_ON}: {again}'))}", file=sys.stderr)
+    return code

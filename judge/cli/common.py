@@ -7,23 +7,42 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from judge.errors import InputError
+from judge.files import as_json_text
 
 Data = Annotated[
     list[Path] | None, typer.Argument(metavar="DATA…", help="Dialogues: .json .jsonl .csv .parquet, or a folder.")
 ]
+
+
 Judge = Annotated[str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id or a model folder.")]
+
+
 Engine = Annotated[str, typer.Option(help="auto, packed, vllm or server.")]
+
+
 Url = Annotated[str | None, typer.Option(help="Address of a server with the judge (key in ESRP_API_KEY).")]
+
+
 Sources = Annotated[str, typer.Option(help="Only these sources, with commas.")]
+
+
 Characters = Annotated[str, typer.Option(help="Only these characters, with commas.")]
+
+
 Language = Annotated[str, typer.Option(help="Language of the rubric: zh or en.")]
+
+
 Layout = Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")]
+
+
 Few = Annotated[int, typer.Option(help="How many dialogues, always the same ones.")]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
 
 
@@ -44,12 +63,6 @@ def as_one_json(facts: dict[str, Any], **tables: Any) -> str:
     """Facts and tables as one JSON object; NaN is null."""
     records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
     return as_json_text({**facts, **records})
-
-
-def as_json_text(found: dict[str, Any] | list[Any]) -> str:
-    """JSON that every program reads and no terminal obeys; ValueError for a NaN that nobody made null."""
-    text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def refuse_unwritable(out: Path | None) -> None:
@@ -80,26 +93,31 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name another folder") from error
 
 
-def write_csv(path: Path, table: Any) -> None:
-    """Write a table, whole or not at all; InputError where it cannot be written."""
-    from judge import sheets
-    from judge.files import replacing
-
-    with _told(path), replacing(path) as file:
-        sheets.write_csv(table, file)
+Scores = Annotated[
+    Path, typer.Argument(metavar="RUN|TABLE", help="A run's folder, or a table of scores (.csv .parquet .jsonl).")
+]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text and a line break, whole or not at all."""
-    from judge.files import replacing
-
-    with _told(path), replacing(path) as file:
-        file.write(f"{text}\n".encode())
+Annotations = Annotated[
+    Path, typer.Option(help="People's ratings (.csv .parquet .jsonl): item_id or character and scenario, annotator …")
+]
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+Scale = Annotated[
+    str | None, typer.Option(help="1-5, or by metric a=1-5,b=0-3; a run's is 1-5, a table's is taken from its scores.")
+]
+
+
+OfJudge = Annotated[str | None, typer.Option(help="Which judge, where a table holds several.")]
+
+
+Annotators = Annotated[str, typer.Option(help="Only these annotators, with commas.")]
+
+
+Repeats = Annotated[bool, typer.Option("--average-repeats", help="Average ratings that an annotator gave twice.")]
+
+
+Generalise = Annotated[
+    Literal["scenarios", "characters"],
+    typer.Option(help="What intervals are about: other scenarios, or other scenarios and other characters."),
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from judge.cli.common import Json, as_json_text
+from judge.cli.common import Json
 from judge.errors import plain
+from judge.files import as_json_text
 
 
 def fetch_data(
@@ -16,8 +17,8 @@ def fetch_data(
     origin: Annotated[Path | None, typer.Option("--from", help="Copy from this folder instead of the network.")] = None,
 ) -> int:
     """Get ChatAnime (17 MB) at a pinned commit, checksums checked; a broken download goes on where it stopped."""
-    from judge.fetch import chatanime_folder, fetch
-    from judge.terminal import FetchProgress
+    from judge.cli.console import FetchProgress
+    from judge.data.chatanime import chatanime_folder, fetch
 
     folder = folder or chatanime_folder()
     with FetchProgress() as progress:
@@ -30,8 +31,8 @@ def check_data(
     folder: Annotated[Path | None, typer.Argument(help="A copy; by default the one in the cache.")] = None,
 ) -> int:
     """Verify a copy of ChatAnime against the pinned checksums."""
+    from judge.data.chatanime import chatanime_folder, check
     from judge.errors import InputError, listed
-    from judge.fetch import chatanime_folder, check
 
     folder = folder or chatanime_folder()
     problems = check(folder)
@@ -43,8 +44,7 @@ def check_data(
 
 def doctor(as_json: Json = False) -> int:
     """Say what was found: hardware, driver, versions, engines, caches and mirrors, and which judge auto would pick."""
-    from judge.doctor import examine
-    from judge.terminal import show_examination
+    from judge.scoring.setup import examine
 
     found = examine()
     if as_json:
@@ -52,3 +52,22 @@ def doctor(as_json: Json = False) -> int:
     else:
         show_examination(found)
     return 3 if found["problem"] else 0
+
+
+def serve(
+    context: typer.Context,
+    judge: Annotated[str, typer.Option(help="As for score.")] = "auto",
+    port: Annotated[int, typer.Option(help="On which port of this machine.")] = 8000,
+) -> int:
+    """Serve a judge by vLLM on this machine, for score --url; further options go to vLLM as they are."""
+    from judge.engines.served_model import serve as become_server
+
+    become_server(judge, port, context.args)
+
+
+def show_examination(found: dict[str, Any]) -> None:
+    """Print what ``doctor`` found, a line a fact."""
+    for name, value in found.items():
+        facts = value.items() if isinstance(value, dict) else [("", value)]
+        for fact, content in facts:
+            print(plain(f"{name}{'.' if fact else ''}{fact}: {'–' if content in (None, ()) else content}"))

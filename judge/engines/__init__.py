@@ -6,15 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from judge.errors import EngineError
-from judge.prompt import Ids, PromptTree
-from judge.scoring import Array
+from judge.prompting.prompt_tree import Ids, PromptTree
+
+Array = NDArray[np.float64]
+
 
 PATIENCE_S = 300.0
 """Seconds for which an engine is waited for that fails or is silent."""
+
+
 Answer = Array | str
 """Log-probabilities, or the error that stands for them."""
+
+
 Text = Ids | str
 """The ids of a text in the tokenizer that wrote its prompt, or the error that stands for it."""
 

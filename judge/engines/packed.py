@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,28 +23,32 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from judge.engines import tree_attention
+from judge.engines import Array, tree_attention
+from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES, Kept, _joined
 from judge.engines.tree_attention import Layers, Row, TreePass
 from judge.errors import EngineError, one_line
-from judge.prompt import Ids, PromptTree
-from judge.scoring import Array
+from judge.prompting.prompt_tree import Ids, PromptTree
 
 LONGEST_ROW = 6144
 """Dialogues of more tokens are scored plainly, as the memory of a mask grows with the square of them."""
+
+
 LONGEST_PIECE = 2048
 """A shared prefix is computed in pieces of at most so many tokens, for the same reason."""
+
+
 SMALLEST_BATCH = 256
 """Fewer tokens a pass than this are not tried after running out of memory."""
-KEPT_PREFIXES = 4
-"""How many shared prefixes are kept: the roots in use, and the characters met last."""
-KEPT_OPENINGS = 2
-"""How many sets of openings are kept: one for each order of the levels."""
+
+
 MALLOC = {-3: 2**25, -1: 2**30}
 """glibc's M_MMAP_THRESHOLD, as large as it may be, and M_TRIM_THRESHOLD: what is freed is kept for the next layer."""
+
+
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a level's probability at which packed still counts as equal to plain, by precision."""
 
-Value = TypeVar("Value")
+
 Item = TypeVar("Item")
 
 
@@ -257,34 +260,6 @@ class PackedEngine:
                 tree=tree,
             )
         return output.logits[0], tree.computed
-
-
-class Kept(Generic[Value]):
-    """What was computed last, by key: as many as there is room for."""
-
-    def __init__(self, room: int) -> None:
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-        self._room = room
-
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made where it is not there."""
-        if key not in self._values:
-            self._values[key] = make()
-        self._values.move_to_end(key)
-        if len(self._values) > self._room:
-            self._values.popitem(last=False)
-        return self._values[key]
-
-
-def _joined(layers: Sequence[Layers]) -> Layers:
-    """Keys and values of several stretches as one."""
-    filled = [some for some in layers if some]
-    if len(filled) < 2:
-        return filled[0] if filled else []
-    return [
-        (torch.cat([keys for keys, _ in pairs], dim=2), torch.cat([values for _, values in pairs], dim=2))
-        for pairs in zip(*filled, strict=True)
-    ]
 
 
 def _by_budget(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:

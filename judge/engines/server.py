@@ -12,23 +12,32 @@ from typing import Any
 import httpx
 import numpy as np
 
-from judge.completions import UNREADABLE, Logprobs, Request, Value
-from judge.engines import PATIENCE_S, Answer, Text, by_level
+from judge.engines import PATIENCE_S, Answer, Array, Text, by_level
+from judge.engines.served_model import TIMEOUT, Served, headers, said, same_model
+from judge.engines.server_protocols import UNREADABLE, Logprobs, Request, Value
 from judge.errors import EngineError, one_line
-from judge.prompt import Ids, PromptTree
-from judge.scoring import Array
-from judge.served import TIMEOUT, Served, headers, said, same_model
+from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.types import ENGINE_FAILED, TOO_LONG
 
 CONCURRENCY = 32
 """Dialogues in flight."""
+
+
 WINDOW = 256
 """Dialogues asked for together."""
+
+
 LONGEST_PAUSE_S = 10.0
+
+
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP answers that may be another on another try."""
+
+
 REFUSED = frozenset({400, 413, 422})
 """HTTP answers that find fault with what was asked."""
+
+
 TRIES = 5
 """After so many in vain it is tried whether the server answers anything."""
 

@@ -22,11 +22,15 @@ from transformers import AttentionInterface
 
 NAME = "esrp_tree"
 """The name under which transformers knows this attention."""
+
+
 ALIGNMENT = 8
 """Keys of a row are padded to a multiple of this, as GPU kernels want of a mask."""
 
+
 QUERIES = 128
 """Tokens of a row that attend together: the first of a row see few of its keys, which are then the only ones read."""
+
 
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values, a pair a layer, each of shape (1, key heads, tokens, width)."""

@@ -10,26 +10,70 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from judge.engines import PATIENCE_S, by_level
-from judge.engines.guardian import stand_guard
-from judge.engines.watchdog import watchdog
+from judge.engines import PATIENCE_S, Array, by_level
+from judge.engines.vllm_guardian import stand_guard
 from judge.errors import EngineError, one_line
-from judge.hardware import narrow_to
-from judge.prompt import Ids, PromptTree
-from judge.scoring import Array
+from judge.models.hardware import narrow_to
+from judge.prompting.prompt_tree import Ids, PromptTree
+
+POLL_S = 0.5
+
+
+@contextmanager
+def watchdog(
+    processes: Sequence[BaseProcess], patience: float, tell: Callable[[str], None]
+) -> Iterator[Callable[[], None]]:
+    """Watch processes while this lasts; gives what is to be called as a sign of life.
+
+    Args:
+        processes: which; after ``patience`` seconds without a sign they are killed.
+        tell: is told, once, what they did.
+    """
+    sign, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        heard = time.monotonic()
+        while processes and not over.wait(POLL_S):
+            if sign.is_set():
+                sign.clear()
+                heard = time.monotonic()
+            if not all(process.is_alive() for process in processes):
+                return tell("died")
+            if time.monotonic() - heard > patience:
+                for process in processes:
+                    process.kill()
+                return tell(f"finished nothing for {patience:.0f} s")
+        return None
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield sign.set
+    finally:
+        over.set()
+        thread.join()
+
 
 WINDOW = 256
 """Dialogues submitted together: enough to keep a GPU busy, few enough to keep memory flat."""
+
+
 MEMORY_SHARE = 0.9
 """How much of the memory that is free on the GPU vLLM may take."""
+
+
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",

@@ -4,7 +4,7 @@
 ``people`` and ``checks`` make plain data of what is shown, ``page`` puts all of it into the template of ``assets``.
 """
 
-from judge.report.build import DIALOGUES, REPORT, write_report
-from judge.report.people import People
+from judge.report.page import DIALOGUES, REPORT, write_report
+from judge.report.tables import People
 
 __all__ = ["DIALOGUES", "REPORT", "People", "write_report"]

@@ -1,9 +1,4 @@
-"""Puts plain data into the template: one page with its script, its style and plotly in it, closed to the network.
-
-What comes from data reaches the page as escaped text, or inside a JSON block that the script reads and writes by
-``textContent``. The policy of the page allows the scripts and the style in it by their hashes and nothing else; only
-style *attributes* are free, which plotly sets and which can load nothing.
-"""
+"""From a run's folder to ``report.html``."""
 
 from __future__ import annotations
 
@@ -13,24 +8,44 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from judge.report.checks import Check
-from judge.report.entries import Entries
-from judge.report.figures import metric_key
-from judge.report.reading import Run
-from judge.report.texts import Speaker, asset, load_texts
-from judge.report.values import Colour, Figure, Interval, Key, Table, number, visible
+from calibration import chatanime_means
+from judge.errors import InputError
+from judge.files import replacing
+from judge.prompting.rubric import LANGUAGES
+from judge.report import charts, tables
+from judge.report.load_run import Entries, Run, make_entries, read_run
+from judge.report.tables import Check, People, leaderboards, published_table, tables_of, verdicts
+from judge.report.texts import (
+    Colour,
+    Figure,
+    Interval,
+    Key,
+    Speaker,
+    Table,
+    asset,
+    load_texts,
+    metric_key,
+    number,
+    visible,
+)
 from judge.types import STAND_IN
 
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end a script element, or a line of a script, and how JSON writes it instead."""
+
+
 STYLE_OF_PLOTLY = "plotly.js-style-global"
 """An element by whose presence plotly knows that the page brings the few rules it needs itself."""
+
+
 STYLES_OF_MAPS = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
 """Where plotly looks whether styles of its maps are there, which it would add otherwise; the page has no maps."""
 
@@ -156,3 +171,59 @@ def _rounded(value: float, places: int) -> str:
 def is_number(value: Any) -> bool:
     """Whether a cell is set to the right."""
     return isinstance(value, (int, float, Interval)) or value is None
+
+
+REPORT = "report.html"
+
+
+DIALOGUES = 600
+"""How many dialogues a page holds unless told otherwise."""
+
+
+def write_report(
+    folder: Path,
+    people: People | None = None,
+    published: pd.DataFrame | None = None,
+    *,
+    out: Path | None = None,
+    dialogues: int = DIALOGUES,
+    language: str | None = None,
+) -> Path:
+    """Write the report of a finished run as one HTML file that needs no network; the same input gives the same bytes.
+
+    Args:
+        folder: the run's.
+        people: the run beside people's ratings, where there are any.
+        published: the run's means beside published ones (``calibration.agreement_with_published``).
+        out: the file; by default ``report.html`` in the run.
+        dialogues: how many dialogues it holds; of more, a chosen set.
+        language: ``zh`` or ``en``, shown first; by default that of the run's rubric.
+
+    Raises:
+        InputError: there is no such run, it is not finished, or the file cannot be written.
+    """
+    run = read_run(folder)
+    language = language or str(run.manifest["identity"].get("language", LANGUAGES[0]))
+    if language not in LANGUAGES:
+        raise InputError(f"--language {language}: choose from {', '.join(LANGUAGES)}")
+    has_calibration = "calibrated" in run.judgments
+    content = Content(
+        run=run,
+        language=language,
+        leaderboards=leaderboards(run, people),
+        figures=charts.figures_of(run, pd.DataFrame() if published is None else chatanime_means()),
+        people_figures=charts.agreement_figures(people, run.judgments if has_calibration else None) if people else [],
+        people_tables=tables_of(people) if people else {},
+        assessment=people.assessment.to_dict() if people else None,
+        verdicts=verdicts(people.assessment.to_dict()) if people else [],
+        published=None if published is None else published_table(published),
+        checks=tables.read_checks(run),
+        entries=make_entries(run, dialogues, people.ratings if people else None),
+    )
+    path = out or folder / REPORT
+    try:
+        with replacing(path) as file:
+            file.write(render(content).encode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
+    return path

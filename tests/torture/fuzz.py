@@ -23,11 +23,11 @@ from typing import Any
 
 import yaml
 
-from judge.cli import calibrating
-from judge.cli.inputs import read_annotations, read_judge_scores, read_pairing
-from judge.corpus import Corpus
+from judge.cli import calibrate as calibrating
+from judge.data.dataset import Corpus
 from judge.errors import LONGEST_LINE, InputError, plain, readable
-from judge.rubric import load_rubric
+from judge.human_ratings.agreement import read_annotations, read_judge_scores, read_pairing
+from judge.prompting.rubric import load_rubric
 from tests.torture import mutation
 from tests.torture.rubbish import rubbish
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from judge.errors import plain
-from judge.prompt import QUOTE, Ids, PromptTree, PromptWriter
-from judge.rubric import load_rubric
-from judge.tokens import JudgeTokenizer
+from judge.prompting.prompt_tree import QUOTE, Ids, PromptTree, PromptWriter
+from judge.prompting.rubric import load_rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import Dialogue, Turn
 from tests.torture.hostile import texts
 from tests.torture.tokenizers import FORMS, folders

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from judge import Options, load_judgments, score
-from judge.dialogues import example_dialogues
+from judge.data.dialogues import example_dialogues
 from judge.errors import JudgeError
 from judge.progress import Silent
 
@@ -27,7 +27,7 @@ Prepare = Callable[[], None]
 """What a session does to itself before it begins, such as to plant a fault."""
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["judge.run", "judge.engines.packed", "judge.engines.standin", "transformers"])
+_context.set_forkserver_preload(["judge.scoring.run", "judge.engines.packed", "judge.models.stand_in", "transformers"])
 
 
 def write_data(path: Path, sources: int) -> Path:

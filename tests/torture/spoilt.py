@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 
 from judge.errors import InputError
-from judge.store import JUDGMENTS, Store
+from judge.scoring.parts import JUDGMENTS
+from judge.scoring.run_folder import Store
 from tests.torture import runs
 
 

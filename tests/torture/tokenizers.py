@@ -15,9 +15,9 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from judge.dialogues import example_dialogues
-from judge.engines.standin import CHAT_TEMPLATE, stand_in_folder
-from judge.rubric import load_rubric
+from judge.data.dialogues import example_dialogues
+from judge.models.stand_in import CHAT_TEMPLATE, stand_in_folder
+from judge.prompting.rubric import load_rubric
 
 INST_TEMPLATE = "<s>[INST] <<SYS>>\n{{ messages[0].content }}\n<</SYS>>\n\n{{ messages[1].content }} [/INST]"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

@@ -1,0 +1,107 @@
+"""Some training items kept with a calibration, to see later whether the judge still scores them the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibration.pairing import Pairing
+from calibration.stats.intervals import codes
+
+Anchor = tuple[str, str, float]
+"""An item, a metric, and the judge's score of it."""
+
+
+MOST_ANCHORS = 50
+
+
+TOLERANCE = 0.02
+
+
+SHARE = 0.005
+"""A score has moved when it differs by more than 0.02, or half a percent of the scale's length where that is more.
+
+Engines and batch sizes differ by less; another model, prompt or template by more.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the judge has moved from the scores of a calibration's anchor items."""
+
+    compared: int
+    """Judgments compared."""
+    absent: int
+    """Anchor judgments that were not there to compare."""
+    largest: dict[str, float]
+    """Metric -> largest absolute difference."""
+    mean: dict[str, float]
+    moved: bool
+    """Whether any score has moved: then the calibration is not for this judge."""
+
+
+def anchor_of(pairing: Pairing, seed: int = 0) -> list[Anchor]:
+    """The judge's scores of up to 50 rated items, as evenly from sources and characters as there are."""
+    items = _rated(pairing)
+    chosen = set(items["item_id"].iloc[_spread(items, seed)])
+    rows = [
+        (str(item), metric, float(score))
+        for metric, one in pairing.metrics.items()
+        for item, score in zip(one.items, one.judge, strict=True)
+        if item in chosen
+    ]
+    return sorted(rows)
+
+
+def drift_of(anchor: Sequence[Anchor], scores: pd.DataFrame, scales: Mapping[str, tuple[float, float]]) -> Drift:
+    """Compare scores (columns item_id, metric, score) with those of the anchor.
+
+    Raises ValueError where none of the anchor's judgments is among them.
+    """
+    before = pd.DataFrame(list(anchor), columns=["item_id", "metric", "before"])
+    now = scores.loc[scores["score"].notna(), ["item_id", "metric", "score"]]
+    both = before.merge(now.astype({"item_id": str, "metric": str}), on=["item_id", "metric"])
+    if both.empty:
+        raise ValueError(
+            f"none of the {len(anchor)} anchor judgments is among the scores; score those items to compare"
+        )
+    both["apart"] = (both["score"] - both["before"]).abs()
+    apart = both.groupby("metric")["apart"]
+    largest = {str(metric): float(value) for metric, value in apart.max().items()}
+    mean = {str(metric): float(value) for metric, value in apart.mean().items()}
+    moved = any(value > _tolerance(scales[metric]) for metric, value in largest.items())
+    absent = len(anchor) - len(both.drop_duplicates(["item_id", "metric"]))
+    return Drift(len(both), absent, largest, mean, moved)
+
+
+def _tolerance(scale: tuple[float, float]) -> float:
+    return max(TOLERANCE, SHARE * (scale[1] - scale[0])) + 1e-9
+
+
+def _rated(pairing: Pairing) -> pd.DataFrame:
+    """item_id, source and character (empty where unknown) of every item that somebody rated, in the items' order."""
+    tables = []
+    for one in (paired.labelled for paired in pairing.metrics.values()):
+        characters = np.full(len(one.items), "") if one.characters is None else one.characters
+        tables.append(pd.DataFrame({"item_id": one.items, "source": one.sources, "character": characters}))
+    return pd.concat(tables).drop_duplicates("item_id").sort_values("item_id", ignore_index=True)
+
+
+def _spread(items: pd.DataFrame, seed: int) -> list[int]:
+    """Rows, each the next of the source and then the character that has fewest so far; at random among equals."""
+    source, character = (codes(items[name].to_numpy(dtype=object)) for name in ("source", "character"))
+    lot = np.random.default_rng(seed).permutation(len(items))
+    taken: list[int] = []
+    for _ in range(min(MOST_ANCHORS, len(items))):
+        order = np.lexsort((lot, _counts(character, taken), _counts(source, taken)))
+        taken.append(next(int(row) for row in order if row not in taken))
+    return taken
+
+
+def _counts(labels: NDArray[np.intp], taken: list[int]) -> NDArray[np.intp]:
+    """Shape (items,): how many of each item's label were taken."""
+    return np.bincount(labels[taken], minlength=int(labels.max()) + 1)[labels]

@@ -1,1 +1,0 @@
-"""Which items people should rate next, and what to expect of it."""

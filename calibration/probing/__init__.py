@@ -1,1 +1,0 @@
-"""Does a judge notice what was spoiled, beyond what the surface of the text gives away?"""

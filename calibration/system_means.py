@@ -1,0 +1,209 @@
+"""Means of systems, each with what it is a mean of: no number without its target.
+
+*judge mean*: what this judge gives a system; the interval is over groups (scenarios).
+*human mean of a system with some labels*: what people would give it, from ratings of some items: prediction-powered.
+*human mean of a new system*: what people would give a system that nobody rated, from the judge's mean of it and how
+judge and people differ on the systems that were rated.
+
+Intervals are as in ``resampling``: under eight groups there is none. A ``reason`` says what cannot be told and why; it
+is empty where nothing is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from calibration.pairing import Paired, Pairing
+from calibration.stats.intervals import MIN_GROUPS, Estimate, Labels, clustered_mean, t_quantile
+from calibration.stats.prediction_powered import Powered, equivalent_labels, powered_mean
+
+JUDGE_MEAN = "judge mean"
+
+
+LABELLED = "human mean of a system with some labels"
+
+
+NEW_SYSTEM = "human mean of a new system"
+
+
+MIN_SYSTEMS = 5
+"""Under so many other systems with labels nothing is said of a new one."""
+
+
+COLUMNS = ["metric", "source", "target", "mean", "low", "high", "n", "labelled", "equivalent_labels", "reason"]
+
+
+def estimate(pairing: Pairing | Paired, *, characters: bool = False) -> pd.DataFrame:
+    """Every target for every metric and source, a row each.
+
+    Columns: metric, source, target, mean, low, high, n (items), labelled (rated items used: none for a judge mean,
+    those of the other systems for a new one), equivalent_labels (see ``labelled_means``), reason.
+    """
+    metrics = [pairing] if isinstance(pairing, Paired) else list(pairing.metrics.values())
+    kinds = (judge_means, labelled_means, new_system_means)
+    tables = [kind(one, characters=characters).assign(metric=one.metric) for one in metrics for kind in kinds]
+    table = pd.concat([one.reindex(columns=COLUMNS) for one in tables], ignore_index=True)
+    return table.astype({"labelled": "Int64", "equivalent_labels": "Int64"}).fillna({"labelled": 0})
+
+
+def judge_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
+    """The judge's mean of each source, with Student's t interval over groups.
+
+    Columns: source, mean, low, high, target, n (items), groups, reason.
+
+    Args:
+        paired: one metric; rated or not makes no difference.
+        characters: whether the interval is to hold for other characters too, not for these alone.
+    """
+    rows: list[dict[str, object]] = []
+    for source, one in _by_source(paired):
+        groups = _fewest(one, characters)
+        mean = _sayable(_judge_mean(one, characters), groups)
+        rows.append({"source": source, **_row(mean), "target": JUDGE_MEAN, "n": len(one.items), "groups": groups})
+    return _table(rows, ["source", "mean", "low", "high", "target", "n", "groups", "reason"])
+
+
+def labelled_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
+    """The human mean of each source that people rated some items of: see ``powered_mean``.
+
+    Columns: source, mean, low, high, target, n (items), labelled (of them rated), lambda_, human_mean, human_low,
+    human_high (from the ratings alone, weighted), equivalent_labels (how many rated items would give an interval this
+    narrow by themselves), reason.
+    """
+    rows: list[dict[str, object]] = []
+    for source, one in _by_source(paired):
+        plain, powered = _human_mean(one, characters, lambda_=0), _human_mean(one, characters)
+        mean, alone = (_sayable(each.estimate, each.groups, "labels") for each in (powered, plain))
+        row = {"source": source, **_row(mean), "target": LABELLED, "n": len(one.items), "labelled": _rated(one)}
+        row |= {"human_mean": alone.value, "human_low": alone.low, "human_high": alone.high}
+        row |= {"lambda_": None if mean.value is None else powered.lambda_}
+        rows.append(row | {"equivalent_labels": _equivalent(mean, plain, _rated(one))})
+    columns = ["source", "mean", "low", "high", "target", "n", "labelled", "lambda_", "human_mean", "human_low",
+               "human_high", "equivalent_labels", "reason"]  # fmt: skip
+    return _table(rows, columns).astype({"equivalent_labels": "Int64"})
+
+
+def _equivalent(mean: Estimate, plain: Powered, labelled: int) -> int | None:
+    if mean.low is None or mean.high is None:
+        return None
+    return equivalent_labels(labelled, plain.groups, plain.variance, (mean.high - mean.low) / 2)
+
+
+def new_system_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
+    """What people would give each source if nobody had rated it, from the judge and the other sources' labels.
+
+    The mean is the judge's, moved by the mean of human minus judge over the k other sources with labels. The interval
+    predicts: t with k - 1 degrees of freedom, on tau^2 (1 + 1/k) for how that difference varies from system to system,
+    plus the variance of the judge's own mean over groups. It holds as far as the new system is like the others. Under
+    five other sources (each with labels in eight groups) there is none.
+
+    Columns: source, mean, low, high, target, n (items), labelled (items of the others), systems (k), judge_mean, shift
+    (that mean difference), tau, reason.
+    """
+    known = {source: _System.of(one, characters) for source, one in _by_source(paired)}
+    rows: list[dict[str, object]] = []
+    for source, system in known.items():
+        others = [other for name, other in known.items() if name != source and other.groups_labelled >= MIN_GROUPS]
+        rows.append({"source": source, **_predicted(system, others), "target": NEW_SYSTEM, "n": system.items})
+    columns = ["source", "mean", "low", "high", "target", "n", "labelled", "systems", "judge_mean", "shift", "tau",
+               "reason"]  # fmt: skip
+    return _table(rows, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _System:
+    """What a source tells of itself as a new system, and of the others as one with labels."""
+
+    items: int
+    labelled: int
+    judge: Estimate
+    groups: int
+    groups_labelled: int
+    difference: float
+    """The human mean less the judge's; NaN without labels."""
+
+    @classmethod
+    def of(cls, one: Paired, characters: bool) -> _System:
+        judge, human = _judge_mean(one, characters), _human_mean(one, characters)
+        difference = np.nan if human.estimate.value is None else human.estimate.value - float(one.judge.mean())
+        return cls(len(one.items), _rated(one), judge, _fewest(one, characters), human.groups, difference)
+
+
+def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
+    k, labelled = len(others), sum(one.labelled for one in others)
+    row: dict[str, object] = {"systems": k, "judge_mean": system.judge.value, "labelled": labelled}
+    if k < MIN_SYSTEMS:
+        few = "only 1 other system has" if k == 1 else f"only {k} other systems have"
+        reason = f"{few} labels in {MIN_GROUPS} groups; {MIN_SYSTEMS} are needed"
+        return row | _row(Estimate(None, reason=reason))
+    differences = np.array([one.difference for one in others])
+    shift, tau = float(differences.mean()), float(differences.std(ddof=1))
+    mean = _sayable(_moved(system, shift, tau, k), system.groups)
+    return row | {"shift": shift, "tau": tau, **_row(mean)}
+
+
+def _moved(system: _System, shift: float, tau: float, k: int) -> Estimate:
+    """The judge's mean moved by ``shift``, with the interval that adds what k other systems say of the next one."""
+    judge = system.judge
+    assert judge.value is not None
+    mean = judge.value + shift
+    if judge.low is None or judge.high is None:
+        return Estimate(mean)
+    own = (judge.high - judge.low) / 2 / t_quantile(system.groups - 1)
+    half = t_quantile(k - 1) * float(np.sqrt(tau**2 * (1 + 1 / k) + own**2))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _by_source(paired: Paired) -> list[tuple[str, Paired]]:
+    return [(str(source), paired.at(paired.sources == source)) for source in sorted(set(paired.sources))]
+
+
+def _characters(paired: Paired, wanted: bool) -> Labels | None:
+    if wanted and paired.characters is None:
+        raise ValueError(f"the scores of {paired.metric!r} have no column 'character': leave characters=True out")
+    return paired.characters if wanted else None
+
+
+def _fewest(paired: Paired, characters: bool) -> int:
+    """How many groups there are, or characters where they count and are fewer."""
+    ways = (paired.groups, _characters(paired, characters))
+    return min(len(set(way)) for way in ways if way is not None)
+
+
+def _rated(one: Paired) -> int:
+    return int((one.counts > 0).sum())
+
+
+def _judge_mean(one: Paired, characters: bool) -> Estimate:
+    return clustered_mean(one.judge, one.groups, characters=_characters(one, characters))
+
+
+def _human_mean(one: Paired, characters: bool, lambda_: float | None = None) -> Powered:
+    who = _characters(one, characters)
+    return powered_mean(one.human, one.judge, one.groups, weights=one.weights, characters=who, lambda_=lambda_)
+
+
+def _sayable(mean: Estimate, groups: int, what: str = "items") -> Estimate:
+    """The mean with a reason where there is no interval, and without the interval where it would have no width."""
+    if mean.value is None:
+        return mean
+    if mean.low is None or mean.high is None:
+        few = "group has" if groups == 1 else "groups (or characters) have"
+        return Estimate(mean.value, reason=f"only {groups} {few} {what}; an interval needs {MIN_GROUPS}")
+    if mean.high - mean.low < 1e-12 * max(1.0, abs(mean.value)):
+        reason = "its groups do not differ, so nothing can be said of how far off it may be"
+        return Estimate(mean.value, reason=reason)
+    return mean
+
+
+def _row(mean: Estimate) -> dict[str, object]:
+    return {"mean": mean.value, "low": mean.low, "high": mean.high, "reason": mean.reason or ""}
+
+
+def _table(rows: list[dict[str, object]], columns: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns)
+    numbers = [name for name in columns if name not in ("source", "target", "reason", "equivalent_labels")]
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})

@@ -1,1 +1,0 @@
-"""Means of systems, each with what it is a mean of; differences of two; ranks."""

@@ -1,0 +1,205 @@
+"""What ``agree`` does and shows: an assessment of a run or table, and published means beside a run of ChatAnime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import pandas as pd
+import typer
+from rich.text import Text
+
+from calibration.stats.intervals import Estimate
+from judge.cli.common import (
+    Annotators,
+    Generalise,
+    Json,
+    OfJudge,
+    Repeats,
+    Scale,
+    Scores,
+    refuse_unwritable_folder,
+    some_names,
+    writing_to,
+)
+from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
+from judge.errors import InputError
+from judge.files import as_json_text, replacing, save_csv
+from judge.human_ratings.agreement import Published
+from judge.types import STAND_IN
+
+if TYPE_CHECKING:
+    from calibration import Assessment
+
+
+LEGEND = """alpha: Krippendorff's, ordinal, of people; Spearman: of judge and mean rating; person: a person left out
+MAE: mean absolute difference from the mean rating; constant: that of saying the same of every item
+QWK: quadratic weighted kappa with each rating; systems: pairs of sources ordered as people do
+alt: winning rate of the alternative annotator test (the judge may stand in for a person from .5 on)"""
+
+
+ROOM_FOR_ALL = 110
+"""Columns of a terminal from which on the table has all of its own."""
+
+
+LEFT_OUT = ("n", "constant", "QWK", "alt")
+
+
+OUTPUTS = ("agreement.csv", "agreement.json")
+
+
+def write_agreement(folder: Path, table: pd.DataFrame, found: dict[str, Any]) -> None:
+    """All numbers as a table, and all that ``--json`` prints."""
+    with writing_to(folder):
+        save_csv(folder / OUTPUTS[0], table)
+        with replacing(folder / OUTPUTS[1]) as file:
+            file.write(as_json_text(found).encode() + b"\n")
+
+
+def show_agreement(assessment: Assessment) -> None:
+    """Print the table, what it says, a sentence per metric, and remarks."""
+    out = console()
+    rows = [{"metric": name, **_row(one)} for name, one in assessment.metrics.items()]
+    heads = [head for head in rows[0] if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
+    cells = [[row[head] for head in heads] for row in rows]
+    out.print(plain_table(f"{assessment.judge} beside people", heads, cells))
+    out.print(Text(LEGEND + "\n"))
+    for one in assessment.metrics.values():
+        out.print(line(f"* {one.verdict.sentence}"))
+    if halo := assessment.discriminant:
+        out.print(line(f"* {_halo(halo)}"))
+    for remark in assessment.remarks:
+        out.print(line(f"- {remark}"))
+    if assessment.judge == STAND_IN:
+        out.print(Text(STAND_IN_WARNING, style="bold red"))
+
+
+def _row(one: Any) -> dict[str, str]:
+    found = one.agreement
+    rate = one.alt_test.winning_rate
+    return {
+        "n": f"{found.items:,}",
+        "alpha": _cell(one.reliability.alpha_ordinal),
+        "Spearman": _cell(found.judge["spearman"]),
+        "person": _cell(one.reliability.ceiling.get("spearman")),
+        "MAE": _cell(found.judge["mae"]),
+        "constant": _cell(found.constant["mae"]),
+        "QWK": _cell(found.judge["qwk"]),
+        "systems": _cell(found.systems["pairwise_accuracy"], "{:.0%}"),
+        "alt": "–" if rate is None else f"{rate:.2f}",
+        "verdict": one.verdict.word,
+    }
+
+
+def _cell(estimate: Estimate | None, form: str = "{:.2f}") -> str:
+    return "–" if estimate is None or estimate.value is None else form.format(estimate.value)
+
+
+def _halo(found: Any) -> str:
+    judge, people = (f"{halo:.2f}" if halo is not None else "–" for halo in (found.judge_halo, found.human_halo))
+    own = "–" if found.own_is_highest is None else f"{found.own_is_highest:.0%}"
+    return (
+        f"Metrics correlate at {judge} among themselves in the judge's scores and at {people} in people's; {own} of "
+        "the judge's metrics go with people's same metric more than with any other."
+    )
+
+
+def show_published(published: Published) -> None:
+    """Print a run's means beside the published ones."""
+    out = console()
+    heads = ("metric", "sources", "decided pairs", "in their order", "p", "Spearman", "Pearson")
+    rows = [
+        (
+            str(row["metric"]),
+            f"{row['sources']:.0f}",
+            f"{row['decided']:.0f} of {row['pairs']:.0f}",
+            _number(row["alike"], "{:g}"),
+            _number(row["p_value"], "{:.3f}"),
+            _number(row["spearman"]),
+            _number(row["pearson"]),
+        )
+        for row in published.table.to_dict(orient="records")
+    ]
+    out.print(plain_table(f"{published.judge} beside ChatAnime's published means", heads, rows))
+    out.print(
+        Text(
+            "decided: pairs of sources whose published means differ by more than they can be read off the figure;\n"
+            "p: exact, one-sided, over all ways to hand the judge's means to the sources. Six sources are an order to\n"
+            "look at, not a proof."
+        )
+    )
+    if published.judge == STAND_IN:
+        out.print(Text(STAND_IN_WARNING, style="bold red"))
+
+
+def _number(value: float, form: str = "{:.2f}") -> str:
+    return "–" if pd.isna(value) else form.format(value)
+
+
+def agree(
+    scores: Scores,
+    annotations: Annotated[
+        Path | None, typer.Option(help="People's ratings; without them, published means of ChatAnime's sources.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write agreement.csv and agreement.json to this folder.")
+    ] = None,
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    raters: Annotated[
+        Literal["people", "slots"], typer.Option(help="Whether an annotator's name is one person everywhere.")
+    ] = "people",
+    scoring: Annotated[
+        Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")
+    ] = "rmse",
+    epsilon: Annotated[
+        float | None, typer.Option(help="By how much the judge may lose in it; by default by their kind.")
+    ] = None,
+    annotator_kind: Annotated[
+        Literal["expert", "skilled", "crowd"], typer.Option(help="Which annotators: epsilon is .2, .15 or .1.")
+    ] = "expert",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
+) -> int:
+    """Say how far the judge agrees with people, beside how far people agree with each other, and a verdict per metric.
+
+    Without --annotations: beside the published means of ChatAnime's sources, the only human figures there are of it.
+    """
+    from judge.human_ratings.agreement import assess_run, compare_with_published
+
+    refuse_unwritable_folder(out, *OUTPUTS)
+    if epsilon is not None and not 0 <= epsilon <= 1:
+        raise InputError(f"--epsilon {epsilon}: give a number from 0 to 1")
+    published = compare_with_published(scores)
+    if annotations is None and published is None:
+        raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
+    assessment = (
+        None
+        if annotations is None
+        else assess_run(
+            scores,
+            annotations,
+            scale=scale,
+            judge=judge,
+            annotators=some_names(annotators, "--annotators"),
+            average_repeats=average_repeats,
+            raters=raters,
+            characters=generalise == "characters",
+            scoring=scoring,
+            epsilon=epsilon,
+            kind=annotator_kind,
+        )
+    )
+    found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}
+    if out:
+        write_agreement(out, next(one.table for one in (assessment, published) if one), found)
+    if as_json:
+        print(as_json_text(found))
+        return 0
+    if assessment:
+        show_agreement(assessment)
+    if published:
+        show_published(published)
+    return 0

@@ -1,0 +1,151 @@
+"""The command ``attack``, and what its judgments say: how far scores moved, what is flagged, what they hang on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from judge.cli.common import (
+    Characters,
+    Data,
+    Engine,
+    Few,
+    Json,
+    Judge,
+    Language,
+    Layout,
+    Sources,
+    Url,
+    as_one_json,
+    refuse_unwritable,
+    some_names,
+)
+from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
+from judge.files import save_text
+from judge.robustness.attack_analysis import BIASES, NONE, Robustness, _is_lacking, _records, assess
+from judge.robustness.perturbation import Rewritten
+from judge.types import STAND_IN
+
+FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
+
+
+BIAS = ("bias", "value", "95% interval", "n")
+
+
+SOURCES = ("family of models", "judge mean", "95% interval", "n")
+"""The heads of the three tables."""
+
+
+LEGEND = """change: mean change of scores over all metrics; ± a 95% interval over scenarios
+beyond: the same from harmless text in the same dialogues (benign), not from none
++1: share raised by at least 1; top: of scores under 4.5, share raised to that
+mass: change of the mass of the levels; flag: share that the detector flags
+miss: judgments missing, as of answers that an attack empties"""
+
+
+def show_robustness(found: Rewritten, robustness: Robustness) -> None:
+    """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
+    out = console()
+    asked = f"{found.settings['layout']}, {found.settings['language']}"
+    title = f"{found.judge} ({asked}) on {found.dialogues:,} dialogues, under attack"
+    out.print(plain_table(title, FAMILIES, map(_family, _records(robustness.families))))
+    out.print(Text(LEGEND + "\n"))
+    out.print(plain_table("what scores hang on", BIAS, map(_bias, _records(robustness.bias))))
+    out.print(plain_table("judge means by the source's family", SOURCES, map(_source, _records(robustness.sources))))
+    for remark in robustness.remarks:
+        out.print(line(f"* {remark}"))
+    if found.judge == STAND_IN:
+        out.print(Text(STAND_IN_WARNING, style="bold red"))
+
+
+def _family(row: dict[str, Any]) -> Sequence[str]:
+    shares = [_cell(row[name], ".0%") for name in ("raised", "to_top")]
+    mass, flagged = _cell(row["mass_change"], "+.2f"), _cell(row["flagged"], ".0%")
+    moved = (_change(row["change"], row["low"]), _change(row["beyond"], row["beyond_low"]))
+    return row["family"], *moved, *shares, mass, flagged, f"{row['missing']:,}"
+
+
+def _change(value: float | None, low: float | None) -> str:
+    """A mean change and the half-width of its interval."""
+    return _cell(value, "+.2f") + ("" if value is None or low is None else f" ±{value - low:.2f}")
+
+
+def _bias(row: dict[str, Any]) -> Sequence[str]:
+    return BIASES[row["bias"], row["measure"]], _cell(row["value"], "+.2f"), _interval(row), f"{row['n']:,}"
+
+
+def _source(row: dict[str, Any]) -> Sequence[str]:
+    name = f"{row['family']} (the judge's own)" if row["own"] else row["family"]
+    return name, _cell(row["mean"], ".2f"), _interval(row, ".2f"), f"{row['n']:,}"
+
+
+def _interval(row: dict[str, Any], form: str = "+.2f") -> str:
+    if row["low"] is None or row["high"] is None:
+        return NONE
+    return f"{row['low']:{form}} to {row['high']:{form}}"
+
+
+def _cell(value: float | None, form: str) -> str:
+    return NONE if value is None else format(value, form)
+
+
+def attack(
+    data: Data = None,
+    judge: Judge = "auto",
+    engine: Engine = "auto",
+    url: Url = None,
+    language: Language = "zh",
+    layout: Layout = "prefill",
+    sources: Sources = "",
+    characters: Characters = "",
+    limit: Few = 100,
+    seed: Annotated[int, typer.Option(help="Which of its texts each attack uses on which dialogue.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Write attacks into answers and see whether scores rise: can an answer talk the judge round?
+
+    Orders, fake rubrics, verdicts and system turns, control tokens, suffixes, empty and constant answers, padding,
+    hidden characters, in Chinese and English, beside harmless text in the same place; what the detector flags of them;
+    and how scores hang on the order of the levels, the language, length and the source's family. No run is written.
+    """
+    from judge.cli.console import TerminalProgress
+    from judge.robustness.attacks import attack as run_attack
+    from judge.types import Options
+
+    refuse_unwritable(out)
+    options = Options(
+        judge=judge,
+        engine=engine,
+        url=url,
+        language=language,
+        layout=layout,
+        sources=some_names(sources, "--sources"),
+        characters=some_names(characters, "--characters"),
+        limit=limit,
+    )
+    progress = TerminalProgress()
+    try:
+        found = run_attack(data or [], options, progress, seed)
+    finally:
+        progress.finish()
+    robustness = assess(found)
+    text = _as_json(found, robustness) if out or as_json else ""
+    if out:
+        save_text(out, text)
+    if as_json:
+        print(text)
+    else:
+        show_robustness(found, robustness)
+    return 1 if _is_lacking(found.judgments) else 0
+
+
+def _as_json(found: Rewritten, robustness: Robustness) -> str:
+    facts = {name: getattr(found, name) for name in ("judge", "judge_id", "dialogues", "missing", "settings")}
+    tables = {name: getattr(robustness, name) for name in ("families", "rewrites", "metrics", "bias", "sources")}
+    own = {"flagged_originals": robustness.flagged_originals, "remarks": robustness.remarks}
+    return as_one_json({**facts, **own}, **tables)

@@ -1,0 +1,146 @@
+"""What ``calibrate`` and ``score --calibration`` do and show: maps to people's scale, fitted, checked and applied."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from calibration import Calibration
+from judge.cli.common import (
+    Annotators,
+    Json,
+    OfJudge,
+    Repeats,
+    Scale,
+    Scores,
+    as_one_json,
+    names,
+    refuse_unwritable,
+    some_names,
+)
+from judge.cli.console import console, line, plain_table
+from judge.errors import InputError
+from judge.files import as_json_text, save_csv
+
+if TYPE_CHECKING:
+    from calibration import FittedMetric
+
+
+LEGEND = """map: the simplest within one standard error of the best, by the way of leaving out that is named below
+RMSE: root mean squared difference from the mean rating of items left out, of the map, of the judge as it is, and
+of saying the same of every item; spread: SD of the sources' calibrated means over that of their human means"""
+
+
+def to_dict(calibration: Calibration) -> dict[str, Any]:
+    """What ``--json`` prints: by metric what was chosen, why, and how well it does."""
+    metrics = {name: _metric_dict(one) for name, one in calibration.metrics.items()}
+    facts = {"judge_id": calibration.judge_id, "groups": calibration.groups, "sources": list(calibration.sources)}
+    return {**facts, "metrics": metrics}
+
+
+def _metric_dict(one: FittedMetric) -> dict[str, Any]:
+    return {
+        "map": one.calibrator.name,
+        "map_of_a_named_annotator": one.named.name,
+        "why": one.chosen_by,
+        "items": one.items,
+        "ratings": one.ratings,
+        "trained_on_scores": list(one.trained),
+        "half_width": one.half_width,
+        "left_out": {
+            scheme: {kind: {n: asdict(f) for n, f in _figures(e).items()} for kind, e in kinds.items()}
+            for scheme, kinds in one.evaluations.items()
+        },
+        "not_tried": one.skipped,
+        "remarks": list(one.remarks),
+    }
+
+
+def _figures(evaluation: Any) -> dict[str, Any]:
+    return {name: getattr(evaluation, name) for name in evaluation.__slots__}
+
+
+def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
+    """Print what was chosen for each metric, how well it does on items left out, and remarks."""
+    out = console()
+    heads = ("metric", "items", "map", "RMSE", "as it is", "constant", "spread")
+    rows = [(name, f"{one.items:,}", one.calibrator.name, *_row(one)) for name, one in calibration.metrics.items()]
+    out.print(plain_table(f"maps from {calibration.judge_id} to people's scale", heads, rows))
+    out.print(Text(LEGEND + "\n"))
+    for name, one in calibration.metrics.items():
+        for text in (one.chosen_by, *one.remarks):
+            out.print(line(f"* {name}: {text}"))
+    for remark in remarks:
+        out.print(line(f"- {remark}"))
+    out.print(line(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
+
+
+def _row(one: FittedMetric) -> tuple[str, ...]:
+    headline = next(iter(one.evaluations.values()), {})
+    figures = [
+        headline[kind].rmse.value if kind in headline else None for kind in (one.calibrator.name, "raw", "constant")
+    ]
+    chosen = headline.get(one.calibrator.name)
+    figures.append(chosen.system_spread_ratio.value if chosen else None)
+    return tuple("–" if value is None else f"{value:.2f}" for value in figures)
+
+
+def calibration_json(calibration: Calibration, path: Path, remarks: list[str]) -> str:
+    """All of it for programs."""
+    return as_json_text({"file": str(path), **to_dict(calibration), "remarks": remarks})
+
+
+def calibrate(
+    scores: Scores,
+    annotations: Annotated[Path | None, typer.Option(help="People's ratings, to fit maps to.")] = None,
+    use: Annotated[
+        Path | None, typer.Option(help="Fit nothing: put the scores on people's scale by this file.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write: calibration.json, with --use calibrated.csv.")
+    ] = None,
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    annotator: Annotated[
+        str | None, typer.Option(help="With --use: whose ratings to predict; by default people's mean.")
+    ] = None,
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    maps: Annotated[
+        str, typer.Option(help="Choose among these only: constant, shift, linear, isotonic, ordinal, raters.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Fit maps from the judge's scores to people's scale, each metric's chosen on items left out, into a file.
+
+    The file is bound to the judge: it is refused for another, or where the judge has moved. score --calibration uses it
+    on a run, --use on any table of scores.
+    """
+    from judge.human_ratings import calibrated_run
+    from judge.human_ratings.agreement import read_pairing
+
+    if (annotations is None) == (use is None):
+        raise InputError("give people's ratings to fit maps to (--annotations), or a calibration to use (--use)")
+    out = out or Path("calibrated.csv" if use else "calibration.json")
+    refuse_unwritable(out)
+    if use:
+        table = calibrated_run.use(use, scores, judge, annotator)
+        save_csv(out, table)
+        print(as_one_json({"file": str(out)}, scores=table) if as_json else f"{len(table):,} scores in {out}")
+        return 0
+    assert annotations is not None
+    people = some_names(annotators, "--annotators")
+    pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, with_composites=False)
+    calibration, remarks = calibrated_run.fit(scores, pairing, names(maps), seed)
+    calibrated_run.save(calibration, out)
+    remarks = [*pairing.remarks, *remarks]
+    if as_json:
+        print(calibration_json(calibration, out, remarks))
+    else:
+        show(calibration, out, remarks)
+    return 0

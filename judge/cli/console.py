@@ -1,0 +1,116 @@
+"""What a person sees while and after a run: progress, the leaderboard as a table, the stand-in's warning."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from judge.errors import plain
+
+STAND_IN_WARNING = (
+    "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."
+)
+
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that reads no markup; where there is no terminal its lines are wide enough for the tables."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if terminal else 160)
+
+
+def line(text: str, style: str = "") -> Text:
+    """Text that holds names or words of data, to be printed on one line: nothing in it commands the terminal."""
+    return Text(plain(text), style=style)
+
+
+class TerminalProgress:
+    """Progress on stderr: a bar on a terminal, otherwise a plain line now and then."""
+
+    def __init__(self) -> None:
+        self._console = console(stderr=True)
+        self._bar: Progress | None = None
+        self._what, self._unit, self._total, self._done = "", "", 0, 0
+        self._new = self._tokens = 0
+        self._started = self._last_line = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Something the user should know, on a line of its own."""
+        self._console.print(line(text))
+
+    def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
+        """A stage of so many of a unit begins, some of which are there already."""
+        self.finish()
+        self._what, self._unit, self._total, self._done, self._new, self._tokens = what, unit, total, done, 0, 0
+        self._started = self._last_line = time.monotonic()
+        if done == total:
+            return
+        if done:
+            self.note(f"{what}: {done:,} of {total:,} {unit} were there already")
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console)
+            self._bar.add_task(what, total=total, completed=done, speed="")
+            self._bar.start()
+
+    def advance(self, count: int, tokens: int) -> None:
+        """So many more, whose prompts had so many tokens in all."""
+        self._new, self._tokens, self._done = self._new + count, self._tokens + tokens, self._done + count
+        now = time.monotonic()
+        rate = self._new / max(now - self._started, 1e-9)
+        speed = f"{rate:,.0f}/s" + (f", {self._tokens / 1e6:,.1f}M prompt tokens" if self._tokens else "")
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=self._done, speed=speed)
+        elif now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
+            self._last_line = now
+            left = (self._total - self._done) / rate
+            self.note(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {speed}, {left:,.0f} s left")
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Cells as they are: the first column to the left, numbers to the right."""
+    table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(line(cell) for cell in row))
+    return table
+
+
+class FetchProgress:
+    """Bars for downloads on a terminal; a line per finished file otherwise."""
+
+    def __init__(self) -> None:
+        self._console = console(stderr=True)
+        self._bars = Progress(console=self._console, disable=not self._console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> FetchProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def show(self, name: str, done: int, size: int) -> None:
+        """So many bytes of a file are here."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=size)
+        self._bars.update(self._tasks[name], completed=done)
+        if done == size and not self._console.is_terminal:
+            self._console.print(line(f"{name}: {size:,} bytes"))

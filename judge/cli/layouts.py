@@ -1,0 +1,143 @@
+"""Commands that judge dialogues: ``score``, ``diversity``, ``layouts``, ``serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from judge.cli.common import (
+    Characters,
+    Data,
+    Engine,
+    Few,
+    Json,
+    Judge,
+    Sources,
+    Url,
+    as_one_json,
+    names,
+    refuse_unwritable,
+)
+from judge.cli.console import STAND_IN_WARNING, console, line
+from judge.files import save_csv
+from judge.human_ratings.agreement import read_annotations
+from judge.robustness.prompt_variants import LayoutComparison
+from judge.types import STAND_IN
+
+SCORES = {
+    "mass": ("mass", ".2f"),
+    "low_mass": ("<.8", ".0%"),
+    "mean": ("mean", ".2f"),
+    "difference": ("diff", "+.2f"),
+    "agreement": ("agree", ".2f"),
+    "order_agreement": ("order", ".2f"),
+    "halo": ("halo", ".2f"),
+}
+
+
+PEOPLE = {"human_spearman": ("Spearman", ".2f"), "human_pearson": ("Pearson", ".2f"), "human_n": ("ratings", ",.0f")}
+
+
+COSTS = {
+    "missing": ("missing", ",.0f"),
+    "prompt_tokens": ("tokens", ",.0f"),
+    "unique_tokens": ("unique", ",.0f"),
+    "seconds": ("seconds", ",.1f"),
+    "judgments_per_second": ("per s", ",.1f"),
+}
+"""The columns of a comparison of layouts in three tables: each its heading and how its numbers are written."""
+
+
+LEGEND = """mass: median probability of the five levels; <.8: share of judgments with less
+diff: mean difference from the first line; agree: rank agreement with it
+order: rank agreement with the other ordering; halo: that among the nine metrics
+(Spearman over dialogues, means over metrics)"""
+
+
+def show_layouts(comparison: LayoutComparison) -> None:
+    """Print a comparison of layouts: scores, agreement with people, cost, and what to look at."""
+    out, overall = console(), comparison.overall
+    title = f"{comparison.judge} on {comparison.dialogues:,} dialogues, asked in {len(overall)} ways"
+    out.print(variants_table(title, overall, SCORES))
+    out.print(Text(LEGEND))
+    if "human_n" in overall:
+        out.print(variants_table("agreement with people: dialogues, means over metrics", overall, PEOPLE))
+        for reason, count in overall["human_reason"].value_counts().items():
+            out.print(line(f"–: {reason} ({count} variants)"))
+    out.print(variants_table("missing judgments, tokens per dialogue, time of scoring", overall, COSTS))
+    out.print(Text("tokens: of all nine prompts; unique: with what prompts share counted once\n"))
+    for remark in comparison.remarks:
+        out.print(line(f"* {remark}"))
+    if comparison.judge == STAND_IN:
+        out.print(Text(STAND_IN_WARNING, style="bold red"))
+
+
+def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
+    """A row per variant, with some of its numbers."""
+    table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in overall.iterrows():
+        cells = ("–" if pd.isna(row[column]) else format(row[column], form) for column, (_, form) in columns.items())
+        table.add_row(str(name), *cells)
+    return table
+
+
+def layouts(
+    data: Data = None,
+    judge: Judge = "auto",
+    engine: Engine = "auto",
+    url: Url = None,
+    sources: Sources = "",
+    characters: Characters = "",
+    limit: Few = 100,
+    annotations: Annotated[
+        Path | None, typer.Option(help="People's ratings (.csv .parquet .jsonl); only what they rate is compared.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table, by metric too, to this CSV file.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Ask for the same judgments in twelve ways and compare: the first thing to run on a new judge.
+
+    Three layouts, two orderings of the levels (ascending, descending) and two languages of the rubric (zh, en): mass,
+    mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
+    people. No run is written.
+    """
+    from judge.cli.console import TerminalProgress
+    from judge.robustness.prompt_variants import compare_layouts
+    from judge.types import Options
+
+    refuse_unwritable(out)
+    ratings = read_annotations(annotations) if annotations else None
+    progress = TerminalProgress()
+    try:
+        comparison = compare_layouts(
+            data or [],
+            Options(
+                judge=judge,
+                engine=engine,
+                url=url,
+                sources=names(sources),
+                characters=names(characters),
+                limit=limit,
+            ),
+            ratings,
+            progress,
+        )
+    finally:
+        progress.finish()
+    if out:
+        save_csv(out, comparison.table)
+    if as_json:
+        facts = {name: getattr(comparison, name) for name in ("judge", "dialogues", "missing", "best", "remarks")}
+        print(as_one_json(facts, table=comparison.table))
+    else:
+        show_layouts(comparison)
+    return 1 if comparison.missing else 0

@@ -1,0 +1,229 @@
+"""The ChatAnime data set (Apache-2.0) at one commit: getting its eleven files, and checking them.
+
+A file is in its place only whole and with the right sha256: it is received into ``.NAME.part`` beside its place,
+checked, synced and renamed. What a broken connection left there is resumed. Knows nothing of what the files say.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from judge.errors import EngineError, InputError, listed
+from judge.files import cache_folder, sha256, sync
+
+REPOSITORY = "LanlanQiu/ChatAnime"
+
+
+COMMIT = "39eca38dfcf455d5d8953a9311a5be6ea166a6fe"
+
+
+BASE = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/data/"
+"""What a file's name is appended to."""
+
+
+PAGE = f"https://github.com/{REPOSITORY}/tree/{COMMIT}/data"
+"""Where a person finds the same files."""
+
+
+FILES: dict[str, tuple[int, str]] = {
+    "claude-sonnet-4.json": (1_650_779, "71de7e1fa17440d086ed4e74adaabdc47cf97a45c1deb37b3b6dc0822a984c48"),
+    "deepseek-v3.json": (1_598_002, "48748def1ea8695c4bc5a71e8d54169f601daf3705e21e90a04a93fb2948861d"),
+    "doubao-1.5-pro.json": (1_475_883, "fe99a1a0843258d9084156448f65c56bd94aeb3d5ca6d1693b8ca8bc00107565"),
+    "doubao-rp.json": (1_344_591, "bb3feb3264be65381d9172ed30972826b27cc5e23efcf98e80c66085f786ba17"),
+    "gemini-2.5-flash-preview.json": (1_562_734, "3ebad2020babba7010d6d2f48d938effff88ef46df79680419944cb17d8c72ca"),
+    "glm-4-plus.json": (1_659_373, "0cc2a13119d5eb5571112182f736aa87704ff3bee9454080d60d761a2f3ea31d"),
+    "gpt-4.1.json": (1_640_455, "95b43e8556876aebcd9d5c3a0288f10f8f70e5950d9f0b6aea0cdcded3f1c44c"),
+    "human.json": (1_372_505, "ced8058c3ba2934df7dfdf520e82747be87c4d0eefa7a910af28681d09ccf7c9"),
+    "minimax-abab6.5s.json": (1_629_874, "ef174833970b469670537f3005545f623ad6e1cae43f23abc745f16a0cffa727"),
+    "qwen-max.json": (1_643_353, "d3af8ad44fd9010067d62392db587067ce18873722a723a8304291c25dd535ab"),
+    "xingchen-plus-v2.json": (1_408_085, "34d0df67e35ee7e83da455694bca17694cbd98a901aa894919648a4cb5996a68"),
+}
+"""Each file's size in bytes and its sha256."""
+
+
+BACKOFF_S = (0.5, 2.0, 4.0)
+"""Seconds waited before each further try, after a broken connection or a server's failure."""
+
+
+TIMEOUT_S = 30.0
+"""Seconds without a byte after which a connection counts as broken."""
+
+
+_BY_HAND = f"put the files of {PAGE} in a folder DIR and run `esrp-judge data fetch --from DIR`"
+
+
+Progress = Callable[[str, int, int], None]
+"""Told the name of a file, the bytes of it that are here, and its size in bytes."""
+
+
+def chatanime_folder() -> Path:
+    """Where the data set is kept: ``chatanime`` in the cache folder; it need not exist yet."""
+    return cache_folder() / "chatanime"
+
+
+def fetch(
+    folder: Path, origin: Path | None = None, base: str = BASE, on_progress: Progress = lambda name, have, size: None
+) -> None:
+    """Put the data set's files into ``folder``: from the network, or copied from the folder ``origin``.
+
+    Files that are there and right are left alone. InputError: a checksum is wrong, ``origin`` lacks a file,
+    ``base`` is not https (http is for 127.0.0.1 and localhost), or ``folder`` cannot be written. EngineError: the
+    network or the server failed, after a few tries.
+    """
+    _require_safe(base)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [name for name in FILES if _wrong(folder / name, name)]
+        if origin is not None:
+            _copy(missing, origin, folder, on_progress)
+        elif missing:
+            _download(missing, base, folder, on_progress)
+    except OSError as error:
+        where = error.filename or folder
+        raise InputError(f"{where}: {error.strerror}; ESRP_CACHE=DIR keeps the data in DIR") from error
+
+
+def check(folder: Path) -> list[str]:
+    """Everything wrong with the files in ``folder``, one line each: missing, wrong size, wrong checksum."""
+    return _problems(folder, FILES)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file is there with the right size; reads none of them."""
+    return all(_size(folder / name) == size for name, (size, _) in FILES.items())
+
+
+def _require_safe(base: str) -> None:
+    try:
+        url = httpx.URL(base)
+    except httpx.InvalidURL as error:
+        raise InputError(f"{base}: not an address ({error}); it begins with https://") from error
+    local = url.scheme == "http" and url.host in ("127.0.0.1", "localhost")
+    if not (local or (url.scheme == "https" and url.host)):
+        raise InputError(f"{base}: files are fetched by https only (http is for 127.0.0.1); use an https:// address")
+
+
+def _copy(names: list[str], origin: Path, folder: Path, on_progress: Progress) -> None:
+    if problems := _problems(origin, names):
+        raise InputError(listed(problems))
+    for name in names:
+        part = _part(folder, name)
+        shutil.copyfile(origin / name, part)
+        _accept(part, folder / name)
+        on_progress(name, FILES[name][0], FILES[name][0])
+
+
+def _download(names: list[str], base: str, folder: Path, on_progress: Progress) -> None:
+    with _client() as client:
+        for name in names:
+            url, part = f"{base.rstrip('/')}/{name}", _part(folder, name)
+            resumed = _discard_if_too_long(part, FILES[name][0]) > 0
+            receive = partial(_receive_patiently, client, url, part, partial(_report, on_progress, name))
+            receive()
+            if resumed and _wrong(part, name):  # what lay there was not the beginning of this file
+                part.unlink()
+                receive()
+            _accept(part, folder / name)
+
+
+def _client() -> httpx.Client:
+    """A client that obeys the environment's proxies and asks for files uncompressed, so that bytes can be counted."""
+    try:
+        return httpx.Client(timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        message = f"the proxy named by the environment cannot be used ({_first_line(error)}); correct or unset it"
+        raise EngineError(message) from error
+
+
+def _receive_patiently(client: httpx.Client, url: str, part: Path, report: Callable[[int], None]) -> None:
+    for wait in (*BACKOFF_S, None):
+        try:
+            return _receive(client, url, part, report)
+        except httpx.HTTPError as error:
+            if wait is None or not _is_transient(error):
+                raise EngineError(_unreachable(url, error)) from error
+            time.sleep(wait)
+
+
+def _receive(client: httpx.Client, url: str, part: Path, report: Callable[[int], None]) -> None:
+    """One request for what ``part`` lacks; a server that cannot resume sends all of it, and ``part`` starts over."""
+    have = _size(part) or 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with client.stream("GET", url, headers=headers) as response:
+        response.raise_for_status()
+        with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+                report(file.tell())
+
+
+def _is_transient(error: httpx.HTTPError) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS
+    return isinstance(error, httpx.TransportError)
+
+
+def _unreachable(url: str, error: httpx.HTTPError) -> str:
+    status = isinstance(error, httpx.HTTPStatusError) and error.response.status_code
+    reason = f"the server answered {status}" if status else _first_line(error)
+    return f"{url}: cannot be fetched ({reason}); without network, {_BY_HAND}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _report(on_progress: Progress, name: str, have: int) -> None:
+    on_progress(name, have, FILES[name][0])
+
+
+def _discard_if_too_long(part: Path, size: int) -> int:
+    """Bytes of ``part`` that may be the beginning of a file of ``size`` bytes; none of one that is no shorter."""
+    have = _size(part) or 0
+    if have < size:
+        return have
+    part.unlink()
+    return 0
+
+
+def _accept(part: Path, place: Path) -> None:
+    """Move a file that was received whole into its place, synced; remove it where it is wrong."""
+    wrong = _wrong(part, place.name)
+    if wrong:
+        part.unlink()
+        raise InputError(f"{place}: what was received is not this file ({wrong}) and was removed; {_BY_HAND}")
+    sync(part)
+    part.replace(place)
+    sync(place.parent)
+
+
+def _problems(folder: Path, names: Iterable[str]) -> list[str]:
+    wrongs = {name: _wrong(folder / name, name) for name in names}
+    return [f"{folder / name}: {wrong}; the right file is at {PAGE}" for name, wrong in wrongs.items() if wrong]
+
+
+def _wrong(path: Path, name: str) -> str | None:
+    """What is wrong with the file at ``path``, which is to be the data set's file ``name``; None where it is right."""
+    size, expected = FILES[name]
+    have = _size(path)
+    if have is None:
+        return "missing"
+    if have != size:
+        return f"{have} bytes found, {size} expected"
+    found = sha256(path)
+    return None if found == expected else f"sha256 {found} found, {expected} expected"
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / f".{name}.part"

@@ -1,0 +1,211 @@
+"""The input as one sorted whole that never sits in memory, cut into units of work.
+
+Dialogues are read once into a temporary SQLite table, which sorts them, finds duplicates and gives them back in
+order. A unit is fixed by the sorted dialogues alone, so every run over the same input has the same units.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from judge.data.dialogues import Problem, Record, read_dialogues
+from judge.errors import InputError, listed, plain
+from judge.types import Dialogue, Turn, digest
+
+UNIT_DIALOGUES = 64
+"""The most dialogues in a unit; a unit also ends where source or character change, once it is half full."""
+
+
+UNIT_CHARACTERS = 100_000
+"""The most characters of text in a unit of more than one dialogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Consecutive dialogues that are judged and written together; its digest says which, and their content."""
+
+    dialogues: tuple[Dialogue, ...]
+
+    @property
+    def digest(self) -> str:
+        """Hash of the dialogues' names and content (16 hexadecimal digits)."""
+        return digest([[d.source, d.character, d.scenario, d.content_digest] for d in self.dialogues], 16)
+
+
+class Corpus:
+    """All dialogues of some files, sorted by character, source and scenario.
+
+    Args:
+        paths: files or folders, as for ``read_dialogues``.
+        sources, characters: keep only these, where given.
+        rated: keep only dialogues with these ids (``source/character/scenario``), where given; of them ``limit`` draws.
+        limit: keep only so many dialogues, drawn by the hash of character and scenario:
+            always the same ones, and the same for every source.
+
+    Raises:
+        InputError: a file or record is wrong, a dialogue stands twice, or nothing is left; all problems are named.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        sources: Sequence[str] = (),
+        characters: Sequence[str] = (),
+        limit: int | None = None,
+        rated: Collection[str] | None = None,
+    ) -> None:
+        self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
+        self._table.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
+            "CREATE TABLE dialogue (character TEXT, profile TEXT, source TEXT, sort TEXT, scenario TEXT, turns TEXT,"
+            " place TEXT, lot TEXT, PRIMARY KEY (source, character, scenario)) WITHOUT ROWID"
+        )
+        try:
+            self._fill(read_dialogues(paths))
+            self._keep("source", sources)
+            self._keep("character", characters)
+            if rated is not None:
+                self._keep_rated(rated)
+            if limit is not None:
+                self._thin(limit)
+        except BaseException:
+            self.close()
+            raise
+        self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
+        self.unit_digests, self.unit_sizes = self._measure_units()
+        self.digest = digest(self.unit_digests)
+
+    def __len__(self) -> int:
+        return int(self._table.execute("SELECT count(*) FROM dialogue").fetchone()[0])
+
+    def __iter__(self) -> Iterator[Dialogue]:
+        return self._select("ORDER BY character, profile, source, sort, scenario")
+
+    def values(self, column: str) -> list[str]:
+        """The sources or the characters, sorted: ``column`` is ``source`` or ``character``."""
+        return [row[0] for row in self._table.execute(f"SELECT DISTINCT {column} FROM dialogue ORDER BY {column}")]
+
+    def roles(self) -> list[tuple[str, str]]:
+        """Every source with each character that it plays, sorted by character."""
+        rows = self._table.execute("SELECT DISTINCT source, character FROM dialogue ORDER BY character, source")
+        return [(source, character) for source, character in rows]
+
+    def shared(self) -> tuple[int, int]:
+        """How many pairs of character and scenario every source has, and how many there are in all."""
+        pairs = "SELECT count(*) AS n FROM dialogue GROUP BY character, scenario"
+        sources = len(self.values("source"))
+        found = self._table.execute(f"SELECT sum(n = ?), count(*) FROM ({pairs})", (sources,)).fetchone()
+        return int(found[0]), int(found[1])
+
+    def sample(self, source: str, character: str, most: int) -> list[Dialogue]:
+        """At most so many dialogues of a source as a character, of scenarios drawn by hash, alike for every source."""
+        chosen = "WHERE source = ? AND character = ? ORDER BY lot, scenario LIMIT ?"
+        return list(self._select(chosen, (source, character, most)))
+
+    def co_stars(self, dialogue: Dialogue, most: int) -> list[Dialogue]:
+        """At most so many dialogues of the same source as other characters: those of the same scenario, if any."""
+        others = "WHERE source = ? AND character != ? ORDER BY scenario = ? DESC, lot, character, scenario LIMIT ?"
+        found = list(self._select(others, (dialogue.source, dialogue.character, dialogue.scenario, most)))
+        return [one for one in found if one.scenario == dialogue.scenario] or found
+
+    def _select(self, clauses: str, parameters: tuple[str | int, ...] = ()) -> Iterator[Dialogue]:
+        columns = "source, character, scenario, turns, profile"
+        rows = self._table.execute(f"SELECT {columns} FROM dialogue {clauses}", parameters)
+        for source, character, scenario, turns, profile in rows:
+            yield Dialogue(source, character, scenario, tuple(Turn(*turn) for turn in json.loads(turns)), profile)
+
+    def units(self) -> Iterator[Unit]:
+        """The units, in order."""
+        unit: list[Dialogue] = []
+        size = 0
+        for dialogue in self:
+            more = sum(len(turn.user) + len(turn.character) for turn in dialogue.turns)
+            if unit and (_is_full(unit, dialogue) or size + more > UNIT_CHARACTERS):
+                yield Unit(tuple(unit))
+                unit, size = [], 0
+            unit.append(dialogue)
+            size += more
+        if unit:
+            yield Unit(tuple(unit))
+
+    def close(self) -> None:
+        """Remove the temporary table."""
+        self._table.close()
+
+    def _fill(self, items: Iterable[Record | Problem]) -> None:
+        problems: list[str] = []
+        total = 0
+        self._table.execute("BEGIN")
+        for item in items:
+            problem = item.message if isinstance(item, Problem) else self._insert(item)
+            if problem:
+                total += 1
+                problems += [problem] if total <= 20 else []
+        self._table.execute("COMMIT")
+        if problems:
+            raise InputError(listed(problems, total))
+
+    def _insert(self, record: Record) -> str | None:
+        d = record.dialogue
+        turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
+        sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario
+        row = (
+            d.character,
+            d.profile,
+            d.source,
+            sort,
+            d.scenario,
+            turns,
+            record.place,
+            digest([d.character, d.scenario], 16),
+        )
+        try:
+            self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError:
+            first = self._table.execute(
+                "SELECT place FROM dialogue WHERE source = ? AND character = ? AND scenario = ?",
+                (d.source, d.character, d.scenario),
+            ).fetchone()[0]
+            return f"{record.place}: dialogue {d.id} stands already at {first}; remove one or rename its scenario"
+        return None
+
+    def _keep(self, column: str, wanted: Sequence[str]) -> None:
+        known = self.values(column) if wanted else []
+        for name in wanted:
+            if name not in known:
+                raise InputError(f"--{column}s {name}: not in the data, which has {', '.join(known[:30])}")
+        if wanted:
+            marks = ", ".join("?" * len(wanted))
+            self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", tuple(wanted))
+
+    def _keep_rated(self, rated: Collection[str]) -> None:
+        some = next(iter(self)).id
+        self._table.execute("CREATE TEMP TABLE rated (id TEXT PRIMARY KEY)")
+        self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(rated)))
+        name = "source || '/' || character || '/' || scenario"
+        self._table.execute(f"DELETE FROM dialogue WHERE {name} NOT IN (SELECT id FROM rated)")
+        if not len(self):
+            raise InputError(
+                f"--annotations: none of its {len(set(rated)):,} items is among the dialogues, which are named like "
+                f"{plain(some)} (source/character/scenario), not {plain(min(rated))}"
+            )
+
+    def _thin(self, limit: int) -> None:
+        if limit < 1:
+            raise InputError(f"--limit {limit}: must be at least 1")
+        drawn = "SELECT source, character, scenario FROM dialogue ORDER BY lot, character, scenario, source LIMIT ?"
+        self._table.execute(f"DELETE FROM dialogue WHERE (source, character, scenario) NOT IN ({drawn})", (limit,))
+
+    def _measure_units(self) -> tuple[list[str], list[int]]:
+        measured = [(unit.digest, len(unit.dialogues)) for unit in self.units()]
+        return [name for name, _ in measured], [size for _, size in measured]
+
+
+def _is_full(unit: list[Dialogue], following: Dialogue) -> bool:
+    last = unit[-1]
+    changes = (last.source, last.character, last.profile) != (following.source, following.character, following.profile)
+    return len(unit) >= UNIT_DIALOGUES or (changes and len(unit) >= UNIT_DIALOGUES // 2)

@@ -1,0 +1,257 @@
+"""What the commands about people read: a run or a table of scores, and a table of ratings, put side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from calibration import (
+    Comparison,
+    Pairing,
+    Plan,
+    PlanError,
+    agreement_with_published,
+    assess,
+    chatanime_means,
+    compare,
+    estimate,
+    plan,
+    rank_ranges,
+)
+from calibration.records import read_records
+from judge.errors import InputError, one_line
+from judge.models.checkpoint import same_family
+from judge.types import COMPOSITES, LEVELS, METRICS, RESPONSE_DIVERSITY
+
+if TYPE_CHECKING:
+    from calibration import Assessment
+
+
+OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
+
+
+NUMBER = r"-?\d+(?:\.\d+)?"
+
+
+Scale = Any
+"""As ``calibration`` takes it: of every metric, of each, or None."""
+
+
+def name_of(pairing: Pairing) -> str:
+    """What the judge is called."""
+    return pairing.judge or "the judge"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run and not a table."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{path}: no such run or table ({error.strerror}); check the path") from error
+    return stat.S_ISDIR(mode)
+
+
+def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
+    """People's ratings; InputError where the file cannot be used."""
+    from calibration import TableError, read_ratings
+
+    try:
+        return read_ratings(path, scale, repeats="keep" if average_repeats else "error")
+    except TableError as error:
+        text = str(error).replace("read with repeats='keep'", "average them (--average-repeats)")
+        raise InputError(f"--annotations {text}") from error
+
+
+def read_judge_scores(
+    path: Path, scale: Scale, ratings: pd.DataFrame | None = None, source: str | None = None
+) -> pd.DataFrame:
+    """A judge's scores of a run or a table, which may leave out sources where ratings tell them or ``source`` does."""
+    from calibration import TableError, read_scores
+
+    if is_run(path):
+        from judge.scoring.run_folder import load_scores
+
+        return load_scores(path)
+    known = {} if ratings is None else dict(zip(ratings["item_id"], ratings["source"], strict=True))
+    try:
+        return read_scores(path, scale, source=known or source)
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def read_pairing(
+    path: Path,
+    annotations: Path,
+    scale: str | None,
+    judge: str | None = None,
+    annotators: tuple[str, ...] = (),
+    average_repeats: bool = False,
+    with_composites: bool = True,
+) -> Pairing:
+    """Ratings beside the scores of a run or a table; InputError where they do not go together."""
+    from calibration import TableError, pair
+
+    scales = scale_of(path, scale)
+    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
+    scores = read_judge_scores(path, scales, ratings)
+    composites = _composites(scores) if with_composites else {}
+    try:
+        return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
+    """The scores of a run or a table with no ratings beside them."""
+    from calibration import TableError, without_ratings
+
+    scales = scale_of(path, scale)
+    scores = read_judge_scores(path, scales)
+    try:
+        return without_ratings(scores, judge=judge, scale=scales, composites=_composites(scores))
+    except TableError as error:
+        raise InputError(str(error)) from error
+
+
+def _composites(scores: pd.DataFrame) -> Mapping[str, tuple[str, ...]]:
+    """The means to add: ours, where the scores are on our metrics."""
+    return COMPOSITES if set(METRICS) & set(scores["metric"]) else {}
+
+
+def scale_of(path: Path, text: str | None) -> Scale:
+    """The scale that was named; else a run's own, and None for a table, whose scores tell it."""
+    if text:
+        return parse_scale(text)
+    return OWN_SCALE if is_run(path) else None
+
+
+def parse_scale(text: str) -> Scale:
+    """``1-5`` for every metric, or ``a=1-5,b=0-3`` for each."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = [re.fullmatch(rf"(?:(.+?)\s*=\s*)?({NUMBER})-({NUMBER})", part) for part in parts]
+    scales = {match[1]: (float(match[2]), float(match[3])) for match in found if match}
+    fit = all(low < high < math.inf for low, high in scales.values())
+    if not parts or len(scales) != len(parts) or not fit:
+        raise InputError(f"--scale {text}: not understood; write 1-5, or one for each metric: fluency=1-5,empathy=0-3")
+    if None in scales and len(scales) > 1:
+        raise InputError(f"--scale {text}: give one scale for every metric, or one for each")
+    return scales.get(None, scales)
+
+
+DISTINCT = "response_diversity (distinct-2)"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A run's system means beside the published ones of ChatAnime, a row a metric."""
+
+    judge: str
+    table: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """By metric, NaN as None."""
+        records = json.loads(self.table.set_index("metric").to_json(orient="index"))
+        return {"judge": self.judge, "metrics": records}
+
+
+def assess_run(
+    scores: Path,
+    annotations: Path,
+    *,
+    scale: str | None,
+    judge: str | None,
+    annotators: tuple[str, ...],
+    average_repeats: bool,
+    **how: Any,
+) -> Assessment:
+    """Read, pair and assess; ``how`` goes to ``calibration.assess``."""
+    return assess_pairing(read_pairing(scores, annotations, scale, judge, annotators, average_repeats), **how)
+
+
+def assess_pairing(pairing: Pairing, **how: Any) -> Assessment:
+    """Assess what was paired; ``how`` goes to ``calibration.assess``."""
+    name = name_of(pairing)
+    sources = {source for paired in pairing.metrics.values() for source in paired.labelled.sources}
+    try:
+        return assess(pairing, name, composites=COMPOSITES, same_family=same_family(name, sources), **how)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def compare_with_published(scores: Path) -> Published | None:
+    """A run's means beside ChatAnime's published ones; None for a table, or a run without three of its sources."""
+    if not is_run(scores):
+        return None
+    judgments = read_judge_scores(scores, None)
+    means = judgments.groupby(["source", "metric"])["score"].mean().rename("mean").reset_index()
+    if (scores / "diversity.csv").is_file():
+        means = pd.concat([means, _diversity_means(scores / "diversity.csv")], ignore_index=True)
+    table = agreement_with_published(means, _published())
+    return None if table.empty else Published(str(judgments["judge"].iloc[0]), table)
+
+
+def _diversity_means(path: Path) -> pd.DataFrame:
+    """The judge's rating of diversity and distinct-2, which needs no judge, as two metrics."""
+    both = {RESPONSE_DIVERSITY: RESPONSE_DIVERSITY, "distinct_2": DISTINCT}
+    try:
+        table = read_records(path)
+        table = table.assign(**{column: pd.to_numeric(table[column]) for column in both})
+        by_source = table[table["level"] == "source"]
+        parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); score again with this run as --run") from error
+    return pd.concat(parts).dropna(subset="mean")
+
+
+def _published() -> pd.DataFrame:
+    means = chatanime_means()
+    again = means[means["metric"] == RESPONSE_DIVERSITY].assign(metric=DISTINCT)
+    return pd.concat([means, again], ignore_index=True)
+
+
+def estimate_all(pairing: Pairing, characters: bool) -> pd.DataFrame:
+    """Every target of every metric and source, with the ranks that the judge's means leave open."""
+    try:
+        table = estimate(pairing, characters=characters)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    ranks = [rank_ranges(one).assign(metric=name) for name, one in pairing.metrics.items()]
+    columns = ["metric", "source", "target", "rank", "rank_low", "rank_high"]
+    return table.merge(pd.concat(ranks)[columns], on=["metric", "source", "target"], how="left")
+
+
+def compare_all(pairing: Pairing, a: str, b: str, characters: bool) -> dict[str, Comparison]:
+    """Two sources on every metric."""
+    try:
+        return {name: compare(one, a, b, characters=characters) for name, one in pairing.metrics.items()}
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def make_plan(
+    scores: Path,
+    budget: int,
+    annotations: Path | None,
+    scale: str | None,
+    judge: str | None,
+    average_repeats: bool,
+    **how: Any,
+) -> Plan:
+    """Read, and plan; ``how`` goes to ``calibration.plan``."""
+    scales = scale_of(scores, scale)
+    ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
+    table = read_judge_scores(scores, scales, ratings)
+    if judge is not None and "judge" in table:
+        table = table[table["judge"] == judge].reset_index(drop=True)
+    try:
+        return plan(table, budget, ratings=ratings, **how)
+    except PlanError as error:
+        raise InputError(str(error)) from error

@@ -1,0 +1,286 @@
+"""What annotators gave, as it is in a file: checked against the key, and put under the names of the dialogues.
+
+Nothing that fills in ratings checks them for us (Label Studio's server takes a rating of 9), so all is checked here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from judge.errors import InputError, listed, one_line, plain
+from judge.files import replacing
+from judge.prompting.rubric import Rubric
+from judge.types import LEVELS, Dialogue
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Our own words of a form."""
+
+    ratings: str
+    guide: str
+    headings: dict[str, str]
+    how: str
+    """How to fill in a sheet."""
+    refusal: str
+    """What is said of a cell that holds no level."""
+
+
+WORDINGS = {
+    "zh": Wording(
+        ratings="评分",
+        guide="评分标准",
+        headings={
+            "task": "任务",
+            "raters": "需几人评",
+            "annotator": "评分者",
+            "character": "角色",
+            "profile": "角色资料",
+            "dialogue": "对话",
+        },
+        how="每行一段对话。在“评分者”一栏写自己的名字（始终用同一个），各项填 1 到 5 的整数，确实无法判断的留空。"
+        "请不要改动“任务”一栏和表头方括号里的字。各人独立评分，评完之前不要互相商量。",
+        refusal="请填 1 到 5 的整数，或留空。",
+    ),
+    "en": Wording(
+        ratings="Ratings",
+        guide="Guide",
+        headings={
+            "task": "Task",
+            "raters": "People to rate it",
+            "annotator": "Annotator",
+            "character": "Character",
+            "profile": "Profile",
+            "dialogue": "Dialogue",
+        },
+        how="One dialogue a row. Write your name under Annotator (always the same one) and a whole number from 1 to 5 "
+        "under each metric; leave a cell empty where you really cannot tell. Do not change the column Task, nor what "
+        "stands in square brackets in the headings. Rate on your own, and do not confer before all is rated.",
+        refusal="A whole number from 1 to 5, or nothing.",
+    ),
+}
+
+
+_UNWRITABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML cannot hold, and so neither a workbook nor a labelling configuration."""
+
+
+def writable(text: str) -> str:
+    """Text as XML can hold it: with line feeds, and a replacement character for what has no place there."""
+    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def speeches(dialogue: Dialogue, rubric: Rubric) -> list[tuple[str, str]]:
+    """Who speaks, and what is said, in order."""
+    user, character = (name.strip(" :：") for name in (rubric.texts.user, rubric.texts.reply))
+    return [speech for turn in dialogue.turns for speech in ((user, turn.user), (character, turn.character))]
+
+
+def anchors(rubric: Rubric, metric: str) -> dict[int, str]:
+    """What each level of a metric looks like, in a line that begins with the level."""
+    texts = rubric.metrics[metric].levels
+    return {level: rubric.texts.level.format(level=level, text=texts[level]) for level in LEVELS}
+
+
+CODE_BYTES = 6
+"""Codes are drawn, so that nobody can work them out, and long enough that none comes twice by chance in a plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One dialogue to be rated, with the chance it was drawn with and how many people are to rate it."""
+
+    code: str
+    dialogue: Dialogue
+    inclusion_probability: float
+    raters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unblinded:
+    """What the key says of a task."""
+
+    source: str
+    character: str
+    scenario: str
+    content_digest: str
+    inclusion_probability: float
+    raters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is behind the codes of a plan: the metrics that were asked about, and the tasks by code."""
+
+    metrics: tuple[str, ...]
+    tasks: Mapping[str, Unblinded]
+
+
+def blind(planned: Iterable[tuple[Dialogue, float, int]]) -> list[Task]:
+    """Tasks in a random order, each under a new code.
+
+    Args:
+        planned: dialogues, each with its inclusion probability and how many people are to rate it.
+    """
+    tasks = [Task(_code(), *one) for one in planned]
+    random.SystemRandom().shuffle(tasks)
+    return tasks
+
+
+def _code() -> str:
+    """A code that no spreadsheet takes for a number: it begins with a letter."""
+    return f"t{secrets.token_hex(CODE_BYTES)}"
+
+
+def key_of(tasks: Iterable[Task], metrics: Iterable[str]) -> Key:
+    """The key of some tasks."""
+    return Key(tuple(metrics), {task.code: _unblinded(task) for task in tasks})
+
+
+def _unblinded(task: Task) -> Unblinded:
+    one = task.dialogue
+    names = one.source, one.character, one.scenario, one.content_digest
+    return Unblinded(*names, task.inclusion_probability, task.raters)
+
+
+def write_key(path: Path, key: Key) -> None:
+    """Write a key, whole."""
+    with replacing(path) as file:
+        file.write(json.dumps(asdict(key), ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def read_key(path: Path) -> Key:
+    """Read a key; InputError where there is none."""
+    try:
+        return TypeAdapter(Key).validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"--key {path}: cannot be read ({error.strerror}); name the key that plan wrote") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = one_line(ValueError(f"{where}: {first['msg']}" if where else first["msg"]))
+        raise InputError(f"--key {path}: is not the key of a plan ({problem}); name the one that plan wrote") from error
+
+
+COLUMNS = ["source", "character", "scenario", "metric", "annotator", "score", "inclusion_probability"]
+
+
+LONGEST = 60
+"""Characters of a cell that a message repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cell as it is in a file: who rated which task on which metric how; ``score`` is None where it is empty."""
+
+    place: str
+    task: str
+    metric: str
+    annotator: str
+    score: object
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What is wrong at a place of a file, and what to do."""
+
+    place: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Ratings under the dialogues' names (a row a rating, columns as in ``COLUMNS``), and how many cells an annotator
+    left empty."""
+
+    ratings: pd.DataFrame
+    empty: int
+
+
+def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
+    """The ratings of some files, checked and unblinded, in the order of the dialogues' names.
+
+    Raises:
+        InputError: an entry is of no task or metric of the key, has no annotator or no level of the scale, or was given
+            twice; all problems are named. Or there is no rating at all.
+    """
+    everything = list(found)
+    problems = [one for one in everything if isinstance(one, Wrong)]
+    entries = [one for one in everything if isinstance(one, Entry)]
+    given = [entry for entry in entries if not is_empty(entry.score)]
+    problems += [Wrong(entry.place, text) for entry in given for text in _wrong(entry, key)]
+    problems += _repeated(given)
+    if problems:
+        lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
+        raise InputError(listed(lines))
+    if not given:
+        raise InputError("no rating in what was given; fill in some first")
+    return Imported(_table(given, key), sum(is_empty(entry.score) for entry in entries if entry.annotator))
+
+
+def level(score: object) -> int | None:
+    """A cell as a level of the scale; None where it is none."""
+    try:
+        number = float(score) if isinstance(score, int | float | str) and not isinstance(score, bool) else math.nan
+    except ValueError:
+        return None
+    return int(number) if number in LEVELS else None
+
+
+def is_empty(score: object) -> bool:
+    """Whether a cell holds nothing."""
+    if isinstance(score, float):
+        return math.isnan(score)
+    return score is None or (isinstance(score, str) and not score.strip())
+
+
+def _wrong(entry: Entry, key: Key) -> Iterator[str]:
+    task, metric = _quoted(entry.task), _quoted(entry.metric)
+    if entry.task not in key.tasks:
+        yield f"task {task} is not of this plan; take it out, or give the key it was made with"
+    if entry.metric not in key.metrics:
+        yield f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out"
+    if not entry.annotator:
+        yield f"task {task} is rated, but no annotator is named; write who rated it"
+    if level(entry.score) is None:
+        wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
+        yield f"metric {metric} is {_quoted(entry.score)}, {wanted}"
+
+
+def _quoted(value: object) -> str:
+    """A cell as a message has it: not longer than anyone reads."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _repeated(given: Iterable[Entry]) -> Iterator[Wrong]:
+    """Entries that say again what an earlier one says."""
+    first: dict[tuple[str, str, str], str] = {}
+    for entry in given:
+        cell = entry.task, entry.metric, entry.annotator
+        if cell in first:
+            who = f"annotator {_quoted(entry.annotator)} rated task {_quoted(entry.task)}"
+            yield Wrong(entry.place, f"{who} already at {first[cell]}; keep one of the two")
+        first.setdefault(cell, entry.place)
+
+
+def _table(given: Iterable[Entry], key: Key) -> pd.DataFrame:
+    rows = []
+    for entry in given:
+        task = key.tasks[entry.task]
+        names = task.source, task.character, task.scenario, entry.metric, entry.annotator
+        rows.append((*names, level(entry.score), task.inclusion_probability))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    order = {metric: number for number, metric in enumerate(key.metrics)}
+    table = table.sort_values(COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells)
+    return table.reset_index(drop=True)

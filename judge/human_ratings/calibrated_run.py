@@ -1,0 +1,177 @@
+"""The dialogues that a calibration keeps, so that any later run can first see whether the judge is still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from calibration import Calibration, CalibrationError, Pairing, TableError, fit_calibration
+from calibration.calibrators.drift import Drift
+from calibration.calibrators.maps import KINDS
+from calibration.pairing import one_judge
+from judge.data.dataset import Corpus
+from judge.errors import InputError
+from judge.files import replacing, save_csv, sha256
+from judge.human_ratings.agreement import is_run, read_judge_scores
+from judge.scoring.judge import Judge
+from judge.scoring.run import data_files
+from judge.scoring.run_folder import CALIBRATED, CALIBRATED_KEY, load_judgments, read_manifest, scores_of
+from judge.scoring.summary import scores_table
+from judge.types import METRICS, Dialogue, Turn
+
+AT_A_TIME = 16
+"""Dialogues that are scored together."""
+
+
+def frozen(data: Sequence[Path], items: Collection[str]) -> dict[str, Any]:
+    """The dialogues with these ids as plain values for a file; those that are not in the data are left out."""
+    with closing(Corpus(data)) as corpus:
+        return {dialogue.id: asdict(dialogue) for dialogue in corpus if dialogue.id in items}
+
+
+def rescored(judge: Judge, kept: Mapping[str, Any]) -> pd.DataFrame:
+    """Scores of frozen dialogues by a judge as it is now: ``item_id, metric, score``; NaN where there is none."""
+    dialogues = [_thawed(values) for values in kept.values()]
+    rows = []
+    for start in range(0, len(dialogues), AT_A_TIME):
+        some = dialogues[start : start + AT_A_TIME]
+        for dialogue, judged in zip(some, judge.judge(judge.prompts(some, METRICS), METRICS), strict=True):
+            scores = (judgment.score for judgment in judged.judgments)
+            rows += [(dialogue.id, metric, score) for metric, score in zip(METRICS, scores, strict=True)]
+    return pd.DataFrame(rows, columns=["item_id", "metric", "score"]).astype({"score": float})
+
+
+def _thawed(values: Mapping[str, Any]) -> Dialogue:
+    try:
+        turns = tuple(Turn(str(turn["user"]), str(turn["character"])) for turn in values["turns"])
+        source, character, scenario = (str(values[name]) for name in ("source", "character", "scenario"))
+        return Dialogue(source, character, scenario, turns, values["profile"])
+    except (KeyError, TypeError) as error:
+        raise InputError("the calibration's anchor dialogues are damaged; fit it again") from error
+
+
+CALIBRATED_SCORES = "scores_calibrated.csv"
+
+
+CALIBRATED_COLUMNS = ["calibrated", "low", "high", "in_range"]
+
+
+def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tuple[Calibration, list[str]]:
+    """A calibration of a run's or a table's judge, and what the user should know of it."""
+    if unknown := [name for name in maps if name not in KINDS]:
+        raise InputError(f"--maps {', '.join(unknown)}: there is none such; choose from {', '.join(KINDS)}")
+    kinds = maps or None
+    if not is_run(scores):
+        return fit_calibration(pairing, judge_id=pairing.judge or scores.name, kinds=kinds, seed=seed), []
+    manifest = read_manifest(scores)
+    judge_id, identity = manifest["judge"]["judge_id"], manifest["identity"]
+    fitted = fit_calibration(pairing, judge_id=judge_id, identity=identity, kinds=kinds, seed=seed)
+    return _with_dialogues(fitted, data_files(manifest["data"]["paths"]))
+
+
+def _with_dialogues(fitted: Calibration, data: list[Path]) -> tuple[Calibration, list[str]]:
+    """The calibration with its anchor dialogues, which a later run scores again."""
+    items = {item for item, _, _ in fitted.anchor}
+    try:
+        kept = frozen(data, items)
+    except InputError as error:
+        kept, reason = {}, f" ({error})"
+    else:
+        reason = ""
+    if len(kept) == len(items):
+        return replace(fitted, dialogues=kept), []
+    lost = f"{len(items) - len(kept)} of {len(items)} anchor dialogues are not where the run read them{reason}"
+    return replace(fitted, dialogues=kept), [f"{lost}; whether the judge moves cannot be seen by those"]
+
+
+def save(calibration: Calibration, path: Path) -> None:
+    """Write the file; InputError where it cannot be written."""
+    try:
+        calibration.save(path)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written ({error.strerror}); name another file") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration to be applied to a run: from which file, and who is told how it went."""
+
+    calibration: Calibration
+    path: Path
+    note: Callable[[str], None]
+
+    @classmethod
+    def load(cls, path: Path, note: Callable[[str], None]) -> Calibrated:
+        """From a file; InputError where it is no calibration."""
+        try:
+            return cls(Calibration.load(path), path, note)
+        except CalibrationError as error:
+            raise InputError(f"--calibration {error}") from error
+
+    def check(self, judge: Judge) -> None:
+        """Refuse a judge that is not the calibration's, or has moved since, by an InputError."""
+        try:
+            self.calibration.refuse_another(judge.identity.judge_id, asdict(judge.identity))
+            if self.calibration.dialogues:
+                self._check_drift(judge)
+            else:
+                self.note("the calibration keeps no dialogues: whether the judge has moved since cannot be seen")
+        except CalibrationError as error:
+            raise InputError(f"--calibration {self.path}: {error}") from error
+
+    def _check_drift(self, judge: Judge) -> None:
+        drift = refuse_moved(self.calibration, rescored(judge, self.calibration.dialogues))
+        largest = max(drift.largest.values())
+        self.note(f"calibration: {drift.compared} anchor judgments are as they were, to within {largest:.1g}")
+
+    def _predicted(self, scores: pd.DataFrame) -> pd.DataFrame:
+        try:
+            return self.calibration.predict(scores)
+        except CalibrationError as error:
+            raise InputError(f"--calibration {self.path}: {error}") from error
+
+    def apply(self, run: Path) -> None:
+        """Write a run's scores on people's scale, a row a judgment and a row a dialogue."""
+        (run / CALIBRATED).unlink(missing_ok=True)
+        judgments = load_judgments(run)
+        scores = scores_of(judgments)
+        judgments["item_id"] = scores["item_id"]
+        table = judgments.merge(self._predicted(scores), on=["item_id", "metric"], how="left", validate="one_to_one")
+        kept = table[[*CALIBRATED_KEY, *CALIBRATED_COLUMNS]].assign(calibration=sha256(self.path)[:12])
+        with replacing(run / CALIBRATED) as file:
+            kept.to_parquet(file, index=False)
+        metrics = [metric for metric in METRICS if metric in set(table["metric"])]
+        save_csv(run / CALIBRATED_SCORES, scores_table(table.assign(score=table["calibrated"]), metrics))
+
+
+def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
+    """The scores of a run or a table on people's scale; InputError where the calibration is not for their judge."""
+    try:
+        calibration, table = Calibration.load(path), one_judge(read_judge_scores(scores, None, source="any"), judge)
+        if is_run(scores):
+            manifest = read_manifest(scores)
+            calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
+        elif "judge" in table:
+            calibration.refuse_another(str(table["judge"].iloc[0]), {})
+        if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
+            refuse_moved(calibration, table)
+        return calibration.predict(table, annotator)
+    except (CalibrationError, TableError) as error:
+        raise InputError(f"--use {path}: {error}") from error
+
+
+def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:
+    """How far the judge is from what it gave the anchors; CalibrationError where that is too far."""
+    drift = calibration.drift(scores)
+    if drift.moved:
+        worst, largest = max(drift.largest.items(), key=lambda item: item[1])
+        raise CalibrationError(
+            f"the judge has moved: on {worst} it differs by up to {largest:.3f} from what it gave the calibration's "
+            "anchors; calibrate it again"
+        )
+    return drift

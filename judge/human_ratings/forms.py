@@ -1,0 +1,135 @@
+"""What ``plan --format`` writes: forms for annotators with sources blinded, and the key to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judge.data.dialogues import Problem, read_dialogues
+from judge.errors import InputError, listed, plain
+from judge.files import as_json_text, replacing, save_text, write_csv
+from judge.human_ratings.agreement import is_run
+from judge.human_ratings.blinding import Task, blind, key_of, write_key
+from judge.human_ratings.label_studio import label_studio_tasks, labelling_config
+from judge.human_ratings.spreadsheet import BOM, sheet_of, write_workbook
+from judge.prompting.rubric import Rubric, load_rubric
+from judge.scoring.run import data_files
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.types import METRICS, Dialogue
+
+if TYPE_CHECKING:
+    from calibration import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """What was written: the files for the annotators, and the key, which is not for them."""
+
+    files: tuple[Path, ...]
+    key: Path
+
+
+def _key(out: Path) -> Path:
+    return out.with_suffix(".key.json")
+
+
+def refuse_old_key(out: Path) -> None:
+    """InputError where a key would be lost, and with it what its annotators are rating."""
+    if _key(out).exists():
+        raise InputError(
+            f"{_key(out)}: is there already, and ratings by its forms need it; name another --out, or move it away"
+        )
+
+
+def write(
+    form: str,
+    found: Plan,
+    scores: Path,
+    out: Path,
+    data: Sequence[Path],
+    language: str | None,
+    prompts: Path | None,
+) -> Forms:
+    """Write the forms of a plan and their key beside ``out``.
+
+    Args:
+        form: label-studio, csv or xlsx.
+        found: the plan, of the run or table ``scores``.
+        data: where the dialogues are; none for where the run read them.
+        language: of the rubric; None for the run's.
+        prompts: the folder of a rubric of one's own.
+    """
+    language = language or (read_manifest(scores)["identity"]["language"] if is_run(scores) else "zh")
+    rubric, metrics = load_rubric(language, prompts), _metrics(scores, found)
+    dialogues = _dialogues(scores, data, set(found.table["item_id"]))
+    rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
+    tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
+    files = _write(form, tasks, rubric, metrics, out)
+    write_key(_key(out), key_of(tasks, metrics))
+    return Forms(files, _key(out))
+
+
+def _metrics(scores: Path, found: Plan) -> list[str]:
+    planned = set(found.expected["metric"])
+    if strange := sorted(planned - set(METRICS)):
+        raise InputError(f"{scores}: no rubric for metric {plain(strange[0])!r}; --format is for {', '.join(METRICS)}")
+    return [metric for metric in METRICS if metric in planned]
+
+
+def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str], out: Path) -> tuple[Path, ...]:
+    if form == "label-studio":
+        config, listing = out.with_suffix(".label-studio.xml"), out.with_suffix(".label-studio.json")
+        with replacing(config) as file:
+            file.write(labelling_config(rubric, metrics, tasks).encode())
+        save_text(listing, as_json_text(label_studio_tasks(tasks, rubric)))
+        return config, listing
+    sheet = sheet_of(tasks, rubric, metrics)
+    path = out.with_suffix(".xlsx" if form == "xlsx" else ".sheet.csv")
+    with replacing(path) as file:
+        if form == "xlsx":
+            write_workbook(sheet, rubric, metrics, file)
+        else:
+            file.write(BOM)
+            write_csv(sheet, file)
+    return (path,)
+
+
+def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[str, Dialogue]:
+    """The dialogues of a plan by id, as the run judged them; InputError where one is not there any more."""
+    digests = _digests(scores) if is_run(scores) else {}
+    if not data and not digests:
+        raise InputError(f"{scores}: a table has no texts to rate; name the dialogues' files: --data")
+    paths = list(data) or data_files(read_manifest(scores)["data"]["paths"])
+    there = _read(paths, wanted)
+    where = ", ".join(map(str, paths[:3]))
+    for name in sorted(wanted):
+        if name not in there:
+            raise InputError(f"dialogue {plain(name)} is not in {where}; name the files that have it: --data")
+        if digests and digests[name] != there[name].content_digest:
+            raise InputError(
+                f"dialogue {plain(name)} is not in {where} as it was judged; score again with this run as --run, "
+                "or name the files that were scored: --data"
+            )
+    return there
+
+
+def _read(paths: Sequence[Path], wanted: set[str]) -> dict[str, Dialogue]:
+    """The wanted dialogues of some files by id; InputError where a record of theirs cannot be read."""
+    there: dict[str, Dialogue] = {}
+    problems: list[str] = []
+    for one in read_dialogues(paths):
+        if isinstance(one, Problem):
+            problems.append(one.message)
+        elif one.dialogue.id in wanted:
+            there[one.dialogue.id] = one.dialogue
+    if problems:
+        raise InputError(listed(problems))
+    return there
+
+
+def _digests(run: Path) -> dict[str, str]:
+    """The digest of the content of each dialogue of a run."""
+    judgments = load_judgments(run)
+    return dict(zip(item_ids(judgments), judgments["content_digest"], strict=True))

@@ -1,0 +1,143 @@
+"""A Label Studio project: its labelling configuration and tasks out, its JSON export back in (seen with 1.23.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from judge.errors import InputError, one_line
+from judge.human_ratings.blinding import WORDINGS, Entry, Key, Task, Wrong, anchors, speeches, writable
+from judge.prompting.rubric import Rubric
+
+SIDE_BY_SIDE = "display: flex; gap: 2em; align-items: flex-start"
+
+
+READING = "flex: 1; position: sticky; top: 0; max-height: 90vh; overflow: auto; white-space: pre-wrap"
+
+
+RATING = "flex: 1"
+
+
+LINES = "white-space: pre-wrap; font-weight: normal; font-size: 14px"
+
+
+def labelling_config(rubric: Rubric, metrics: Sequence[str], tasks: Sequence[Task]) -> str:
+    """The XML of a project: the dialogue, and for each metric its definition and a choice among its five anchors."""
+    headings = WORDINGS[rubric.language].headings
+    view = Element("View", style=SIDE_BY_SIDE)
+    reading = SubElement(view, "View", style=READING)
+    for name in _shown(tasks):
+        _header(reading, headings[name], "4")
+        SubElement(reading, "Text", name=name, value=f"${name}", valueType="text")
+    _header(reading, headings["dialogue"], "4")
+    how = {"name": "dialogue", "value": "$dialogue", "layout": "dialogue", "nameKey": "author", "textKey": "text"}
+    SubElement(reading, "Paragraphs", how)
+    rating = SubElement(view, "View", style=RATING)
+    _header(rating, rubric.texts.rules, "6", LINES)
+    for metric in metrics:
+        _metric(rating, rubric, metric)
+    indent(view)
+    return tostring(view, encoding="unicode") + "\n"
+
+
+def _shown(tasks: Sequence[Task]) -> list[str]:
+    """What is told of the character: a project's tasks all need what its configuration shows."""
+    return ["character", *(["profile"] if any(task.dialogue.profile for task in tasks) else [])]
+
+
+def _metric(parent: Element, rubric: Rubric, metric: str) -> None:
+    """A metric; what is chosen is exported as the level alone."""
+    about = rubric.metrics[metric]
+    _header(parent, about.title, "4")
+    _header(parent, about.definition, "6", LINES)
+    choices = SubElement(parent, "Choices", name=metric, toName="dialogue", choice="single-radio", showInline="false")
+    for level, text in anchors(rubric, metric).items():
+        SubElement(choices, "Choice", value=_literal(text), alias=str(level))
+
+
+def _header(parent: Element, text: str, size: str, style: str = "") -> None:
+    SubElement(parent, "Header", value=_literal(text), size=size, style=style)
+
+
+def _literal(text: str) -> str:
+    """Text in an attribute, where a ``$`` would begin the name of a task's field."""
+    return writable(text).replace("$", "＄")
+
+
+def label_studio_tasks(tasks: Sequence[Task], rubric: Rubric) -> list[dict[str, Any]]:
+    """Tasks to import into the project, in their order; nothing in them tells the source."""
+    return [{"data": {"task": task.code, "raters": task.raters, **_data(task, rubric)}} for task in tasks]
+
+
+def _data(task: Task, rubric: Rubric) -> dict[str, Any]:
+    one = task.dialogue
+    said = [{"author": who, "text": text} for who, text in speeches(one, rubric)]
+    return {"character": one.character, "profile": one.profile or "", "dialogue": said}
+
+
+def read_export(path: Path, key: Key) -> Iterator[Entry | Wrong]:
+    """What a JSON export holds: an entry per annotation and metric of the key; annotations that were skipped are not.
+
+    Raises:
+        InputError: the file is no such export.
+    """
+    for number, task in enumerate(_exported(path), 1):
+        place = f"{path}: record {number}"
+        try:
+            code, annotations = str(task["data"]["task"]), list(task["annotations"])
+        except (KeyError, TypeError):
+            yield Wrong(place, "has no data.task or no annotations; export as JSON, not as JSON-MIN or CSV")
+            continue
+        for one in annotations:
+            yield from _annotation(place, code, one, key)
+
+
+def _exported(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({one_line(error)}); export it again from Label Studio, as JSON") from error
+    if not isinstance(content, list):
+        raise InputError(f"{path}: not a list of tasks; export it again from Label Studio, as JSON")
+    return content
+
+
+def _annotation(place: str, task: str, annotation: Any, key: Key) -> Iterator[Entry | Wrong]:
+    if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
+        yield Wrong(place, "holds an annotation without a result; export it again")
+        return
+    if annotation.get("was_cancelled"):
+        return
+    place = f"{place}, annotation {annotation.get('id')}"
+    annotator = _annotator(annotation.get("completed_by"))
+    found = [_result(place, result) for result in annotation["result"]]
+    yield from (one for one in found if isinstance(one, Wrong))
+    given = [one for one in found if not isinstance(one, Wrong)]
+    unrated = set(key.metrics) - {metric for metric, _ in given}
+    for metric, score in [*given, *((metric, None) for metric in key.metrics if metric in unrated)]:
+        yield Entry(place, task, metric, annotator, score)
+
+
+def _annotator(who: Any) -> str:
+    """The e-mail address where the export tells it, or else the user's number."""
+    found = who.get("email") or who.get("id") if isinstance(who, dict) else who
+    return "" if found is None else str(found).strip()
+
+
+def _result(place: str, result: Any) -> tuple[str, object] | Wrong:
+    """The metric of one control, and what it was set to."""
+    try:
+        name, kind, value = str(result["from_name"]), result["type"], result["value"]
+        if kind == "rating":
+            return name, value["rating"]
+        if kind == "choices":
+            chosen = value["choices"]
+            return name, chosen[0] if len(chosen) == 1 else f"{len(chosen)} choices"
+    except (KeyError, TypeError, IndexError):
+        return Wrong(place, "holds a result that is neither a rating nor a choice; export it again")
+    return Wrong(place, f"control {name!r} is of kind {kind!r}, not rating or choices; take it out of the project")

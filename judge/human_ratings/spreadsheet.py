@@ -1,0 +1,204 @@
+"""A sheet to fill in, a row a dialogue: as a workbook with drop-downs and a guide, or as CSV; and reading it back."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pandas as pd
+
+from judge.errors import InputError, one_line
+from judge.human_ratings.blinding import WORDINGS, Entry, Key, Task, anchors, is_empty, speeches, writable
+from judge.prompting.rubric import Rubric
+from judge.types import LEVELS
+
+if TYPE_CHECKING:
+    from openpyxl.worksheet.worksheet import Worksheet
+
+
+ABOUT = ("task", "raters", "annotator", "character", "profile", "dialogue")
+
+
+WIDTHS = {"task": 16, "raters": 9, "annotator": 14, "character": 18, "profile": 30, "dialogue": 90}
+
+
+LONGEST_CELL = 32_767
+"""Characters that a cell of a workbook holds."""
+
+
+LONGEST_PROMPT = 255
+
+
+BOM = b"\xef\xbb\xbf"
+"""Without it spreadsheets take Chinese text for another encoding."""
+
+
+def sheet_of(tasks: Sequence[Task], rubric: Rubric, metrics: Sequence[str]) -> pd.DataFrame:
+    """The sheet as a table, a row a task; the columns of ratings are empty. Headings end in the id: ``任务 [task]``."""
+    headings = {**WORDINGS[rubric.language].headings, **{metric: rubric.metrics[metric].title for metric in metrics}}
+    rows = [{**_about(task, rubric), **dict.fromkeys(metrics, "")} for task in tasks]
+    table = pd.DataFrame(rows, columns=[*ABOUT, *metrics])
+    return table.set_axis([writable(f"{headings[name]} [{name}]") for name in (*ABOUT, *metrics)], axis=1)
+
+
+def _about(task: Task, rubric: Rubric) -> dict[str, Any]:
+    one = task.dialogue
+    said = "\n\n".join(f"{who}：\n{text}" for who, text in speeches(one, rubric))
+    texts = {"character": one.character, "profile": one.profile or "", "dialogue": said}
+    return {"task": task.code, "raters": task.raters, "annotator": "", **{k: writable(t) for k, t in texts.items()}}
+
+
+def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], file: BinaryIO) -> None:
+    """Write a sheet as a workbook: with drop-downs of the levels, and a second sheet with the guide.
+
+    Raises:
+        InputError: a text is longer than a cell holds.
+    """
+    from openpyxl import Workbook
+
+    wording, book = WORDINGS[rubric.language], Workbook()
+    ratings = book.active
+    assert ratings is not None
+    ratings.title = wording.ratings
+    _fill(ratings, [list(sheet), *sheet.itertuples(index=False)], [WIDTHS.get(_id(name), 12) for name in sheet])
+    ratings.freeze_panes = "D2"
+    for column, name in enumerate(sheet, 1):
+        if _id(name) in metrics:
+            _offer_levels(ratings, column, rubric, _id(name))
+    _fill(book.create_sheet(wording.guide), _guide(rubric, metrics), [24, 60, *[36] * len(LEVELS)])
+    book.save(file)
+
+
+def _fill(sheet: Worksheet, rows: Sequence[Sequence[Any]], widths: Sequence[float]) -> None:
+    """Cells as they are: a text stays a text, whatever it begins with, also after somebody edits it."""
+    from openpyxl.styles import Alignment
+    from openpyxl.utils import get_column_letter
+
+    for number, row in enumerate(rows, 1):
+        for column, value in enumerate(row, 1):
+            cell = sheet.cell(number, column, _fitting(value) if isinstance(value, str) else value)
+            if isinstance(value, str):
+                cell.data_type = "s"
+                cell.quotePrefix = True
+            cell.alignment = Alignment(wrap_text=True, vertical="top")
+    for column, width in enumerate(widths, 1):
+        sheet.column_dimensions[get_column_letter(column)].width = width
+
+
+def _fitting(text: str) -> str | None:
+    """The content of a cell: none for an empty text."""
+    if len(text) > LONGEST_CELL:
+        raise InputError(
+            f"a text of {len(text):,} characters ({text[:20]!r}…) is longer than a cell of a workbook holds "
+            f"({LONGEST_CELL:,}); give --format label-studio or csv"
+        )
+    return text or None
+
+
+def _offer_levels(sheet: Worksheet, column: int, rubric: Rubric, metric: str) -> None:
+    """A drop-down of the levels under a heading; what the metric is shows at the cell that is being filled in."""
+    from openpyxl.utils import get_column_letter
+    from openpyxl.worksheet.datavalidation import DataValidation
+
+    about, letter = rubric.metrics[metric], get_column_letter(column)
+    prompt = writable(about.definition)
+    offer = DataValidation(
+        type="list",
+        formula1=f'"{",".join(map(str, LEVELS))}"',
+        allow_blank=True,
+        promptTitle=writable(about.title)[:32],
+        prompt=prompt if len(prompt) <= LONGEST_PROMPT else f"{prompt[: LONGEST_PROMPT - 1]}…",
+        error=WORDINGS[rubric.language].refusal,
+        showErrorMessage=True,
+        showInputMessage=True,
+    )
+    offer.add(f"{letter}2:{letter}{max(sheet.max_row, 2)}")
+    sheet.add_data_validation(offer)
+
+
+def _guide(rubric: Rubric, metrics: Sequence[str]) -> list[list[str]]:
+    """How to fill in the sheet, the rules, and a row a metric."""
+    rows = [[WORDINGS[rubric.language].how], [rubric.texts.rules], []]
+    rows += [
+        [
+            f"{rubric.metrics[metric].title} [{metric}]",
+            rubric.metrics[metric].definition,
+            *anchors(rubric, metric).values(),
+        ]
+        for metric in metrics
+    ]
+    return [[writable(text) for text in row] for row in rows]
+
+
+def read_workbook(path: Path) -> pd.DataFrame:
+    """The first sheet of a workbook as text and numbers under its headings; formulas stand as they are written.
+
+    Raises:
+        InputError: the file is no workbook.
+    """
+    from openpyxl import load_workbook
+
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # of drop-downs in a form that the library does not know
+            rows = list(load_workbook(file, read_only=True).worksheets[0].iter_rows(values_only=True))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)}); check the file") from error
+    except Exception as error:  # a broken file fails in many ways inside the library
+        raise InputError(f"{path}: not a workbook ({one_line(error)}); save it again as .xlsx") from error
+    if not rows:
+        raise InputError(f"{path}: its first sheet is empty; fill in the one that plan wrote")
+    heads = [str(head or "") for head in rows[0]]
+    return pd.DataFrame(rows[1:], columns=heads, dtype=object)
+
+
+def entries_of(path: Path, table: pd.DataFrame, key: Key) -> Iterator[Entry]:
+    """What a sheet or a long table (``task, metric, annotator, score``) holds: an entry per row and metric.
+
+    Args:
+        path: where it was read.
+        table: its records, as they are there.
+        key: of the plan.
+
+    Raises:
+        InputError: columns are missing, there twice or of metrics that are not of the plan.
+    """
+    _refuse_strange_columns(path, [str(heading) for heading in table], key)
+    table = table.rename(columns=_id)
+    long = {"metric", "score"} <= set(table)
+    for number, row in enumerate(table.to_dict(orient="records"), 1):
+        cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
+        if not all(map(is_empty, row.values())):
+            for column, metric in cells.items():
+                names = _word(row["task"]), metric.strip(), _word(row["annotator"])
+                yield Entry(f"{path}: record {number}", *names, row[column])
+
+
+def _refuse_strange_columns(path: Path, headings: list[str], key: Key) -> None:
+    """InputError where columns are missing, there twice, or of metrics that are not of the plan."""
+    ids = [_id(heading) for heading in headings]
+    long = {"metric", "score"} <= set(ids)
+    missing = [name for name in ("task", "annotator") if name not in ids]
+    if missing or not (long or set(ids) & set(key.metrics)):
+        raise InputError(
+            f"{path}: no column {', '.join(missing) or 'of a metric'}; give a sheet as plan wrote it, or a table with "
+            "task, metric, annotator, score"
+        )
+    if twice := [name for name in ids if name and ids.count(name) > 1]:
+        raise InputError(f"{path}: column {twice[0]!r} is there twice; remove one")
+    known = {*ABOUT, *key.metrics}
+    if strange := [name for name, heading in zip(ids, headings, strict=True) if name != heading and name not in known]:
+        raise InputError(f"{path}: column {strange[0]!r} is of no metric of this plan; take it out, or check the key")
+
+
+def _id(heading: Any) -> str:
+    """The id at the end of a heading, or the heading itself."""
+    found = re.search(r"\[(\w+)\]\s*$", str(heading))
+    return found[1] if found else str(heading).strip()
+
+
+def _word(cell: Any) -> str:
+    return "" if is_empty(cell) else str(cell).strip()

@@ -1,0 +1,222 @@
+"""Which model a judge is: from a preset, a Hub id or a folder to a folder on disk, and what identifies it there.
+
+Knows nothing of prompts. Weights are read as safetensors only, and no code of a model's is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judge.errors import EngineError, InputError, one_line
+from judge.files import cache_folder, replacing, sha256
+from judge.models.hardware import GIB, Hardware
+from judge.prompting.safe_tokenizer import JudgeTokenizer
+from judge.types import STAND_IN, STAND_IN_MARK, digest
+
+FAMILIES = {
+    "Qwen": ("qwen", "qwq", "tongyi", "xingchen"),
+    "DeepSeek": ("deepseek",),
+    "GLM": ("glm", "chatglm", "charglm"),
+    "GPT": ("gpt", "o1", "o3", "o4", "chatgpt"),
+    "Claude": ("claude",),
+    "Gemini": ("gemini", "gemma"),
+    "Doubao": ("doubao", "seed"),
+    "MiniMax": ("minimax", "abab"),
+    "Llama": ("llama",),
+    "Mistral": ("mistral", "mixtral"),
+    "InternLM": ("internlm",),
+    "Baichuan": ("baichuan",),
+    "ERNIE": ("ernie",),
+    "Hunyuan": ("hunyuan",),
+    "Kimi": ("kimi", "moonshot"),
+    "Yi": ("yi",),
+}
+"""Families by the words their models' names begin with."""
+
+
+def family(name: str) -> str | None:
+    """The family of a model's name, a preset, a Hub id or a source; None where the name tells of none."""
+    words = re.findall(r"[a-z]+\d?", name.lower())
+    found = (key for word in words for key, starts in FAMILIES.items() if any(_is_of(word, start) for start in starts))
+    return next(found, None)
+
+
+def same_family(judge: str, sources: Iterable[str]) -> tuple[str, ...]:
+    """The sources that are of a judge's family."""
+    own = family(judge)
+    return tuple(source for source in sources if own is not None and family(source) == own)
+
+
+def _is_of(word: str, start: str) -> bool:
+    """A short name is a whole word (``yi``, ``o1``), a longer one may begin one (``qwen3``, ``chatglm``)."""
+    return word == start or word.rstrip("0123456789") == start or (len(start) > 3 and word.startswith(start))
+
+
+PRESETS: dict[str, tuple[str, float]] = {
+    "qwen3-0.6b": ("Qwen/Qwen3-0.6B", 3),
+    "qwen3-1.7b": ("Qwen/Qwen3-1.7B", 8),
+    "qwen3-4b": ("Qwen/Qwen3-4B", 12),
+    "qwen3-8b": ("Qwen/Qwen3-8B", 24),
+    "qwen3-14b": ("Qwen/Qwen3-14B", 40),
+    "qwen3-32b": ("Qwen/Qwen3-32B", 80),
+}
+"""Judges by name: the Hub id (dense, openly licensed, its prefix can be cached) and the free GiB it needs on a GPU."""
+
+
+FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+"""What is fetched of a model on the Hub."""
+
+
+TOKENIZER_FILES = FILES[1:]
+"""What is fetched of a model that runs elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A judge's model on disk, and what it was asked for by."""
+
+    asked: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The name that its judgments carry: the stand-in's is always its own."""
+        return STAND_IN if self.config.get(STAND_IN_MARK) else self.asked
+
+    @property
+    def tokenizer(self) -> JudgeTokenizer:
+        """Its tokenizer; InputError where it has none that can be used."""
+        return JudgeTokenizer(self.folder)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's ``config.json``; InputError where there is none or it cannot be read."""
+        try:
+            content = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            message = f"{self.folder}: no config.json that can be read; a judge is a folder with weights and tokenizer"
+            raise InputError(message) from error
+        return dict(content)
+
+    @property
+    def weights_digest(self) -> str:
+        """Hash of the weight files' sha256, sorted: the same for a Hub, mirror or local copy."""
+        files = sorted(self.folder.glob("*.safetensors"))
+        if not files:
+            raise InputError(f"{self.folder}: no *.safetensors in it; convert the weights to safetensors")
+        return digest(sorted(_sha256(file) for file in files))
+
+    @property
+    def config_digest(self) -> str:
+        """Hash of the configuration, without what says where it came from."""
+        ignored = {"transformers_version", "_name_or_path"}
+        return digest({key: value for key, value in self.config.items() if key not in ignored})
+
+    def dtype(self, hardware: Hardware) -> str:
+        """The precision in which it is run."""
+        return "bfloat16" if hardware.gpus else "float32"
+
+    @property
+    def quantisation(self) -> str | None:
+        """How the weights are quantised, or None."""
+        found = self.config.get("quantization_config") or {}
+        return str(found.get("quant_method", "unknown")) if found else None
+
+
+def pick(hardware: Hardware) -> tuple[str, str]:
+    """The judge that ``auto`` stands for on this machine, and why in a few words.
+
+    By the free memory of the visible device with most of it; without a GPU it is the stand-in.
+
+    Raises:
+        EngineError: a GPU is there but has too little memory free for any judge.
+    """
+    if not hardware.gpus:
+        return "stand-in", "no GPU here"
+    free = max(gpu.free_gib for gpu in hardware.gpus)
+    fitting = [name for name, (_, needed) in PRESETS.items() if needed <= free]
+    if not fitting:
+        raise EngineError(f"the GPU has {free:.1f} GiB free, too little for any judge; free some or hide the GPU")
+    return fitting[-1], f"the largest preset for {free:.0f} GiB free on the GPU"
+
+
+def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
+    """The checkpoint of ``stand-in``, a preset, a model folder or a Hub id (fetched where it is not cached).
+
+    ``files`` are the patterns of what is fetched.
+
+    Raises:
+        InputError: there is no such judge.
+        EngineError: it cannot be fetched.
+    """
+    if judge == "stand-in":
+        from judge.models.stand_in import stand_in_folder
+
+        return Checkpoint(STAND_IN, stand_in_folder())
+    if judge and os.path.isdir(judge):
+        return Checkpoint(Path(judge).resolve().name, Path(judge))
+    if judge in PRESETS:
+        return Checkpoint(judge, _fetch(PRESETS[judge][0], files))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", judge) and not judge.startswith("."):
+        return Checkpoint(judge, _fetch(judge, files))
+    raise InputError(f"--judge {judge}: neither a preset ({', '.join(PRESETS)}, stand-in), a model folder nor a Hub id")
+
+
+def _fetch(repository: str, files: Sequence[str]) -> Path:
+    """The folder of a model of the Hub or the mirror in ``HF_ENDPOINT``, fetched into ``HF_HOME`` where it is new."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        _check_space(repository, files)
+        return Path(snapshot_download(repository, allow_patterns=list(files)))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InputError(f"--judge {repository}: the Hub has no such model (or it is gated); check the id") from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        remedy = "set HF_ENDPOINT to a mirror, or give --judge a local folder"
+        raise EngineError(f"{repository} cannot be fetched ({one_line(error)}); {remedy}") from error
+
+
+def _check_space(repository: str, patterns: Sequence[str]) -> None:
+    """EngineError where the disk has no room for what is still to be fetched; nothing where the Hub cannot be asked."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    disable_progress_bars()
+    try:
+        files = snapshot_download(repository, allow_patterns=list(patterns), dry_run=True)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return
+    finally:
+        enable_progress_bars()
+    needed = sum(file.file_size for file in files if file.will_download)
+    home = Path(constants.HF_HUB_CACHE)
+    existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise EngineError(
+            f"{repository} needs {needed / GIB:.1f} GiB, {existing} has {free / GIB:.1f} GiB free; "
+            "free some or set HF_HOME to another disk"
+        )
+
+
+def _sha256(file: Path) -> str:
+    """The file's sha256, remembered by path, size and time of change, as weights are large."""
+    state = file.resolve().stat()
+    key = digest([str(file.resolve()), state.st_size, state.st_mtime_ns])
+    note = cache_folder() / "sha256" / key
+    if note.is_file():
+        return note.read_text(encoding="ascii")
+    found = sha256(file)
+    with suppress(OSError), replacing(note) as text:  # a cache that cannot be written only costs time
+        text.write(found.encode("ascii"))
+    return found

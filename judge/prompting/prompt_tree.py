@@ -1,0 +1,182 @@
+"""A dialogue as a tree of token ids: rules and rubrics, then the character, then the dialogue, then a leaf per metric.
+
+Everything above a branch is shared by what is below it, so an engine computes it once. Text of a dialogue stands in
+fixed slots, quoted line by line, and is encoded apart from the template (``JudgeTokenizer.encode_untrusted``).
+Knows nothing of models or engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from judge.types import Dialogue, Metric
+
+if TYPE_CHECKING:
+    from judge.prompting.rubric import Rubric
+    from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer
+
+
+Ids = tuple[int, ...]
+
+
+QUOTE = "> "
+"""Begins every line of text that is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rubric of a metric stands, and where it is asked for."""
+
+    rubrics_first: bool
+    """All nine rubrics at the root; otherwise only the metric's own, at its leaf."""
+    answer_begun: bool
+    """The answer is begun for the judge (``流畅性：``); otherwise each leaf asks in the user's turn."""
+
+
+LAYOUTS = {
+    "prefill": Layout(rubrics_first=True, answer_begun=True),
+    "question": Layout(rubrics_first=True, answer_begun=False),
+    "separate": Layout(rubrics_first=False, answer_begun=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTree:
+    """Token ids of one dialogue's prompts; that of leaf ``i`` is root + character + opening + dialogue + leaves[i].
+
+    The opening is the user's first question, which every source that plays the scenario answers.
+    """
+
+    root: Ids
+    character: Ids
+    opening: Ids
+    dialogue: Ids
+    leaves: tuple[Ids, ...]
+
+    def prompt(self, leaf: int) -> Ids:
+        """The whole prompt that ends at a leaf."""
+        return self.root + self.character + self.opening + self.dialogue + self.leaves[leaf]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each leaf's whole prompt."""
+        shared = len(self.root) + len(self.character) + len(self.opening) + len(self.dialogue)
+        return tuple(shared + len(leaf) for leaf in self.leaves)
+
+    @property
+    def shared(self) -> tuple[tuple[Ids, ...], ...]:
+        """What other trees may have too: its root, that with its character, and that with its opening."""
+        return (self.root,), (self.root, self.character), (self.root, self.character, self.opening)
+
+    @property
+    def own(self) -> int:
+        """Tokens of the dialogue, its opening left out, and of all leaves."""
+        return len(self.dialogue) + sum(map(len, self.leaves))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in the template for text that is not ours, which is quoted line by line.
+
+    So no line of it can pass for a heading or for a speaker of ours: those begin a line, and it never does.
+    """
+
+    text: str
+
+
+class PromptWriter:
+    """Writes the prompt trees of one rubric, layout and order of levels for one tokenizer.
+
+    ``level_ids`` are the tokens that stand for levels 1..5 in the answer slot.
+    """
+
+    def __init__(
+        self, rubric: Rubric, tokenizer: JudgeTokenizer | TextTokenizer, layout: str = "prefill", ascending: bool = True
+    ):
+        self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
+        self.layout = LAYOUTS[layout]
+        self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
+        self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
+        self.level_ids = self._checked_level_ids((*rubric.metrics.values(), rubric.response_diversity))
+
+    def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
+        """The tree of one dialogue, with a leaf for each of ``metrics``."""
+        return self._about(dialogue, [self._leaf(self.rubric.metrics[metric]) for metric in metrics])
+
+    def questions(self, dialogue: Dialogue, questions: Iterable[str]) -> PromptTree:
+        """The tree of one dialogue, with a leaf for each question of ours; of a layout whose answer is not begun."""
+        return self._about(dialogue, [question + self._tail for question in questions])
+
+    def _about(self, dialogue: Dialogue, leaves: Sequence[str]) -> PromptTree:
+        parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.dialogue}"]
+        for number, turn in enumerate(dialogue.turns, start=1):
+            parts += [f"\n\n## {self.rubric.texts.turn.format(number=number)}\n{self.rubric.texts.user}\n"]
+            parts += [Slot(turn.user), f"\n{self.rubric.texts.reply}\n", Slot(turn.character)]
+        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:3], parts[3:], leaves)
+
+    def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
+        """The tree that asks for the response diversity of several answers of one source as one character."""
+        parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.answers}"]
+        for number, text in enumerate(texts, start=1):
+            parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
+        leaf = self._leaf(self.rubric.response_diversity)
+        return self._tree(self._diversity_head, character, profile, [], parts, [leaf])
+
+    def _tree(
+        self,
+        head: str,
+        character: str,
+        profile: str | None,
+        opening: list[str | Slot],
+        parts: list[str | Slot],
+        leaves: Sequence[str],
+    ) -> PromptTree:
+        texts = self.rubric.texts
+        who: list[str | Slot] = [Slot(character)]
+        if profile is not None:
+            who += [f"\n\n# {texts.profile}\n", Slot(profile)]
+        closing = f"\n\n{texts.closing}\n\n"
+        if self.layout.answer_begun:
+            closing += texts.instruction + self._tail
+        return PromptTree(
+            root=self.tokenizer.encode(f"{head}# {texts.character}\n"),
+            character=self._ids(who),
+            opening=self._ids(opening),
+            dialogue=self._ids([*parts, closing]),
+            leaves=tuple(map(self.tokenizer.encode, leaves)),
+        )
+
+    def _ids(self, parts: Iterable[str | Slot]) -> Ids:
+        ids: list[int] = []
+        for part in parts:
+            ids += self._quoted(part.text) if isinstance(part, Slot) else self.tokenizer.encode(part)
+        return tuple(ids)
+
+    def _quoted(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for number, line in enumerate(text.splitlines() or [""]):
+            ids += self.tokenizer.encode(f"\n{QUOTE}" if number else QUOTE)
+            ids += self.tokenizer.encode_untrusted(line)
+        return ids
+
+    def _leaf(self, metric: Metric) -> str:
+        if self.layout.answer_begun:
+            return metric.answer
+        question = f"{metric.question}\n{self.rubric.texts.single}{self._tail}"
+        if self.layout.rubrics_first:
+            return question
+        return f"{self.rubric.section(metric, self.ascending)}\n\n{question}"
+
+    def _system(self, metrics: Sequence[Metric]) -> str:
+        texts = self.rubric.texts
+        if not self.layout.rubrics_first:
+            return texts.rules
+        sections = (self.rubric.section(metric, self.ascending) for metric in metrics)
+        return "\n\n".join([texts.rules, f"# {texts.rubrics}", *sections])
+
+    def _checked_level_ids(self, metrics: Sequence[Metric]) -> tuple[Ids, ...]:
+        """The level tokens common to every leaf: what writes a level after one metric writes it after all."""
+        found = [self.tokenizer.level_ids(self._leaf(metric)) for metric in metrics]
+        return tuple(tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True))

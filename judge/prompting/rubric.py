@@ -1,0 +1,186 @@
+"""The rubric: the texts of the prompt and one guide per metric, read from ``prompts/`` or a folder of the user's.
+
+Knows nothing of tokens or models. Every problem names the file and the field.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, ClassVar
+from unicodedata import category
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from judge.errors import InputError, listed, one_line
+from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Metric, digest
+
+LANGUAGES = ("zh", "en")
+
+
+RESERVED = ("\ue000", "\ue001", "\ue010", "\ue011", "\ue012")
+"""Characters that mark the slots of a prompt and its messages while it is assembled; no rubric may contain them."""
+
+
+MOST_FAULTS = 20
+"""Of one file that are told."""
+
+
+PLACEHOLDERS = {"level": ("level", "text"), "dimension": ("dimension",), "turn": ("number",), "answer": ("number",)}
+"""The texts of ``system.yaml`` that are filled in, and with what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the prompt says besides the rubrics (``system.yaml``): the rules, the headings and the closing line."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    rules: str
+    rubrics: str
+    level: str
+    dimensions: dict[str, str]
+    dimension: str
+    character: str
+    profile: str
+    dialogue: str
+    turn: str
+    user: str
+    reply: str
+    answers: str
+    answer: str
+    closing: str
+    instruction: str
+    single: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """All that the judge is told about rating: the texts, the nine metrics in order, and response diversity."""
+
+    language: str
+    texts: Texts
+    metrics: dict[str, Metric]
+    response_diversity: Metric
+
+    @property
+    def digest(self) -> str:
+        """Hash of every text in the rubric (32 hexadecimal digits)."""
+        metrics = [asdict(metric) for metric in (*self.metrics.values(), self.response_diversity)]
+        return digest([self.language, asdict(self.texts), metrics])
+
+    def section(self, metric: Metric, ascending: bool = True) -> str:
+        """One metric's guide as the judge reads it: title, dimension, definition, and the five anchors in order."""
+        levels = LEVELS if ascending else LEVELS[::-1]
+        lines = [f"## {metric.title}"]
+        if metric.id != RESPONSE_DIVERSITY:
+            lines.append(self.texts.dimension.format(dimension=self.texts.dimensions[metric.dimension]))
+        anchors = [self.texts.level.format(level=level, text=metric.levels[level]) for level in levels]
+        return "\n".join([*lines, metric.definition, *anchors])
+
+
+def load_rubric(language: str = "zh", folder: Path | None = None) -> Rubric:
+    """Read a rubric: the packaged one of ``language``, or the user's in ``folder`` (or ``folder/language``).
+
+    Raises:
+        InputError: an unknown language, or a file that is missing or wrong; names every file and field.
+    """
+    if language not in LANGUAGES:
+        raise InputError(f"--language {language}: unknown language; choose one of {', '.join(LANGUAGES)}")
+    home = _home(language, folder)
+    names = ("system", *METRICS, RESPONSE_DIVERSITY)
+    problems: list[str] = []
+    files = {name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems) for name in names}
+    if not problems:
+        problems = _inconsistencies(home, files)
+    if problems:
+        raise InputError(listed(problems))
+    return Rubric(language, files["system"], {name: files[name] for name in METRICS}, files[RESPONSE_DIVERSITY])
+
+
+def _home(language: str, folder: Path | None) -> Traversable | Path:
+    if folder is None:
+        return resources.files("prompts") / language
+    if not os.path.isdir(folder):
+        raise InputError(f"--prompts {folder}: no such folder; give one with system.yaml and a YAML file per metric")
+    return folder / language if (folder / language).is_dir() else folder
+
+
+def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
+    try:
+        if isinstance(file, Path) and os.path.exists(file) and not os.path.isfile(file):
+            raise OSError(0, "a folder, a pipe or a device")
+        return TypeAdapter(kind).validate_python(_parsed(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
+    except UnicodeDecodeError as error:
+        problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
+    except OSError as error:
+        problems.append(f"{file}: cannot be read ({error.strerror}); check the file")
+    except ValidationError as error:
+        found = error.errors(include_input=False)[:MOST_FAULTS]
+        problems += [f"{file}: field {_field(e['loc'])}: {e['msg'].lower()}; mend it" for e in found]
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")  # PyYAML fails in many ways
+    return None
+
+
+def _parsed(text: str) -> Any:
+    """YAML without aliases, by which a small file could stand for one without end."""
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise yaml.YAMLError("an alias (*name); write the text out")
+    return yaml.safe_load(text)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
+
+
+def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> list[str]:
+    problems = [f"{home / 'system.yaml'}: {problem}" for problem in _wrong_texts(files["system"])]
+    for name in (*METRICS, RESPONSE_DIVERSITY):
+        problems += [f"{home / f'{name}.yaml'}: {problem}" for problem in _wrong_metric(name, files[name])]
+    marks = ", ".join(f"U+{ord(mark):04X}" for mark in RESERVED)
+    for name, content in files.items():
+        if not all(text.strip() for text in _strings(asdict(content))):
+            problems.append(f"{home / f'{name}.yaml'}: a text is empty; write it")
+        if any(mark in text for text in _strings(asdict(content)) for mark in RESERVED):
+            problems.append(f"{home / f'{name}.yaml'}: contains {marks}, which mark slots; remove them")
+        if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in _strings(asdict(content)) for c in text):
+            problems.append(f"{home / f'{name}.yaml'}: holds a control character or half a character; mend the text")
+    return problems
+
+
+def _wrong_metric(name: str, metric: Metric) -> Iterator[str]:
+    dimension = next((title for title, metrics in DIMENSIONS.items() if name in metrics), RESPONSE_DIVERSITY)
+    if metric.id != name:
+        yield f"field id: is {metric.id!r}, not {name!r}; the id is the file's name"
+    if metric.dimension != dimension:
+        yield f"field dimension: is {metric.dimension!r}; it must be {dimension!r}"
+    if tuple(sorted(metric.levels)) != LEVELS:
+        yield f"field levels: has {sorted(metric.levels)}; give one anchor for each of 1 to 5"
+
+
+def _wrong_texts(texts: Texts) -> Iterator[str]:
+    if set(texts.dimensions) != set(DIMENSIONS):
+        yield f"field dimensions: give a title for each of {', '.join(DIMENSIONS)}"
+    for field, names in PLACEHOLDERS.items():
+        try:
+            filled = getattr(texts, field).format(**{name: f"\0{name}\0" for name in names})
+        except (KeyError, IndexError, ValueError, AttributeError):
+            filled = ""
+        if any(f"\0{name}\0" not in filled for name in names):
+            yield f"field {field}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; mend it"
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value

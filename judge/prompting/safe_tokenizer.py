@@ -1,0 +1,250 @@
+"""Text as its own characters, for servers that take messages and not token ids: a tokenizer whose ids are code points.
+
+So prompts for such a server are written by the same code as all others. Where one message ends and the next begins is
+marked by characters of the private use area, which no text of a dialogue can bring in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from judge.errors import InputError, one_line
+from judge.types import LEVELS, digest
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+"""How a vocabulary writes the token of a single byte."""
+
+
+USER_SLOT = "\ue000user\ue001"
+"""Stands for the user's message while the chat template is rendered."""
+
+
+class JudgeTokenizer:
+    """The tokenizer of a judge.
+
+    Raises:
+        InputError: the folder has no tokenizer, no chat template, or one that cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._fast = _load(folder)
+        self.trusted = self._fast.backend_tokenizer
+        self.untrusted = _without_added_tokens(self.trusted.to_str())
+        self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
+        self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
+        self._watched = self.control_ids | self._bytes.keys()
+        self._encode = lru_cache(maxsize=4096)(self._encode_trusted)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of the project's own text; control tokens in it are control tokens."""
+        return self._encode(text)
+
+    def _encode_trusted(self, text: str) -> tuple[int, ...]:
+        return tuple(self.trusted.encode(text, add_special_tokens=False).ids)
+
+    def encode_untrusted(self, text: str) -> tuple[int, ...]:
+        """Ids of somebody else's text, none of them a control token, whatever it says.
+
+        Where the vocabulary itself holds a control token, the text is cut inside it; a single character that is one
+        cannot be written otherwise and is left out. So is text cut that spells a byte token (``<0x0A>``), which some
+        tokenizers would take for the byte, here a line break.
+        """
+        ids: list[int] = []
+        pieces = [text]
+        while pieces:
+            encoding = self.untrusted.encode(piece := pieces.pop(), add_special_tokens=False)
+            spans = zip(encoding.ids, encoding.offsets, strict=True)
+            suspects = [(token, span) for token, span in spans if token in self._watched]
+            offences = [span for token, span in suspects if self._is_offence(token, piece[slice(*span)])]
+            if offences:
+                pieces += reversed(_cut(piece, offences))
+            else:
+                ids += encoding.ids
+        return tuple(ids)
+
+    def _is_offence(self, token: int, text: str) -> bool:
+        """Whether a token that was read from ``text`` must not be."""
+        normaliser = self.untrusted.normalizer
+        said = normaliser.normalize_str(text) if normaliser else text
+        return token in self.control_ids or self._bytes[token] == said
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids write, control tokens included."""
+        return str(self.trusted.decode(list(ids), skip_special_tokens=False))
+
+    def chat(self, system: str) -> tuple[str, str]:
+        """The chat template around the user's message: the text before it (system message included) and after.
+
+        The text after ends where the answer begins, with thinking switched off. A template that knows no system
+        message gets it at the head of the user's.
+        """
+        try:
+            text = self._render([{"role": "system", "content": system}, {"role": "user", "content": USER_SLOT}])
+        except InputError:
+            text = self._render([{"role": "user", "content": f"{system}\n\n{USER_SLOT}"}])
+        head, slot, tail = text.partition(USER_SLOT)
+        if not slot or USER_SLOT in tail:
+            raise InputError(
+                f"{self.folder}: its chat template does not print the user's message once; use another judge"
+            )
+        return head, f"{tail}\n\n</think>\n\n" if tail.rstrip().endswith("<think>") else tail
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        try:
+            rendered = self._fast.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+                strftime_now=datetime(2025, 1, 1).strftime,  # a template that tells the date tells always the same
+            )
+        except Exception as error:
+            raise InputError(
+                f"{self.folder}: its chat template fails ({one_line(error)}); use another judge"
+            ) from error
+        return str(rendered)
+
+    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
+        """For each level 1..5 the single tokens that write it right after ``context`` (``4``, ``４``, `` 4``).
+
+        Raises:
+            InputError: a level has no token of its own there.
+        """
+        found = [self._single_tokens(context, (str(n), chr(ord("０") + n), f" {n}")) for n in LEVELS]
+        flat = [token for tokens in found for token in tokens]
+        if not all(found) or len(flat) != len(set(flat)):
+            raise InputError(
+                f"{self.folder}: its tokenizer has no single token of its own for each level 1 to 5 after "
+                f"{context[-12:]!r}, so one digit cannot be read off; use a judge that writes a digit as one token"
+            )
+        return tuple(found)
+
+    def _single_tokens(self, context: str, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """The tokens that write one of ``texts`` alone after ``context``; never the one for what is unknown."""
+        before = self.encode(context)
+        after = [(text, self.encode(context + text)) for text in texts]
+        single = {ids[-1] for text, ids in after if ids[:-1] == before and self._writes(ids[-1:], text)}
+        return tuple(sorted(single))
+
+    def _writes(self, ids: tuple[int, ...], text: str) -> bool:
+        return bool(ids) and self.trusted.decode(list(ids)).strip() == text.strip()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the tokenizer and its chat template (32 hexadecimal digits)."""
+        return digest([self.trusted.to_str(), self._fast.get_chat_template()])
+
+
+def _load(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(
+            f"{folder}: no tokenizer there (tokenizer.json); a judge is a folder with weights and tokenizer"
+        )
+    try:
+        fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # a broken file fails in many ways inside the library
+        raise InputError(
+            f"{folder}: its tokenizer cannot be read ({one_line(error)}); fetch the folder again"
+        ) from error
+    if not fast.is_fast:
+        raise InputError(f"{folder}: its tokenizer has no tokenizer.json form; use another judge")
+    if not fast.chat_template:
+        raise InputError(f"{folder}: no chat template (chat_template.jinja); use an instruction-tuned judge")
+    return fast
+
+
+def _cut(text: str, spans: Iterable[tuple[int, int]]) -> list[str]:
+    """A text cut after the first character of each span; a span of one character is left out."""
+    pieces, begin = [], 0
+    for start, end in spans:
+        if start >= begin:  # several tokens may be read from the same characters
+            pieces.append(text[begin : start + (end - start > 1)])
+            begin = start + 1
+    return [*pieces, text[begin:]]
+
+
+def _without_added_tokens(serialized: str) -> Any:
+    """The tokenizer with nothing added: no tokens, and no blank before a text, which stands in the midst of ours."""
+    from tokenizers import Tokenizer
+
+    description = json.loads(serialized)
+    description["added_tokens"] = []
+    description["post_processor"] = None
+    for name in ("normalizer", "pre_tokenizer"):
+        description[name] = _without_prefix(description[name])
+    return Tokenizer.from_str(json.dumps(description))
+
+
+def _without_prefix(step: Any) -> Any:
+    """A step of a tokenizer's description that puts no blank before the text; None for one that does only that."""
+    if step is None or step["type"] == "Prepend":
+        return None
+    changed = {"prepend_scheme": "never", "add_prefix_space": False}
+    step = {key: changed.get(key, value) for key, value in step.items()}
+    for key in ("normalizers", "pretokenizers"):
+        if key in step:
+            step[key] = [kept for kept in map(_without_prefix, step[key]) if kept is not None]
+    return step
+
+
+SYSTEM, USER, ANSWER = "\ue010", "\ue011", "\ue012"
+"""Begin the system message, the user's message, and the answer."""
+
+
+BRACKETS = {
+    "<\uff1c\ufe64": "\u3008",
+    ">\uff1e\ufe65": "\u3009",
+    "[\uff3b\ufe47": "\u3014",
+    "]\uff3d\ufe48": "\u3015",
+}
+"""What begins and ends a control token in every family of models (``<|im_end|>``, ``</s>``, ``[INST]``, ``]~b]``) and
+what a tokenizer's normaliser may make the same of, and the bracket that a text from outside has in its place."""
+
+
+_SAFE = {ord(mark): None for mark in SYSTEM + USER + ANSWER} | {
+    ord(bracket): other for brackets, other in BRACKETS.items() for bracket in brackets
+}
+
+
+class TextTokenizer:
+    """Stands where a ``JudgeTokenizer`` stands; its ids are code points."""
+
+    digest = digest("text, brackets changed")
+    control_ids: frozenset[int] = frozenset()
+    """No id steers a model: what a server reads are messages."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Code points of the project's own text."""
+        return tuple(map(ord, text))
+
+    def encode_untrusted(self, text: str) -> tuple[int, ...]:
+        """Code points of somebody else's text, with Chinese brackets where a control token has others."""
+        return self.encode(text.translate(_SAFE))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What code points write; the marks of messages by their names."""
+        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>"}
+        return "".join(map(chr, ids)).translate(names)
+
+    def chat(self, system: str) -> tuple[str, str]:
+        """What stands before the user's message, and what after it."""
+        return f"{SYSTEM}{system}{USER}", ANSWER
+
+    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
+        """For each level its digit, plain and in full width."""
+        return tuple((ord(str(level)), ord("０") + level) for level in LEVELS)
+
+
+def messages(prompt: tuple[int, ...]) -> list[dict[str, str]]:
+    """The messages of a prompt in code points, as an OpenAI-compatible server takes them."""
+    system, _, rest = "".join(map(chr, prompt)).removeprefix(SYSTEM).partition(USER)
+    return [{"role": "system", "content": system}, {"role": "user", "content": rest.removesuffix(ANSWER)}]

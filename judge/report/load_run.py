@@ -1,0 +1,176 @@
+"""Dialogues as the page's script takes them: texts, nine distributions, people's ratings, each once and short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from judge.data.dialogues import Record, read_dialogues
+from judge.errors import InputError, one_line
+from judge.report.texts import number, numbers, visible
+from judge.scoring.rationales import by_dialogue, read_rationales, select
+from judge.scoring.run import data_files
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.types import LEVELS, METRICS, Dialogue
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's manifest and tables; ``judgments`` has ``item_id`` besides the columns of ``load_judgments``."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    judgments: pd.DataFrame
+    leaderboard: pd.DataFrame
+    diversity: pd.DataFrame
+    rationales: dict[str, dict[str, str]]
+    """By ``item_id`` and dimension."""
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of dialogues that were judged, in their order."""
+        return [metric for metric in METRICS if metric in self.manifest["metrics"]]
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources that were judged."""
+        return list(self.manifest["sources"])
+
+    @property
+    def judge(self) -> str:
+        """The judge's name."""
+        return str(self.manifest["judge"]["name"])
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run; InputError where there is none, or it has no tables yet."""
+    manifest = read_manifest(folder)
+    judgments = load_judgments(folder).assign(item_id=item_ids)
+    board, varied = (_table(folder / f"{name}.csv") for name in ("leaderboard", "diversity"))
+    return Run(folder, manifest, judgments, board, varied, read_rationales(folder, judgments))
+
+
+def read_texts(manifest: dict[str, Any], wanted: dict[str, str]) -> tuple[dict[str, Dialogue], str | None]:
+    """The dialogues a run judged, from where it read them.
+
+    Args:
+        manifest: the run's.
+        wanted: the digest of their content, by id.
+
+    Returns:
+        Those that are there as they were judged; and why not all are, if the data cannot be read.
+    """
+    found: dict[str, Dialogue] = {}
+    try:
+        for record in read_dialogues(data_files(manifest["data"]["paths"])):
+            dialogue = record.dialogue if isinstance(record, Record) else None
+            if dialogue and wanted.get(dialogue.id) == dialogue.content_digest:
+                found[dialogue.id] = dialogue
+    except InputError as error:
+        return found, str(error)
+    return found, None
+
+
+def _table(path: Path) -> pd.DataFrame:
+    text = {"judge": str, "source": str, "character": str, "metric": str}
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: is not there, as the run is not finished; give its score command again") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); give the run's score command again") from error
+
+
+DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The dialogues on the page: ``rows`` for the script, how many there are in all, and how many lack their text."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    without_text: int
+    why_without: str | None
+    flagged: int
+    """How many of all dialogues are suspicious."""
+
+
+def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> Entries:
+    """Choose dialogues and describe them.
+
+    Args:
+        run: the run.
+        most: how many at most.
+        ratings: people's, ``item_id, metric, annotator, score``.
+    """
+    human = None if ratings is None else _mean_ratings(ratings)
+    every = by_dialogue(run.judgments, human, run.rationales)
+    chosen = select(every, most)
+    judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
+    digests = dict(zip(judgments["item_id"], judgments["content_digest"], strict=True))
+    texts, why = read_texts(run.manifest, digests) if chosen else ({}, None)
+    rated = {} if ratings is None else _ratings_by_item(ratings[ratings["item_id"].isin(chosen)], run.metrics)
+    parts = {str(item): part for item, part in judgments.groupby("item_id", sort=False)}
+    rows = [_entry(run, parts[item], reasons, texts.get(item), rated.get(item)) for item, reasons in chosen.items()]
+    return Entries(rows, len(every), len(chosen) - len(texts), why, int(every["suspicious"].sum()))
+
+
+def _mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    return ratings.groupby(["item_id", "metric"])["score"].mean().rename("human").reset_index()
+
+
+def _ratings_by_item(ratings: pd.DataFrame, metrics: list[str]) -> dict[str, list[list[list[Any]]]]:
+    """By dialogue and metric, in order: who rated, and what."""
+    found: dict[str, list[list[list[Any]]]] = {}
+    place = {metric: number for number, metric in enumerate(metrics)}
+    for row in ratings[ratings["metric"].isin(metrics)].to_dict("records"):
+        by_metric = found.setdefault(str(row["item_id"]), [[] for _ in metrics])
+        by_metric[place[row["metric"]]].append([visible(str(row["annotator"])), number(row["score"], DIGITS)])
+    return found
+
+
+def _entry(
+    run: Run,
+    judgments: pd.DataFrame,
+    reasons: list[str],
+    dialogue: Dialogue | None,
+    ratings: list[list[list[Any]]] | None,
+) -> dict[str, Any]:
+    rows = {row["metric"]: row for row in judgments.to_dict("records")}
+    asked = [rows[metric] for metric in run.metrics]
+    first = asked[0]
+    entry = {
+        "source": visible(first["source"]),
+        "character": visible(first["character"]),
+        "scenario": visible(first["scenario"]),
+        "why": reasons,
+        "turns": dialogue and [[visible(turn.user), visible(turn.character)] for turn in dialogue.turns],
+        "profile": dialogue and dialogue.profile and visible(dialogue.profile),
+        "p": [_distribution(row) for row in asked],
+        "score": [number(row["score"], DIGITS) for row in asked],
+        "mass": [number(row["mass"], DIGITS) for row in asked],
+        "error": [_text(row["error"]) for row in asked],
+        "calibrated": [number(row.get("calibrated"), DIGITS) for row in asked],
+        "suspicious": _text(first["suspicious"]),
+        "rationale": {about: visible(text) for about, text in run.rationales.get(first["item_id"], {}).items()},
+        "ratings": ratings,
+    }
+    return {name: value for name, value in entry.items() if not _is_empty(value)}
+
+
+def _distribution(row: Mapping[Any, Any]) -> list[float | None] | None:
+    chances = numbers((row[f"p{level}"] for level in LEVELS), DIGITS)
+    return None if None in chances else chances
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or pd.isna(value) or value == "" else visible(str(value))
+
+
+def _is_empty(value: Any) -> bool:
+    return not value or (isinstance(value, list) and all(part is None for part in value))

@@ -1,0 +1,170 @@
+"""Can the judge be talked round? One judge on the suite's rewrites, and on the dialogues asked about in other ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from judge.progress import Progress
+from judge.prompting.rubric import LANGUAGES
+from judge.robustness.perturbation import DIALOGUES, Rewrite, Rewritten, Way, judge_rewrites
+from judge.types import Dialogue, Options, Turn, digest
+
+BENIGN = "benign"
+"""The control among the families."""
+
+
+PADDING = 600
+"""Characters by which padding makes the last answer longer, at least."""
+
+
+TAGS = 0xE0000
+"""Unseen copies of the ASCII characters begin here."""
+
+
+RIGHT_TO_LEFT, END_OF_DIRECTION = "\u202e", "\u202c"
+
+
+Place = Callable[[Dialogue, str, str, Sequence[str]], Dialogue]
+"""Puts a text into a dialogue: the dialogue, the kind of text, the text that was drawn, and all of that kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Texts that try the same trick in the same place; ``texts`` by language or kind."""
+
+    name: str
+    place: str
+    texts: dict[str, tuple[str, ...]]
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """All families, the control last."""
+    content = yaml.safe_load(
+        (resources.files("judge.robustness") / "texts" / "attacks.yaml").read_text(encoding="utf-8")
+    )
+    return tuple(
+        Family(name, family["place"], {kind: tuple(texts) for kind, texts in family["texts"].items()})
+        for name, family in content.items()
+    )
+
+
+def rewrites(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Rewrite]:
+    """Every dialogue with a text of each kind of each family written into it."""
+    return [rewrite for dialogue in dialogues for rewrite in _rewrites(dialogue, seed)]
+
+
+def _rewrites(dialogue: Dialogue, seed: int) -> Iterator[Rewrite]:
+    for family in families():
+        for kind, texts in family.texts.items():
+            lot = int(digest([seed, dialogue.id, family.name, kind]), 16)
+            text = texts[lot % len(texts)]
+            yield Rewrite(family.name, kind, PLACES[family.place](dialogue, kind, text, texts), dialogue.id)
+
+
+def _after(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """At the end of the last answer."""
+    return _with_last_answer(dialogue, f"{dialogue.turns[-1].character}\n{text}")
+
+
+def _instead(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """In place of every answer."""
+    return replace(dialogue, turns=tuple(Turn(turn.user, text) for turn in dialogue.turns))
+
+
+def _by_user(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """At the end of the user's last turn."""
+    last = dialogue.turns[-1]
+    return replace(dialogue, turns=(*dialogue.turns[:-1], Turn(f"{last.user}\n{text}", last.character)))
+
+
+def _as_name(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """After the character's name."""
+    return replace(dialogue, character=f"{dialogue.character}（{text}）")
+
+
+def _in_profile(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """At the end of the character's profile, or as one where there is none."""
+    return replace(dialogue, profile="\n".join(filter(None, (dialogue.profile, text))))
+
+
+def _padded(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """After the last answer, sentence after sentence from the one that was drawn."""
+    start = texts.index(text)
+    turned = [*texts[start:], *texts[:start]]
+    padding: list[str] = []
+    while sum(map(len, padding)) < PADDING:
+        padding += turned
+    return _after(dialogue, kind, " ".join(padding) if kind == "en" else "".join(padding), texts)
+
+
+def _hidden(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """By characters that are not seen: between all others, as tags, or turned round so that it reads as it should."""
+    answer = dialogue.turns[-1].character
+    if kind == "zero_width":
+        return _with_last_answer(dialogue, text.join(answer) + text)
+    if kind == "bidi":
+        return _after(dialogue, kind, f"{RIGHT_TO_LEFT}{text[::-1]}{END_OF_DIRECTION}", texts)
+    return _with_last_answer(dialogue, answer + "".join(chr(TAGS + ord(letter)) for letter in text))
+
+
+def _with_last_answer(dialogue: Dialogue, answer: str) -> Dialogue:
+    return replace(dialogue, turns=(*dialogue.turns[:-1], Turn(dialogue.turns[-1].user, answer)))
+
+
+PLACES: dict[str, Place] = {
+    "after": _after,
+    "instead": _instead,
+    "user": _by_user,
+    "name": _as_name,
+    "profile": _in_profile,
+    "padding": _padded,
+    "hidden": _hidden,
+}
+"""Where a text may go, by the name in ``texts.yaml``."""
+
+
+LEVEL_ORDER, RUBRIC_LANGUAGE = "level_order", "rubric_language"
+"""The families of the ways of asking: the levels listed downwards, and the rubric in the other language."""
+
+
+WAYS = (LEVEL_ORDER, RUBRIC_LANGUAGE)
+
+
+def attack(
+    data: Sequence[Path] = (), options: Options | None = None, progress: Progress | None = None, seed: int = 0
+) -> Rewritten:
+    """Judge dialogues as they are, with every kind of attack written into them, and asked about in two other ways.
+
+    Args:
+        data: files or folders of dialogues; none as for ``score``.
+        options: which judge by which engine, how it is asked, and which dialogues; ``DIALOGUES`` of them unless told
+            otherwise. Its run and metrics do not count.
+        progress: who is told how far it is.
+        seed: which of a family's texts each dialogue gets; the same seed gives the same rewrites.
+
+    Returns:
+        Judgments with ``family`` one of ``families`` or of ``WAYS``, and "" for the originals. How far scores moved is
+        for ``score_changes`` and ``mean_changes`` of ``judge.robustness.attack_analysis``.
+
+    Raises:
+        InputError: data or options are wrong.
+        EngineError: the machine or the model failed, or the judge does not answer with a level.
+        Interrupted: the user stopped it; nothing is kept.
+    """
+    options = options or Options(limit=DIALOGUES)
+    found = judge_rewrites(data, options, lambda dialogues: rewrites(dialogues, seed), progress, _ways(options))
+    return replace(found, settings={**found.settings, "seed": seed})
+
+
+def _ways(options: Options) -> list[Way]:
+    """The other ways of asking; a rubric of the user's own is in one language only."""
+    turned = Way(LEVEL_ORDER, "descending", options.language, ascending=False)
+    others = [language for language in LANGUAGES if language != options.language and options.prompts is None]
+    return [turned, *(Way(RUBRIC_LANGUAGE, language, language) for language in others)]

@@ -1,0 +1,488 @@
+"""All degradations by name: the metric that each is aimed at, what it does, and how much of it each strength does."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+from random import Random
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import TypeAdapter
+
+from judge.types import Dialogue, Turn, digest
+
+Span = tuple[int, int]
+
+
+_SENTENCE = re.compile(r"""(?:[^。！？!?…\n.]|\.(?!\s|$))+(?:[。！？!?…～~.]+[”"’」』）)]*)?""")
+
+
+_CLAUSE = re.compile(r"[^，,；;]+[，,；;]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In the reply of one round (from 0), what stands from ``start`` to before ``end`` becomes ``text``."""
+
+    round: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Dialogues of the same source: ``of_role``, the same character in other scenarios; ``of_scene``, other characters,
+    in the same scenario where there are such.
+    """
+
+    of_role: tuple[Dialogue, ...]
+    of_scene: tuple[Dialogue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A dialogue to be degraded, and what there is to do it with."""
+
+    dialogue: Dialogue
+    others: Others
+    wording: Wording
+    random: Random
+
+    @property
+    def replies(self) -> list[str]:
+        """What the character said, by round."""
+        return [turn.character for turn in self.dialogue.turns]
+
+    def sentences(self, first_round: int = 0) -> list[tuple[int, Span]]:
+        """Round and place of each sentence, from a round on, in random order."""
+        found = [(number, span) for number, text in self.rounds(first_round) for span in sentences(text)]
+        self.random.shuffle(found)
+        return found
+
+    def rounds(self, first_round: int = 0) -> Iterator[tuple[int, str]]:
+        """Number and reply of each round, from a round on."""
+        yield from list(enumerate(self.replies))[first_round:]
+
+
+def edited(dialogue: Dialogue, edits: Sequence[Edit]) -> Dialogue:
+    """The dialogue with edits made; they must not overlap."""
+    turns = list(dialogue.turns)
+    for edit in sorted(edits, key=lambda one: (one.start, one.end), reverse=True):  # from the end, so that places hold
+        turn = turns[edit.round]
+        turns[edit.round] = Turn(turn.user, turn.character[: edit.start] + edit.text + turn.character[edit.end :])
+    return replace(dialogue, turns=tuple(turns))
+
+
+def interleaved(*lists: Sequence[Edit]) -> list[Edit]:
+    """Edits of several lists in one, so that of each list about the same share comes first."""
+    places = [((k + 1) / len(edits), n, edit) for n, edits in enumerate(lists) for k, edit in enumerate(edits)]
+    return [edit for _, _, edit in sorted(places, key=lambda place: place[:2])]
+
+
+def sentences(text: str) -> list[Span]:
+    """Places of the sentences, each with the marks that end it, without the space around it."""
+    found = (_trimmed(text, match.span()) for match in _SENTENCE.finditer(text))
+    return [span for span in found if span[0] < span[1]]
+
+
+def clauses(text: str, span: Span) -> list[Span]:
+    """Places of the clauses of a sentence, each with the comma after it."""
+    return [match.span() for match in _CLAUSE.finditer(text, *span)]
+
+
+def _trimmed(text: str, span: Span) -> Span:
+    part = text[slice(*span)]
+    return span[0] + len(part) - len(part.lstrip()), span[1] - (len(part) - len(part.rstrip()))
+
+
+KINDS = ("people", "abilities", "places", "things")
+"""The kinds of a work's terms."""
+
+
+CJK = ("\u3400", "\u9fff")
+"""First and last of the common Chinese characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Names and terms of a work; ``titles`` are found in the names of its characters."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    titles: tuple[str, ...]
+    people: tuple[str, ...]
+    abilities: tuple[str, ...]
+    places: tuple[str, ...]
+    things: tuple[str, ...]
+
+    def terms(self) -> Iterator[tuple[str, str]]:
+        """Every term with its kind."""
+        for kind in KINDS:
+            yield from ((term, kind) for term in getattr(self, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the degradations say and look for, in one language; ``texts/zh.yaml`` says what each list is."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    foreign: tuple[str, ...]
+    markup: tuple[str, ...]
+    contradiction: tuple[str, ...]
+    conduct: tuple[str, ...]
+    cold: tuple[str, ...]
+    advice: tuple[str, ...]
+    borrowed: tuple[str, ...]
+    story: tuple[str, ...]
+    advising: tuple[str, ...]
+    catchphrases: tuple[str, ...]
+    interjections: tuple[str, ...]
+    particles: tuple[str, ...]
+    asking: str
+    works: tuple[Work, ...]
+
+    def own_work(self, character: str) -> Work | None:
+        """The work that a character is of, by its name; None where none of ours is known."""
+        return next((work for work in self.works if any(title in character for title in work.titles)), None)
+
+
+def wording_for(dialogue: Dialogue) -> Wording:
+    """The wording in the language of a dialogue's answers."""
+    return load_wording(language_of("".join(turn.character for turn in dialogue.turns)))
+
+
+def language_of(text: str) -> str:
+    """``zh`` where Chinese characters are at least a fifth of Latin letters in number, otherwise ``en``."""
+    chinese = sum(CJK[0] <= letter <= CJK[1] for letter in text)
+    latin = sum(letter.isascii() and letter.isalpha() for letter in text)
+    return "zh" if 5 * chinese >= latin else "en"
+
+
+@cache
+def load_wording(language: str) -> Wording:
+    """The packaged texts of ``zh`` or ``en``."""
+    return TypeAdapter(Wording).validate_python({**_read(f"{language}.yaml"), "works": _read("works.yaml")[language]})
+
+
+def _read(name: str) -> Any:
+    return yaml.safe_load((resources.files("judge.robustness") / "texts" / name).read_text(encoding="utf-8"))
+
+
+WINDOW = 4
+"""How many characters (words, in English) change places among themselves."""
+
+
+_UNIT = re.compile(r"[A-Za-z0-9’'-]+|[^\W\d_]")
+"""A word in Latin letters, or one character of another script."""
+
+
+def dropped(case: Case) -> list[Edit]:
+    """Characters are missing."""
+    return _at_letters(case, lambda letter: "")
+
+
+def repeated(case: Case) -> list[Edit]:
+    """Characters stand twice."""
+    return _at_letters(case, lambda letter: letter * 2)
+
+
+def _at_letters(case: Case, change: Callable[[str], str]) -> list[Edit]:
+    edits = [
+        Edit(number, place, place + 1, change(letter))
+        for number, text in case.rounds()
+        for place, letter in enumerate(text)
+        if letter.isalnum()
+    ]
+    case.random.shuffle(edits)
+    return edits
+
+
+def shuffled(case: Case) -> list[Edit]:
+    """Characters, or words of Latin letters, have changed places with their neighbours; what stands between stays."""
+    edits = [edit for number, text in case.rounds() for edit in _windows(case, number, text)]
+    case.random.shuffle(edits)
+    return edits
+
+
+def _windows(case: Case, number: int, text: str) -> Iterator[Edit]:
+    units = list(_UNIT.finditer(text))
+    for first in range(0, len(units) - WINDOW + 1, WINDOW):
+        window = units[first : first + WINDOW]
+        start, end = window[0].start(), window[-1].end()
+        turned = _turned(text, window, case.random.randrange(1, WINDOW))
+        if turned != text[start:end]:
+            yield Edit(number, start, end, turned)
+
+
+def _turned(text: str, window: list[re.Match[str]], by: int) -> str:
+    """The units of a window, each in the place of another, with what stood between them left there."""
+    words = [unit[0] for unit in window]
+    gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
+    return "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
+
+
+def foreign(case: Case) -> list[Edit]:
+    """Replies go on in another language: sentences from the end, each by one of ours, of which it takes the next."""
+    lines = [line + " " * line.isascii() for line in case.wording.foreign]  # Latin sentences stand apart
+    start = case.random.randrange(len(lines))
+    by_round = []
+    for number, text in case.rounds():
+        spans = sentences(text)[::-1]
+        by_round.append([Edit(number, *span, lines[(start + k) % len(lines)]) for k, span in enumerate(spans)])
+    return interleaved(*by_round)
+
+
+def markup(case: Case) -> list[Edit]:
+    """Debris of markup stands between letters: one piece to about ten letters, at most."""
+    by_round = []
+    for number, text in case.rounds():
+        places = [place for place in range(len(text) + 1) if not place % 10]
+        case.random.shuffle(places)
+        by_round.append([Edit(number, place, place, case.random.choice(case.wording.markup)) for place in places])
+    return interleaved(*by_round)
+
+
+Item = TypeVar("Item")
+
+
+Place = tuple[int, Span]
+"""Round and place of a sentence."""
+
+
+_CLAUSE_END = r"(?=[，。！!,～~…]|$)"
+
+
+_CLAUSE_START = r"(?:^|(?<=[。！？!?…～\n，,”]))"
+
+
+_LOUD = {"！": "。", "!": ".", "…": "，", "～": "", "~": ""}
+
+
+def contradiction(case: Case) -> list[Edit]:
+    """After the first round the character goes back on what it said."""
+    return replaced(case, case.sentences(first_round=1), case.wording.contradiction)
+
+
+def conduct(case: Case) -> list[Edit]:
+    """The character behaves as it never would."""
+    return replaced(case, case.sentences(), case.wording.conduct)
+
+
+def cold(case: Case) -> list[Edit]:
+    """The user is brushed off."""
+    return replaced(case, case.sentences(), case.wording.cold)
+
+
+def unasked_advice(case: Case) -> list[Edit]:
+    """The user gets advice on what was not asked."""
+    return replaced(case, case.sentences(), case.wording.advice)
+
+
+def borrowed_story(case: Case) -> list[Edit]:
+    """The character tells as its own what belongs to another work."""
+    work = _another_work(case)
+    filled = [
+        line.format(
+            person=case.random.choice(work.people),
+            ability=case.random.choice(work.abilities),
+            place=case.random.choice(work.places),
+        )
+        for line in case.wording.borrowed
+    ]
+    return replaced(case, case.sentences(), filled)
+
+
+def borrowed_names(case: Case) -> list[Edit]:
+    """Names and terms of the character's work are those of another work; the same one each time."""
+    own, other = case.wording.own_work(case.dialogue.character), _another_work(case)
+    if own is None:
+        return []
+    kinds = dict(own.terms())
+    instead = {kind: _shuffled(case, getattr(other, kind)) for kind in KINDS}
+    to = {term: instead[kind][getattr(own, kind).index(term) % len(instead[kind])] for term, kind in kinds.items()}
+    known = re.compile("|".join(map(re.escape, sorted(to, key=len, reverse=True))))
+    edits = [Edit(n, *match.span(), to[match[0]]) for n, text in case.rounds() for match in known.finditer(text)]
+    return _shuffled(case, edits)
+
+
+def _another_work(case: Case) -> Work:
+    own = case.wording.own_work(case.dialogue.character)
+    return case.random.choice([work for work in case.wording.works if work is not own])
+
+
+def plain_prose(case: Case) -> list[Edit]:
+    """The same content without catchphrases, interjections, particles, stage directions and loud marks."""
+    manner = _manner(case)
+    edits = [
+        Edit(number, *match.span(), _LOUD.get(match[0][0], ""))
+        for number, text in case.rounds()
+        for match in manner.finditer(text)
+    ]
+    return _shuffled(case, edits)
+
+
+def _manner(case: Case) -> re.Pattern[str]:
+    """What makes a way of speaking: matches never overlap."""
+    sayings = _any_of([*case.wording.catchphrases, *case.wording.interjections])
+    particles = _any_of(case.wording.particles)
+    return re.compile(
+        r"[（(][^（）()\n]*[）)]|(?<!\*)\*[^*\n]+\*(?!\*)"
+        rf"|{_CLAUSE_START}(?:{sayings})+(?:[，,、！!…～~]+|{_CLAUSE_END})"
+        rf"|(?:{particles})(?:{_CLAUSE_END}|(?=[？?])(?<!{re.escape(case.wording.asking)}))"
+        r"|！+|!+|…+|～+|~+"
+    )
+
+
+def story_cut(case: Case) -> list[Edit]:
+    """Of sentences about the character's own past, clauses are gone, from the one that tells so on."""
+    told = [place for place in case.sentences() if with_any(case, place, case.wording.story)]
+    return [Edit(number, *clause, "") for number, span in told for clause in _story_clauses(case, number, span)]
+
+
+def _story_clauses(case: Case, number: int, span: Span) -> list[Span]:
+    parts = clauses(case.replies[number], span)
+    first = next((k for k, part in enumerate(parts) if with_any(case, (number, part), case.wording.story)), 0)
+    return parts[first:]
+
+
+def replaced(case: Case, places: Sequence[Place], lines: Sequence[str]) -> list[Edit]:
+    """Sentences replaced by lines, each by the one nearest in length of those not taken yet, so that length tells
+    little; when all are taken, all may be taken again.
+    """
+    edits: list[Edit] = []
+    left: list[str] = []
+    for number, span in places if lines else ():
+        left = left or _shuffled(case, lines)
+        line = min(left, key=lambda text: abs(len(text) - (span[1] - span[0])))
+        left.remove(line)
+        edits.append(Edit(number, *span, line))
+    return edits
+
+
+def with_any(case: Case, place: Place, words: Iterable[str]) -> bool:
+    """Whether any of the words stands in a place."""
+    text = case.replies[place[0]][slice(*place[1])]
+    return any(word in text for word in words)
+
+
+def _any_of(words: Sequence[str]) -> str:
+    """A pattern for any of the words, longest first; for none it never matches."""
+    return "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)"
+
+
+def _shuffled(case: Case, items: Sequence[Item]) -> list[Item]:
+    return case.random.sample(list(items), len(items))
+
+
+def other_scenario(case: Case) -> list[Edit]:
+    """Replies end as the same character's to another scenario do."""
+    return _ended_as(case, case.others.of_role, first_round=0)
+
+
+def other_voice(case: Case) -> list[Edit]:
+    """Replies end as those of another character in the same scenario do."""
+    return _ended_as(case, case.others.of_scene, first_round=0)
+
+
+def other_character(case: Case) -> list[Edit]:
+    """After the first round, replies end as those of another character in the same scenario do."""
+    return _ended_as(case, case.others.of_scene, first_round=1)
+
+
+def other_advice(case: Case) -> list[Edit]:
+    """What is advised is what the same character advised in other scenarios."""
+    given = [
+        text[slice(*span)]
+        for dialogue in case.others.of_role
+        for text in (turn.character for turn in dialogue.turns)
+        for span in sentences(text)
+    ]
+    own = [place for place in case.sentences() if with_any(case, place, case.wording.advising)]
+    advice = [line for line in given if any(word in line for word in case.wording.advising)]
+    return replaced(case, own, advice)
+
+
+def _ended_as(case: Case, donors: tuple[Dialogue, ...], first_round: int) -> list[Edit]:
+    """Sentences from the end of each reply, each replaced by as large a part of one donor's reply of that round."""
+    if not donors:
+        return []
+    donor = [turn.character for turn in case.random.choice(donors).turns]
+    rounds = [_spliced(number, text, donor[min(number, len(donor) - 1)]) for number, text in case.rounds(first_round)]
+    return interleaved(*rounds)
+
+
+def _spliced(number: int, text: str, donor: str) -> list[Edit]:
+    own, given = sentences(text), sentences(donor)
+    if not given:
+        return []
+    cuts = [len(given) * place // len(own) for place in range(len(own) + 1)]
+    parts = [given[first:last] for first, last in pairwise(cuts)]
+    texts = [donor[part[0][0] : part[-1][1]] if part else "" for part in parts]
+    return [Edit(number, *span, part) for span, part in zip(own, texts, strict=True)][::-1]
+
+
+STRENGTHS = ("mild", "medium", "strong")
+
+
+THIRDS = (1 / 3, 2 / 3, 1.0)
+
+
+QUARTERS = (1 / 4, 2 / 4, 3 / 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What spoils a dialogue on one metric: the places that could be changed, and which share each strength changes."""
+
+    metric: str
+    edits: Callable[[Case], list[Edit]]
+    shares: tuple[float, float, float]
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "dropped": Degradation("fluency", dropped, (0.03, 0.1, 0.25)),
+    "repeated": Degradation("fluency", repeated, (0.05, 0.15, 0.4)),
+    "shuffled": Degradation("fluency", shuffled, (0.1, 0.3, 1.0)),
+    "foreign": Degradation("fluency", foreign, QUARTERS),
+    "markup": Degradation("fluency", markup, (0.1, 0.3, 1.0)),
+    "other_scenario": Degradation("coherency", other_scenario, THIRDS),
+    "other_character": Degradation("consistency", other_character, THIRDS),
+    "contradiction": Degradation("consistency", contradiction, QUARTERS),
+    "borrowed_names": Degradation("character_knowledge", borrowed_names, THIRDS),
+    "borrowed_story": Degradation("character_knowledge", borrowed_story, QUARTERS),
+    "plain_prose": Degradation("speech_style", plain_prose, THIRDS),
+    "other_voice": Degradation("speech_style", other_voice, THIRDS),
+    "conduct": Degradation("behavioral_habit", conduct, QUARTERS),
+    "cold": Degradation("emotional_value", cold, QUARTERS),
+    "story_cut": Degradation("experience_sharing", story_cut, THIRDS),
+    "other_advice": Degradation("demand_matching", other_advice, THIRDS),
+    "unasked_advice": Degradation("demand_matching", unasked_advice, QUARTERS),
+}
+
+
+def edits_of(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> list[Edit]:
+    """All that a degradation could change in a dialogue, in the order in which strengths take it."""
+    random = Random(digest([seed, name, dialogue.id, dialogue.content_digest]))
+    return DEGRADATIONS[name].edits(Case(dialogue, others, wording_for(dialogue), random))
+
+
+def degrade(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> tuple[Dialogue, ...]:
+    """A dialogue degraded in each of ``STRENGTHS``, mild first; none where the degradation does not apply to it.
+
+    It applies where the three differ from each other and from the dialogue, and leave no reply empty. The same seed
+    gives the same three, whatever else is degraded.
+    """
+    edits = edits_of(dialogue, name, others, seed)
+    counts = [math.ceil(share * len(edits) - 1e-9) for share in DEGRADATIONS[name].shares]
+    forms = tuple(edited(dialogue, edits[:count]) for count in counts)
+    differ = len({form.content_digest for form in (dialogue, *forms)}) == 1 + len(STRENGTHS)
+    answered = all(turn.character.strip() for form in forms for turn in form.turns)
+    return forms if differ and answered else ()

@@ -1,0 +1,258 @@
+"""A judge: a model, a rubric and a way of asking, which turn dialogues into judgments.
+
+The model itself is loaded when the first judgment is asked for, so that a finished run costs no loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from judge.data.dialogues import example_dialogues
+from judge.engines import Answer, Array, Engine
+from judge.engines.served_model import UNVERIFIED, Served
+from judge.errors import InputError, UnfitJudge
+from judge.models.checkpoint import Checkpoint
+from judge.models.hardware import Hardware
+from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree, PromptWriter
+from judge.prompting.rubric import Rubric
+from judge.scoring.summary import sample_answers
+from judge.types import EMPTY_ANSWER, METRICS, NOT_FINITE, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, Turn, digest
+
+
+def judgment(logprobs: Array) -> Judgment:
+    """The judgment that the probabilities of the levels amount to.
+
+    Args:
+        logprobs: shape (orderings, 5): natural logarithms over the whole vocabulary of each level's probability in
+            the answer slot, so that their exponentials sum to the level mass. Orderings are averaged.
+
+    Returns:
+        The renormalised distribution with its mass; an error ``not_finite`` where there is none.
+    """
+    probabilities = np.exp(logprobs).mean(axis=0)
+    mass = float(probabilities.sum())
+    if not np.isfinite(mass) or mass <= 0.0:
+        return Judgment(None, None, NOT_FINITE)
+    return Judgment(tuple(float(p) for p in probabilities / mass), min(mass, 1.0))
+
+
+CHECKED_DIALOGUES = 50
+"""How many dialogues are looked at before a judge that does not understand the task is stopped."""
+
+
+MIN_MASS = 0.8
+"""The median level mass under which it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """All that can change a score: two judges with the same identity give the same scores up to rounding."""
+
+    weights: str
+    config: str
+    quantisation: str | None
+    tokenizer: str
+    prompt: str
+    rubric: str
+    language: str
+    layout: str
+    orderings: int
+    level_tokens: tuple[Ids, ...]
+    dtype: str
+
+    @property
+    def judge_id(self) -> str:
+        """Hash of the identity (16 hexadecimal digits); one that rests on a server's word begins ``unverified:``."""
+        mark = UNVERIFIED if self.weights.startswith(UNVERIFIED) else ""
+        return mark + digest(asdict(self), 16)
+
+    def differences(self, recorded: dict[str, Any]) -> list[str]:
+        """The names of the fields in which a recorded identity differs; the prompt only if it alone does."""
+        own = asdict(self)
+        own["level_tokens"] = [list(ids) for ids in self.level_tokens]
+        names = [name for name, value in own.items() if recorded.get(name) != value]
+        return [name for name in names if name != "prompt"] or names
+
+
+Prompts = list[PromptTree]
+"""What is asked of one dialogue: a tree per order of the levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Judgments of one dialogue, one a metric, with the tokens of each prompt (0 where none was written)."""
+
+    judgments: tuple[Judgment, ...]
+    prompt_tokens: tuple[int, ...]
+
+
+class Judge:
+    """Scores dialogues on metrics, and a source's answers on response diversity.
+
+    Args:
+        model: a checkpoint here, or the model of a server.
+        rubric: what is rated and how.
+        load: makes the engine that runs the model.
+        layout: one of ``LAYOUTS``.
+        orderings: 1, or 2 to average over the levels listed upwards and downwards.
+        ascending: whether the levels of the first (or only) ordering are listed upwards.
+
+    Raises:
+        InputError: an option or the model folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: Checkpoint | Served,
+        rubric: Rubric,
+        hardware: Hardware,
+        load: Callable[[], Engine],
+        layout: str = "prefill",
+        orderings: int = 1,
+        ascending: bool = True,
+    ) -> None:
+        if layout not in LAYOUTS:
+            raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
+        if orderings not in (1, 2):
+            raise InputError(f"--orderings {orderings}: must be 1 or 2")
+        if isinstance(model, Served) and not model.takes_ids and LAYOUTS[layout].answer_begun:
+            raise InputError(f"--layout {layout}: {model.url} takes messages only; choose --layout question")
+        tokenizer = model.tokenizer
+        self.name = model.name
+        listed = (ascending, not ascending)[:orderings]
+        self.writers = [PromptWriter(rubric, tokenizer, layout, upwards) for upwards in listed]
+        self.level_ids = self.writers[0].level_ids
+        self._load = load
+        self.identity = Identity(
+            weights=model.weights_digest,
+            config=model.config_digest,
+            quantisation=model.quantisation,
+            tokenizer=tokenizer.digest,
+            prompt=digest([_probe(writer) for writer in self.writers]),
+            rubric=rubric.digest,
+            language=rubric.language,
+            layout=layout,
+            orderings=orderings,
+            level_tokens=self.level_ids,
+            dtype=model.dtype(hardware),
+        )
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, loaded on first use and checked."""
+        engine = self._load()
+        self.check(engine)
+        return engine
+
+    def check(self, engine: Engine) -> None:
+        """Have an engine check itself on two dialogues of the packaged example, asked as this judge asks.
+
+        InputError where the model's context does not hold even what all prompts share.
+        """
+        trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
+        if (needed := len(trees[0].root)) >= engine.max_tokens:
+            raise InputError(
+                f"the context of {self.name} holds {engine.max_tokens:,} tokens and the rubrics alone take {needed:,}; "
+                "give it more (--max-model-len of the server), or choose another judge or --layout separate"
+            )
+        engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a judgment was asked for, so that the engine was loaded."""
+        return "engine" in vars(self)
+
+    def unload(self) -> None:
+        """Let go of the engine, and of the memory that it holds."""
+        vars(self).pop("engine", None)
+
+    def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
+        """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
+        return [[writer.dialogue(d, metrics) for writer in self.writers] if _is_answered(d) else [] for d in dialogues]
+
+    def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
+        """Judgments from the prompts of dialogues, in their order; what cannot be judged has the reason instead."""
+        empty = Judged((Judgment(None, None, EMPTY_ANSWER),) * len(metrics), (0,) * len(metrics))
+        judged = iter(self._score([same for same in prompts if same]))
+        return [next(judged) if same else empty for same in prompts]
+
+    def judge_answers(self, groups: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[Judgment]:
+        """The response diversity of groups of answers, each with its character and profile."""
+        enough = [group for group in groups if len(group[2]) > 1]
+        trees = [[writer.answers(*group) for writer in self.writers] for group in enough]
+        judged = iter(self._score(trees))
+        none = Judgment(None, None, TOO_FEW_ANSWERS)
+        return [next(judged).judgments[0] if len(group[2]) > 1 else none for group in groups]
+
+    def _score(self, trees: Sequence[Prompts]) -> list[Judged]:
+        """Judgments of trees, each given once per order of the levels."""
+        if not trees:
+            return []
+        fitting = [same for same in trees if all(max(t.lengths) <= self.engine.max_tokens for t in same)]
+        answers = [
+            self.engine.level_logprobs([same[order] for same in fitting], self.level_ids) if fitting else []
+            for order in range(len(self.writers))
+        ]
+        logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
+        return [self._judged(same, logprobs.get(id(same), [TOO_LONG])) for same in trees]
+
+    def _judged(self, same: Prompts, logprobs: Sequence[Answer]) -> Judged:
+        lengths = same[0].lengths
+        found = [answer for answer in logprobs if not isinstance(answer, str)]
+        for error in logprobs:
+            if isinstance(error, str):
+                return Judged((Judgment(None, None, error),) * len(lengths), lengths)
+        return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
+
+
+def _is_answered(dialogue: Dialogue) -> bool:
+    return all(turn.character.strip() for turn in dialogue.turns)
+
+
+def _probe(writer: PromptWriter) -> list[list[Ids]]:
+    """The prompts of a fixed dialogue, which show whatever in template or code changes a prompt."""
+    dialogue = Dialogue("", "角色\n名", "", (Turn("问\n话", "答"), Turn("又问", "又答")), "资料")
+    trees = [writer.dialogue(dialogue, METRICS), writer.answers(*sample_answers([dialogue] * 20))]
+    return [[tree.prompt(leaf) for leaf in range(len(tree.leaves))] for tree in trees]
+
+
+class MassCheck:
+    """Stops a judge that does not answer with a level: one whose level mass has a median under ``MIN_MASS``.
+
+    It looks at the first judgments of a run, those of earlier sessions included, as many as ``CHECKED_DIALOGUES``
+    dialogues have, or at all where there are fewer.
+    """
+
+    def __init__(self, judge: str, metrics: int) -> None:
+        self._judge, self._wanted = judge, CHECKED_DIALOGUES * metrics
+        self._masses: list[float] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether enough was seen."""
+        return len(self._masses) >= self._wanted
+
+    def see(self, masses: Iterable[float | None]) -> None:
+        """Take note of level masses; None and NaN, of a judgment without numbers, count as no mass at all.
+
+        UnfitJudge once enough were seen and they are no answers.
+        """
+        if not self.is_done:
+            self._masses += [mass if mass is not None and mass >= 0 else 0.0 for mass in masses]
+            if self.is_done:
+                self.conclude()
+
+    def conclude(self) -> None:
+        """Decide on what was seen; UnfitJudge where it is no answers."""
+        middle = median(self._masses) if self._masses else 1.0
+        if middle < MIN_MASS:
+            raise UnfitJudge(
+                f"{self._judge} does not answer with a level: the median probability of the five levels together is "
+                f"{middle:.3f}, under {MIN_MASS}; choose another judge or --layout"
+            )

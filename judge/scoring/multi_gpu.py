@@ -1,0 +1,176 @@
+"""One process a device, all on one run folder: each takes its share of the units, and the parent tells their story."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+from judge.errors import EngineError, InputError, Interrupted, JudgeError
+from judge.models.hardware import Hardware, narrow_to, usable_cpus
+from judge.progress import Progress, Silent
+from judge.types import Options
+
+CPU = "cpu"
+"""The device of a process that uses no GPU, on a machine that has none."""
+
+
+POLL_S = 0.5
+
+
+Item = TypeVar("Item")
+
+
+Message = tuple[int, str, Any]
+"""From which process, what kind (``advance``, ``done``, ``failed``), and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Every ``count``-th unit, from ``index`` on."""
+
+    index: int
+    count: int
+
+    def of(self, items: Sequence[Item]) -> list[Item]:
+        """The items that belong to this share."""
+        return list(items[self.index :: self.count])
+
+
+WHOLE = Share(0, 1)
+
+
+Work = Callable[[Sequence[Path], Options, Share, Progress], dict[str, Any] | None]
+"""Judges a share of some data, and returns what its engine reports, if it needed one."""
+
+
+def check(devices: Sequence[str], hardware: Hardware) -> None:
+    """InputError where a device is not there or stands twice."""
+    known = [str(gpu.index) for gpu in hardware.gpus] or [CPU]
+    for device in devices:
+        if device not in known:
+            raise InputError(f"--devices {device}: no such device; there is {', '.join(known)}")
+    if hardware.gpus and len(set(devices)) < len(devices):
+        raise InputError(f"--devices {','.join(devices)}: a device stands twice")
+
+
+def complete(
+    work: Work, data: Sequence[Path], options: Options, progress: Progress, stop: threading.Event
+) -> list[dict[str, Any]]:
+    """Have a process for each device do its share of a run's ``work``; returns what their engines report.
+
+    Raises:
+        Interrupted: ``stop`` was set.
+        JudgeError: a process failed; the others were stopped after their work in flight.
+    """
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    count = len(options.devices)
+    workers = [
+        context.Process(
+            target=_process,
+            args=(work, device, list(data), replace(options, devices=()), Share(index, count), os.getpid(), messages),
+        )
+        for index, device in enumerate(options.devices)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        return _follow(workers, messages, options.devices, progress, stop)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+
+
+def _follow(
+    workers: Sequence[BaseProcess], messages: Any, devices: Sequence[str], progress: Progress, stop: threading.Event
+) -> list[dict[str, Any]]:
+    ended: dict[int, tuple[str, Any]] = {}
+    asked = False
+    while len(ended) < len(workers):
+        dead = [i for i, worker in enumerate(workers) if not worker.is_alive()]  # before looking for their last words
+        failed = [what for kind, what in ended.values() if kind == "failed"]
+        if (stop.is_set() or failed) and not asked:
+            asked = True
+            for worker in workers:
+                worker.terminate()
+        for index, kind, what in _waiting(messages):
+            if kind == "advance":
+                progress.advance(*what)
+            else:
+                ended[index] = (kind, what)
+        for i in dead:
+            ended.setdefault(
+                i, ("failed", EngineError(f"the process of device {devices[i]} died ({workers[i].exitcode})"))
+            )
+    return _outcome([ended[i] for i in range(len(workers))])
+
+
+def _waiting(messages: Any) -> list[Message]:
+    """What has come, after waiting a little for the first."""
+    found: list[Message] = []
+    try:
+        found.append(messages.get(timeout=POLL_S))
+        while True:
+            found.append(messages.get_nowait())
+    except queue.Empty:
+        return found
+
+
+def _outcome(ended: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """The reports; or the error that says most: a failure before the interruptions that it caused."""
+    errors = [what for kind, what in ended if kind == "failed"]
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
+    return [report for _, report in ended if report is not None]
+
+
+class _Relay(Silent):
+    """Tells the parent how far this process is."""
+
+    def __init__(self, index: int, messages: Any) -> None:
+        self._index, self._messages = index, messages
+
+    def advance(self, judgments: int, tokens: int) -> None:
+        self._messages.put((self._index, "advance", (judgments, tokens)))
+
+
+def _process(
+    work: Work, device: str, data: list[Path], options: Options, share: Share, parent: int, messages: Any
+) -> None:
+    """What the process of one device does."""
+    os.setsid()  # Ctrl-C in the terminal reaches the parent, which asks politely
+    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
+    _use(device, share.count)
+    try:
+        report = work(data, options, share, _Relay(share.index, messages))
+        messages.put((share.index, "done", None if report is None else {"device": device, **report}))
+    except JudgeError as error:
+        messages.put((share.index, "failed", error))
+    except Exception as error:
+        messages.put((share.index, "failed", EngineError(f"device {device}: {type(error).__name__}: {error}")))
+
+
+def _follow_parent(parent: int) -> None:
+    """End this process, after the work in flight, once its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _use(device: str, count: int) -> None:
+    """Let this process see one GPU only, or its share of the CPUs."""
+    if device == CPU:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // count))
+        return
+    narrow_to([int(device)])

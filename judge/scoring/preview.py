@@ -1,0 +1,269 @@
+"""One dialogue's prompts as the judge reads them: the tree with its texts and tokens, and where the answer is read."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from judge.data.dataset import UNIT_DIALOGUES, Corpus
+from judge.engines import Engine
+from judge.errors import InputError, plain
+from judge.models.hardware import GIB, detect
+from judge.prompting.prompt_tree import Ids, PromptTree
+from judge.scoring.judge import Judge
+from judge.scoring.parts import DIVERSITY, JUDGMENTS
+from judge.scoring.setup import open_judge, settle
+from judge.scoring.summary import sample_answers
+from judge.scoring.worker import Role, Work, sample
+from judge.types import LEVELS, METRICS, Dialogue, Options
+
+LONG_ENOUGH_S = 2.0
+"""Batches of 1, 2, 4 … dialogues are timed until one takes so many seconds, or is a unit; that one's pace counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the engine was: the last batch that was timed, and what the model took until then.
+
+    ``tokens`` are those that the batch had to compute, what was shared with earlier batches left out; ``loading`` is
+    seconds of loading and checking the model. Memory in GiB is None where the model is in another process: of the
+    weights; of the keys and values that the packed engine keeps at most of what these prompts share; and the most that
+    was in use by this process, or on its GPU.
+    """
+
+    engine: str
+    dialogues: int
+    tokens: int
+    seconds: float
+    loading: float
+    weights_gib: float | None
+    kept_gib: float | None
+    peak_gib: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What a run would do and take.
+
+    ``prompt_tokens`` are those of what is to do, ``unique_tokens`` the same with what prompts share counted once;
+    ``pace`` is None where no dialogue is to do.
+    """
+
+    run: Path
+    judge: str
+    judge_id: str
+    dialogues: int
+    units: int
+    units_done: int
+    judgments: int
+    judgments_done: int
+    prompt_tokens: int
+    unique_tokens: int
+    pace: Pace | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of scoring what is to do, at the measured pace; None where that is not known."""
+        return self.unique_tokens / self.pace.tokens * self.pace.seconds if self.pace else None
+
+
+class _Tokens:
+    """Counts the tokens of trees, and those that no earlier tree had."""
+
+    def __init__(self) -> None:
+        self.prompt = self.unique = self.longest_prefix = self.longest_opening = 0
+        self._seen: set[int] = set()
+
+    def see(self, tree: PromptTree) -> None:
+        new = {hash(path): len(path[-1]) for path in tree.shared}
+        self.prompt += sum(tree.lengths)
+        self.unique += tree.own + sum(size for key, size in new.items() if key not in self._seen)
+        self._seen |= set(new)
+        self.longest_prefix = max(self.longest_prefix, len(tree.root) + len(tree.character))
+        self.longest_opening = max(self.longest_opening, len(tree.opening))
+
+
+def foresee(work: Work, run: Path) -> Foresight:
+    """Look at the work of a run: what is there, what is to do, and how fast the engine does some of it."""
+    there, total = work.saved()
+    missing = {name for name in work.dialogue_units if not work.store.part(JUDGMENTS, name).is_file()}
+    roles = [some for name, some in work.role_units if not work.store.part(DIVERSITY, name).is_file()]
+    units, tokens = len(work.dialogue_units) + len(work.role_units), _Tokens()
+    for tree in chain(_asked(work, missing), _answers(work, chain.from_iterable(roles))):
+        tokens.see(tree)
+    return Foresight(
+        run=run,
+        judge=work.judge.name,
+        judge_id=work.judge.identity.judge_id,
+        dialogues=len(work.corpus),
+        units=units,
+        units_done=units - len(missing) - len(roles),
+        judgments=total,
+        judgments_done=there,
+        prompt_tokens=tokens.prompt,
+        unique_tokens=tokens.unique,
+        pace=_measured(work, missing, tokens),
+    )
+
+
+def _dialogues(work: Work, missing: set[str]) -> Iterator[Dialogue]:
+    """The dialogues of the missing units, in order."""
+    for name, unit in zip(work.sizes, work.corpus.units(), strict=False):
+        yield from unit.dialogues if name in missing else ()
+
+
+def _asked(work: Work, missing: set[str]) -> Iterator[PromptTree]:
+    for dialogue in _dialogues(work, missing):
+        yield from work.judge.prompts([dialogue], work.metrics)[0]
+
+
+def _answers(work: Work, roles: Iterator[Role]) -> Iterator[PromptTree]:
+    for role in roles:
+        group = sample_answers(sample(work.corpus, role))
+        yield from (writer.answers(*group) for writer in work.judge.writers if len(group[2]) > 1)
+
+
+def _measured(work: Work, missing: set[str], of_all: _Tokens) -> Pace | None:
+    """The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask."""
+    dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
+    pace, size, seen = None, 1, _Tokens()
+    while pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < UNIT_DIALOGUES):
+        if not (batch := list(islice(dialogues, size))):
+            break
+        pace = _timed(work.judge, batch, work.metrics, seen, pace, of_all)
+        size = min(2 * size, UNIT_DIALOGUES)
+    return pace
+
+
+def _timed(
+    judge: Judge, batch: Sequence[Dialogue], metrics: Sequence[str], seen: _Tokens, before: Pace | None, of_all: _Tokens
+) -> Pace:
+    started = time.perf_counter()
+    engine = judge.engine
+    loading = before.loading if before else time.perf_counter() - started
+    already, prompts = seen.unique, judge.prompts(batch, metrics)
+    started = time.perf_counter()
+    judge.judge(prompts, metrics)
+    seconds = time.perf_counter() - started
+    for tree in chain.from_iterable(prompts):
+        seen.see(tree)
+    model = getattr(engine, "model", None)
+    memory = (None, None, None) if model is None else _memory(engine, model, of_all)
+    return Pace(str(engine.report["name"]), len(batch), seen.unique - already, seconds, loading, *memory)
+
+
+def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, float]:
+    """GiB of the weights, of what the packed engine keeps at most, and of what was in use at most."""
+    from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES
+
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    kept = KEPT_PREFIXES * tokens.longest_prefix + KEPT_OPENINGS * UNIT_DIALOGUES * tokens.longest_opening
+    packed = engine.report["name"] == "packed"
+    return weights / GIB, token * kept * packed / GIB, _peak(model.device.type)
+
+
+def _peak(device: str) -> float:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_reserved() / GIB
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / GIB if sys.platform == "darwin" else most * 1024 / GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a prompt: what it is, its text as the tokens write it, and the tokens."""
+
+    name: str
+    text: str
+    token_ids: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The prompts of a dialogue: that of a metric is all of ``trunk`` and its part of ``leaves``, and then the answer.
+
+    ``level_tokens`` has for each level the tokens that are read there, as (text, id).
+    """
+
+    dialogue: Dialogue
+    judge: str
+    judge_id: str
+    layout: str
+    language: str
+    trunk: tuple[Part, ...]
+    leaves: tuple[Part, ...]
+    level_tokens: dict[int, tuple[tuple[str, int], ...]]
+
+    def length(self, leaf: Part) -> int:
+        """Tokens of the whole prompt that ends in a leaf."""
+        return sum(len(part.token_ids) for part in (*self.trunk, leaf))
+
+
+def show(dialogue_id: str, data: Sequence[Path] = (), options: Options | None = None) -> Shown:
+    """The prompts of a dialogue, by its id (``source/character/scenario``); no model is loaded.
+
+    Args:
+        dialogue_id: which one.
+        data: files or folders of dialogues; none as for ``score``.
+        options: which judge, how it is asked, and about which metrics.
+
+    Raises:
+        InputError: there is no such dialogue, or data or options are wrong.
+    """
+    hardware = detect()
+    paths, options, _ = settle(data, options or Options(), hardware)
+    dialogue = _found(dialogue_id, paths)
+    judge = open_judge(options, hardware)
+    metrics = [metric for metric in METRICS if metric in options.metrics]
+    if not metrics:
+        raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {', '.join(METRICS)}")
+    return _shown(dialogue, judge, metrics)
+
+
+def _found(dialogue_id: str, paths: Sequence[Path]) -> Dialogue:
+    with closing(Corpus(paths)) as corpus:
+        names: list[str] = []
+        for dialogue in corpus:
+            if dialogue.id == dialogue_id:
+                return dialogue
+            names.append(dialogue.id)
+    near = (get_close_matches(dialogue_id, names, 1, 0.3) or names)[0]
+    wanted, like = plain(dialogue_id), plain(near)
+    raise InputError(f"no dialogue {wanted} in the data; ids are source/character/scenario, for instance {like}")
+
+
+def _shown(dialogue: Dialogue, judge: Judge, metrics: Sequence[str]) -> Shown:
+    writer, identity = judge.writers[0], judge.identity
+    trees = judge.prompts([dialogue], metrics)[0]
+    if not trees:
+        raise InputError(f"dialogue {plain(dialogue.id)}: the character says nothing in a round, so no judge is asked")
+    tree = trees[0]
+    trunk = {"root": tree.root, "character": tree.character, "opening": tree.opening, "dialogue": tree.dialogue}
+    text = writer.tokenizer.text
+    return Shown(
+        dialogue=dialogue,
+        judge=judge.name,
+        judge_id=identity.judge_id,
+        layout=identity.layout,
+        language=identity.language,
+        trunk=tuple(Part(name, text(ids), ids) for name, ids in trunk.items()),
+        leaves=tuple(Part(metric, text(ids), ids) for metric, ids in zip(metrics, tree.leaves, strict=True)),
+        level_tokens={
+            level: tuple((text((token,)), token) for token in tokens)
+            for level, tokens in zip(LEVELS, writer.level_ids, strict=True)
+        },
+    )

@@ -1,0 +1,294 @@
+"""Why the judge scored so, in its own words: asked after the scores and apart from them.
+
+The judge is told its scores and writes reasons for them. That explains nothing about how the scores came about, and
+text in the dialogue can steer it: a rationale helps a reader to look, and is no evidence. No score depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from itertools import islice, takewhile, zip_longest
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from judge.data.dataset import Corpus
+from judge.engines import Text
+from judge.errors import GO_ON, InputError, Interrupted, one_line
+from judge.progress import Progress
+from judge.prompting.prompt_tree import PromptWriter
+from judge.scoring.judge import Judge
+from judge.scoring.run_folder import Store, item_ids, load_judgments
+from judge.types import DIMENSIONS, LEVELS, STAND_IN, Dialogue, digest
+
+SHARES = {"explained": 6, "suspicious": 6, "missing": 12, "disputed": 6, "worst": 6, "best": 6, "uncertain": 6}
+"""Each reason fills at most one part in so many; the sample fills the rest."""
+
+
+SAMPLE = "sample"
+
+
+EXTREMES = ("worst", "uncertain", "best", "suspicious")
+"""Reasons to have a dialogue's scores explained."""
+
+
+def spread(judgments: pd.DataFrame) -> pd.Series[float]:
+    """The standard deviation of each judgment's distribution, in points of the scale."""
+    chances, levels = judgments[[f"p{level}" for level in LEVELS]].to_numpy(float), np.array(LEVELS, float)
+    mean = chances @ levels
+    return pd.Series(np.sqrt(np.maximum(chances @ levels**2 - mean**2, 0)), judgments.index)
+
+
+def by_dialogue(
+    judgments: pd.DataFrame, human: pd.DataFrame | None = None, explained: Collection[str] = ()
+) -> pd.DataFrame:
+    """A row per dialogue (``item_id``): ``source, character, score, spread, dispute, suspicious, missing, explained``.
+
+    ``score`` and ``spread`` are means over the metrics that were judged; ``dispute`` is the mean distance from people's
+    mean rating, NaN where nobody rated.
+
+    Args:
+        judgments: with ``item_id``.
+        human: people's mean ratings: ``item_id, metric, human``.
+        explained: the dialogues whose scores have a rationale.
+    """
+    rows = judgments.assign(spread=spread(judgments), dispute=np.nan)
+    if human is not None:
+        rows = rows.merge(human, on=["item_id", "metric"], how="left")
+        rows["dispute"] = (rows["score"] - rows["human"]).abs()
+    rows = rows.assign(suspicious=rows["suspicious"].fillna("") != "", missing=rows["error"].notna())
+    how = {"source": "first", "character": "first", **dict.fromkeys(("score", "spread", "dispute"), "mean")}
+    found = rows.groupby("item_id", sort=False).agg({**how, "suspicious": "any", "missing": "any"})
+    return found.assign(explained=found.index.isin(list(explained)))
+
+
+def select(dialogues: pd.DataFrame, most: int) -> dict[str, list[str]]:
+    """At most so many dialogues, each with the reasons why it is among them, in the order of the run.
+
+    Args:
+        dialogues: as ``by_dialogue`` gives them.
+        most: where there are no more than this, all are taken, for no reason.
+    """
+    if len(dialogues) <= most:
+        return {str(item): [] for item in dialogues.index}
+    ordered = _shuffled(dialogues)
+    reasons: dict[str, list[str]] = {}
+    for reason, part in SHARES.items():
+        for item in _picked(ordered, reason)[: most // part]:
+            reasons.setdefault(item, []).append(reason)
+    for item in _in_turns(ordered):
+        if len(reasons) >= most:
+            break
+        reasons.setdefault(item, []).append(SAMPLE)
+    return {str(item): reasons[item] for item in dialogues.index if item in reasons}
+
+
+def notable(dialogues: pd.DataFrame, most: int) -> list[str]:
+    """At most so many dialogues that are extreme in some way, an equal number in each, in the order of the run.
+
+    Args:
+        dialogues: as ``by_dialogue`` gives them.
+        most: how many.
+    """
+    ordered = _shuffled(dialogues)
+    ranks = zip_longest(*(_picked(ordered, reason) for reason in EXTREMES))
+    found = dict.fromkeys(item for rank in ranks for item in rank if item is not None)
+    chosen = set(islice(found, most))
+    return [str(item) for item in dialogues.index if item in chosen]
+
+
+def _shuffled(dialogues: pd.DataFrame) -> pd.DataFrame:
+    """In the order of a hash of their ids: what decides between equal values."""
+    lots = pd.Series({item: digest([item]) for item in dialogues.index}, dtype=str)
+    return dialogues.loc[lots.sort_values().index]
+
+
+def _picked(dialogues: pd.DataFrame, reason: str) -> list[str]:
+    """The dialogues that a reason is for, those it is most for first."""
+    if reason in ("explained", "suspicious", "missing"):
+        return list(dialogues.index[dialogues[reason]])
+    column = {"worst": "score", "best": "score", "uncertain": "spread", "disputed": "dispute"}[reason]
+    known = dialogues[column].dropna()
+    return list(known.sort_values(ascending=reason == "worst", kind="stable").index)
+
+
+def _in_turns(dialogues: pd.DataFrame) -> list[str]:
+    """All of them, one of every source and character after another, so that a sample has each of these."""
+    turn = dialogues.groupby(["source", "character"], sort=False).cumcount()
+    return list(turn.sort_values(kind="stable").index)
+
+
+RATIONALES = "rationales.jsonl"
+"""Where a run keeps them."""
+
+
+LONGEST = 256
+"""Tokens of a rationale at most."""
+
+
+TOGETHER = 8
+"""Dialogues that are asked about together and then saved."""
+
+
+Scores = Mapping[str, float]
+"""By metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rationale:
+    """What the judge says of its scores of one dialogue in one dimension."""
+
+    judge_id: str
+    source: str
+    character: str
+    scenario: str
+    content_digest: str
+    dimension: str
+    rationale: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is about: the dialogue's id and content, and the judge."""
+        return f"{self.source}/{self.character}/{self.scenario}", self.content_digest, self.judge_id
+
+
+_ROW = TypeAdapter(Rationale)
+
+
+class Explainer:
+    """Has a judge give reasons for its scores.
+
+    Raises:
+        InputError: the judge cannot: it is the stand-in, or takes no questions.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        if judge.name == STAND_IN:
+            raise InputError(
+                "--rationales: the stand-in's scores mean nothing, so it has no reasons; choose a real judge"
+            )
+        rubric = judge.writers[0].rubric
+        self.judge = judge
+        self.writer = PromptWriter(rubric, judge.writers[0].tokenizer, "question")
+        text = (resources.files("prompts") / rubric.language / "rationale.yaml").read_text(encoding="utf-8")
+        self._texts: dict[str, str] = yaml.safe_load(text)
+
+    def explain(self, asked: Sequence[tuple[Dialogue, Scores]]) -> list[list[Rationale]]:
+        """For each dialogue with its scores, the rationales of its dimensions that the judge gave."""
+        questions = [self._questions(scores) for _, scores in asked]
+        trees = [self.writer.questions(d, own.values()) for (d, _), own in zip(asked, questions, strict=True)]
+        room = self.judge.engine.max_tokens - LONGEST
+        fitting = [i for i, tree in enumerate(trees) if max(tree.lengths) <= room]
+        written = self.judge.engine.generate([trees[i] for i in fitting], LONGEST)
+        found: list[list[Rationale]] = [[] for _ in asked]
+        for i, texts in zip(fitting, written, strict=True):
+            pairs = zip(questions[i], map(self._said, texts), strict=True)
+            found[i] = [self._rationale(asked[i][0], dimension, text) for dimension, text in pairs if text]
+        return found
+
+    def _questions(self, scores: Scores) -> dict[str, str]:
+        """The question of each dimension that has scores."""
+        rubric, questions = self.writer.rubric, {}
+        for dimension, metrics in DIMENSIONS.items():
+            lines = [
+                self._texts["score"].format(title=rubric.metrics[metric].title, score=f"{scores[metric]:.1f}")
+                for metric in metrics
+                if metric in scores
+            ]
+            title = rubric.texts.dimensions[dimension]
+            if lines:
+                questions[dimension] = self._texts["question"].format(dimension=title, scores="\n".join(lines))
+        return questions
+
+    def _said(self, text: Text) -> str:
+        """The text of what came back, up to where the answer ends; nothing where an error stands for it."""
+        if isinstance(text, str):
+            return ""
+        tokenizer = self.writer.tokenizer
+        return tokenizer.text(list(takewhile(lambda token: token not in tokenizer.control_ids, text))).strip()
+
+    def _rationale(self, dialogue: Dialogue, dimension: str, text: str) -> Rationale:
+        about = dialogue.source, dialogue.character, dialogue.scenario, dialogue.content_digest
+        return Rationale(self.judge.identity.judge_id, *about, dimension, text)
+
+
+def explain_run(
+    explainer: Explainer, store: Store, corpus: Corpus, most: int, progress: Progress, stop: threading.Event
+) -> int:
+    """Add the rationales of a finished run's most notable dialogues that it lacks; how many of these have some.
+
+    Raises:
+        EngineError: the model or the machine failed; what was written is kept.
+        Interrupted: ``stop`` was set; what was written is kept.
+    """
+    judgments = load_judgments(store.folder).assign(item_id=item_ids)
+    dialogues = by_dialogue(judgments)
+    chosen = set(notable(dialogues[~dialogues["missing"]], most))
+    scores = _scores(judgments[judgments["item_id"].isin(chosen)])
+    rows = _current(store.folder, judgments)
+    missing = chosen - {row.key[0] for row in rows}
+    todo = [dialogue for dialogue in corpus if dialogue.id in missing]
+    progress.begin("rationales", len(chosen), len(chosen) - len(todo), "dialogues")
+    for start in range(0, len(todo), TOGETHER):
+        if stop.is_set():
+            raise Interrupted(f"stopped; all written so far is in {store.folder}; {GO_ON}")
+        some = todo[start : start + TOGETHER]
+        rows += [row for found in explainer.explain([(d, scores[d.id]) for d in some]) for row in found]
+        _write(store, rows)
+        progress.advance(len(some), 0)
+    return len(chosen & {row.key[0] for row in rows})
+
+
+def read_rationales(folder: Path, judgments: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """The rationales of a run's current judgments, by ``item_id`` and dimension.
+
+    Args:
+        folder: the run's.
+        judgments: as ``load_judgments`` gives them, with ``item_id``.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for row in _current(folder, judgments):
+        found.setdefault(row.key[0], {})[row.dimension] = row.rationale
+    return found
+
+
+def _current(folder: Path, judgments: pd.DataFrame) -> list[Rationale]:
+    """The rationales in a run's folder that are about what its judgments are about."""
+    path = folder / RATIONALES
+    if not path.is_file():
+        return []
+    about = judgments[["item_id", "content_digest", "judge_id"]].drop_duplicates()
+    current = set(about.itertuples(index=False, name=None))
+    return [row for row in _rows(path) if row.key in current]
+
+
+def _rows(path: Path) -> Iterator[Rationale]:
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield _ROW.validate_json(line)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); mend or remove it") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else one_line(error)
+
+
+def _write(store: Store, rows: Sequence[Rationale]) -> None:
+    with store.replacing(RATIONALES) as file:
+        file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def _scores(judgments: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """By dialogue and metric."""
+    found: dict[str, dict[str, float]] = {}
+    for item, metric, score in judgments[["item_id", "metric", "score"]].itertuples(index=False):
+        found.setdefault(item, {})[metric] = float(score)
+    return found

@@ -1,0 +1,148 @@
+"""What a person needs to know when something does not work: the machine, versions, engines, caches, mirrors."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from judge.data.chatanime import chatanime_folder, is_complete
+from judge.data.dialogues import example_files
+from judge.engines import Engine
+from judge.engines.served_model import connect
+from judge.errors import EngineError, InputError, JudgeError, discreet
+from judge.files import cache_folder
+from judge.models.checkpoint import Checkpoint, pick, resolve
+from judge.models.hardware import Hardware, detect, require_usable
+from judge.prompting.rubric import load_rubric
+from judge.scoring.judge import Judge
+from judge.types import Options
+
+
+def open_judge(options: Options, hardware: Hardware, ascending: bool = True) -> Judge:
+    """The judge and engine that were asked for; ``options.judge`` is a name, and its model is not loaded yet.
+
+    Raises:
+        InputError: judge, rubric, server or an option cannot be used.
+        EngineError: the model cannot be fetched, or the server not be reached.
+    """
+    rubric = load_rubric(options.language, options.prompts)
+    asked = options.layout, options.orderings, ascending
+    if options.url:
+        from judge.engines.server import ServerEngine
+
+        served = connect(options.url, options.judge)
+        judge = Judge(served, rubric, hardware, lambda: ServerEngine(served, options.patience), *asked)
+        _ = judge.engine  # costs nothing, and says at once where the context is too short
+        return judge
+    checkpoint = resolve(options.judge)
+    return Judge(checkpoint, rubric, hardware, _engine(options, hardware, checkpoint), *asked)
+
+
+def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Callable[[], Engine]:
+    """What loads the model, and first the libraries that run it: a finished run needs neither."""
+    name = engine_name(options.engine, hardware)
+    if name == "vllm" and find_spec("vllm") is None:
+        raise EngineError("vLLM is not installed here; `pip install 'esrp-judge[vllm]'`, or choose --engine packed")
+
+    def load() -> Engine:
+        if name == "vllm":
+            from judge.engines.vllm import VllmEngine
+
+            return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel, options.patience)
+        from judge.engines.packed import PackedEngine
+
+        return PackedEngine.load(checkpoint.folder)
+
+    return load
+
+
+def engine_name(asked: str, hardware: Hardware) -> str:
+    """The engine that ``auto`` stands for: vLLM on a GPU where it is installed, packed otherwise."""
+    if asked != "auto":
+        return asked
+    return "vllm" if hardware.gpus and find_spec("vllm") is not None else "packed"
+
+
+def choose_judge(data: Sequence[Path], options: Options, hardware: Hardware) -> tuple[str, str]:
+    """The judge to take, and why; ``auto`` never takes the stand-in for a user's own data."""
+    if options.judge != "auto":
+        return options.judge, "as asked for"
+    if options.url:
+        return options.judge, "as the server has it"
+    if data and not hardware.gpus:
+        raise InputError(
+            "no GPU here, so no judge is chosen for your data; name one: --judge qwen3-0.6b (JUDGE=qwen3-0.6b) is a "
+            "small real judge, --judge stand-in (JUDGE=stand-in) gives scores that mean nothing"
+        )
+    return pick(hardware)
+
+
+def default_data(judge: str) -> list[Path]:
+    """What is scored where no data is named: ChatAnime for a real judge, if fetched; otherwise the example."""
+    if judge != "stand-in" and is_complete(chatanime_folder()):
+        return [chatanime_folder()]
+    return example_files()
+
+
+def settle(data: Sequence[Path], options: Options, hardware: Hardware) -> tuple[list[Path], Options, str]:
+    """The data that are meant, the options with the judge that is meant, and why it is that judge.
+
+    Raises:
+        InputError: no judge is chosen for these data.
+        EngineError: the machine has a GPU that cannot be used.
+    """
+    if not options.url:
+        require_usable(hardware)
+    name, reason = choose_judge(data, options, hardware)
+    return list(data) or default_data(name), replace(options, judge=name), reason
+
+
+PACKAGES = ("esrp-judge", "torch", "transformers", "tokenizers", "vllm", "pandas", "pyarrow", "scikit-learn")
+
+
+VARIABLES = (
+    "ESRP_CACHE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE", "VLLM_USE_MODELSCOPE", "PIP_INDEX_URL",
+    "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+
+
+def examine() -> dict[str, Any]:
+    """All of it as plain values; ``problem`` is set where a GPU is there and cannot be used, or no judge fits."""
+    from huggingface_hub import constants
+
+    from judge.models.stand_in import stand_in_folder
+
+    hardware = detect()
+    judge, why, problem = None, None, hardware.problem
+    if not problem:
+        try:
+            judge, why = pick(hardware)
+        except JudgeError as error:
+            problem = str(error)
+    return {
+        "machine": {"python": platform.python_version(), "system": platform.platform(), **asdict(hardware)},
+        "versions": {name: _version(name) for name in PACKAGES},
+        "engines": {"packed": True, "vllm (installed)": find_spec("vllm") is not None},
+        "engine": engine_name("auto", hardware),
+        "judge": judge,
+        "judge_why": why,
+        "problem": problem,
+        "stand_in_path": str(stand_in_folder()),
+        "cache": str(cache_folder()),
+        "hub_cache": str(Path(constants.HF_HUB_CACHE)),
+        "chatanime": str(chatanime_folder()) if is_complete(chatanime_folder()) else None,
+        "environment": {name: discreet(os.environ[name]) if name in os.environ else None for name in VARIABLES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,213 @@
+"""The work of a run: judge the units that are missing, or one share of them, and write each as a part."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, TypeVar
+
+from judge.data.dataset import Corpus, Unit
+from judge.errors import GO_ON, Interrupted
+from judge.progress import Progress
+from judge.scoring import summary
+from judge.scoring.injection_detector import suspicious
+from judge.scoring.judge import Judge, Judged, MassCheck, Prompts
+from judge.scoring.multi_gpu import Share
+from judge.scoring.parts import DIVERSITY, JUDGMENTS, columns
+from judge.scoring.run_folder import Store
+from judge.types import NOT_FINITE, Dialogue, Judgment
+
+Role = tuple[str, str]
+"""A source, and a character that it plays."""
+
+
+Named = tuple[str, Unit]
+"""A unit and its part's name."""
+
+
+Item = TypeVar("Item")
+
+
+Value = TypeVar("Value")
+
+
+class Work:
+    """What is to be judged, by whom, and where it goes.
+
+    Args:
+        dialogue_units: the names of all the corpus's units, in its order.
+        role_units: units of response diversity: some roles each, by the unit's name.
+        share: which of the units are this process's.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        judge: Judge,
+        store: Store,
+        metrics: Sequence[str],
+        dialogue_units: Sequence[str],
+        role_units: Mapping[str, list[Role]],
+        progress: Progress,
+        share: Share,
+    ) -> None:
+        self.corpus, self.judge, self.store, self.progress = corpus, judge, store, progress
+        self.metrics = metrics
+        self.sizes = dict(zip(dialogue_units, corpus.unit_sizes, strict=False))
+        self.dialogue_units, self.role_units = share.of(list(dialogue_units)), share.of(list(role_units.items()))
+
+    @cached_property
+    def done(self) -> set[str]:
+        """The units whose parts were there when this was first asked."""
+        found = {name for name in self.dialogue_units if self.store.is_done(JUDGMENTS, name)}
+        found |= {name for name, _ in self.role_units if self.store.is_done(DIVERSITY, name)}
+        for path in self.store.set_aside:
+            self.progress.note(f"a part was damaged since it was written: it is now {path}, and is judged again")
+        return found
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to judge."""
+        return len(self.done) == len(self.dialogue_units) + len(self.role_units)
+
+    def complete(self, stop: threading.Event) -> None:
+        """Judge and write what is missing; Interrupted after the work in flight once ``stop`` is set."""
+        for stage in (self._judge_dialogues(), self._judge_answers()):
+            for _ in stage:
+                if stop.is_set():
+                    raise Interrupted(f"stopped; all judged so far is in {self.store.folder}; {GO_ON}")
+
+    def counts(self) -> tuple[int, int]:
+        """How many judgments there are in all, and how many are there."""
+        dialogues, answers = self._dialogue_counts(), self._answer_counts()
+        return dialogues[0] + answers[0], dialogues[1] + answers[1]
+
+    def saved(self) -> tuple[int, int]:
+        """How many judgments have a part by now, and of how many."""
+        sizes = [(JUDGMENTS, name, self.sizes[name] * len(self.metrics)) for name in self.dialogue_units]
+        sizes += [(DIVERSITY, name, len(roles)) for name, roles in self.role_units]
+        there = [size for kind, name, size in sizes if self.store.part(kind, name).is_file()]
+        return sum(there), sum(size for _, _, size in sizes)
+
+    def _dialogue_counts(self) -> tuple[int, int]:
+        sizes = {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_units}
+        return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
+
+    def _answer_counts(self) -> tuple[int, int]:
+        sizes = {name: len(roles) for name, roles in self.role_units}
+        return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
+
+    def _judge_dialogues(self) -> Iterator[None]:
+        """Write the missing parts of judgments, as many a step as the engine takes together.
+
+        The prompts of the next step are written while the engine is busy with this one.
+        """
+        self.progress.begin("dialogues", *self._dialogue_counts())
+        mine = set(self.dialogue_units)
+        check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in self.done])
+        missing = ((name, unit) for name, unit in self._named_units() if name in mine - self.done)
+        for window, prompts in ahead(self._windows(missing), self._prompts):
+            self._judge_window(window, prompts, check)
+            yield
+        check.conclude()
+
+    def _named_units(self) -> Iterator[Named]:
+        return zip(self.sizes, self.corpus.units(), strict=False)
+
+    def _windows(self, units: Iterable[Named]) -> Iterator[list[Named]]:
+        """Units together until they have as many dialogues as the engine takes at best."""
+        window: list[Named] = []
+        for named in units:
+            window.append(named)
+            if sum(len(unit.dialogues) for _, unit in window) >= self.judge.engine.window:
+                yield window
+                window = []
+        if window:
+            yield window
+
+    def _prompts(self, window: list[Named]) -> list[Prompts]:
+        return self.judge.prompts([d for _, unit in window for d in unit.dialogues], self.metrics)
+
+    def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
+        """A check that knows what earlier sessions of the run saw."""
+        check = MassCheck(self.judge.name, len(self.metrics) or 1)
+        for part in self.store.read_parts(kind, done):
+            check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
+            if check.is_done:
+                break
+        return check
+
+    def _judge_window(self, window: list[Named], prompts: list[Prompts], check: MassCheck) -> None:
+        judged = iter(self.judge.judge(prompts, self.metrics))
+        for name, unit in window:
+            found = [next(judged) for _ in unit.dialogues]
+            check.see(judgment.mass for dialogue in found for judgment in dialogue.judgments if _was_asked(judgment))
+            self.store.write_part(JUDGMENTS, name, list(self._rows(unit, found)))
+            self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
+
+    def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
+        for dialogue, found in zip(unit.dialogues, judged, strict=True):
+            flags = suspicious(dialogue)
+            for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
+                yield {
+                    **self._signature(dialogue.source, dialogue.character),
+                    "scenario": dialogue.scenario,
+                    "metric": metric,
+                    "content_digest": dialogue.content_digest,
+                    **columns(judgment),
+                    "suspicious": flags,
+                    "prompt_tokens": tokens or None,
+                }
+
+    def _signature(self, source: str, character: str) -> dict[str, str]:
+        judge_id = self.judge.identity.judge_id
+        return {"judge_id": judge_id, "judge": self.judge.name, "source": source, "character": character}
+
+    def _judge_answers(self) -> Iterator[None]:
+        """Write the missing parts of response diversity, one a step."""
+        todo = [(name, roles) for name, roles in self.role_units if name not in self.done]
+        self.progress.begin("response diversity", *self._answer_counts())
+        check = self._mass_check(DIVERSITY, [name for name, _ in self.role_units if name in self.done])
+        for name, roles in todo:
+            samples = [sample(self.corpus, role) for role in roles]
+            judgments = self.judge.judge_answers([summary.sample_answers(dialogues) for dialogues in samples])
+            check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
+            rows = [
+                {**self._signature(*role), **role_statistics(dialogues), **columns(judgment)}
+                for role, dialogues, judgment in zip(roles, samples, judgments, strict=True)
+            ]
+            self.store.write_part(DIVERSITY, name, rows)
+            self.progress.advance(len(roles), 0)
+            yield
+        check.conclude()
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:
+    """Each item with what ``work`` makes of it, which is done in a thread while the item before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        before = None
+        for item in items:
+            value = pool.submit(work, item)
+            if before:
+                yield before[0], before[1].result()
+            before = item, value
+        if before:
+            yield before[0], before[1].result()
+
+
+def sample(corpus: Corpus, role: Role) -> list[Dialogue]:
+    """The dialogues of a role by which its response diversity is measured."""
+    return corpus.sample(*role, summary.MOST_DIALOGUES)
+
+
+def role_statistics(dialogues: list[Dialogue]) -> dict[str, Any]:
+    """Names and text statistics of a source's dialogues as a character."""
+    names = {"source": dialogues[0].source, "character": dialogues[0].character, "dialogues": len(dialogues)}
+    return {**names, **summary.text_statistics(dialogues)}
+
+
+def _was_asked(judgment: Judgment) -> bool:
+    """Whether the model was asked at all, and so could have answered with a level."""
+    return judgment.error in (None, NOT_FINITE)
