@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.pairing import Paired, pair
-from calibration.plan import plan
+from calibration.planning import plan
 from calibration.system_means import labelled_means
 from calibration.tables import read_ratings, read_scores
 

@@ -2,32 +2,56 @@
 
 ``read_ratings`` and ``read_scores`` read tables and ``pair`` puts them side by side. Of a pairing, ``assess`` says how
 far judge and people agree, ``fit_calibration`` maps scores to people's scale, ``estimate`` gives means of systems,
-``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next;
-``score_changes`` and ``mean_changes`` say how far scores move when what is judged is changed; ``assess_probes`` says
-whether a judge notices that it was spoiled.
+``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next.
 Knows nothing of the judge, its models or its files: any table of human ratings and any table of judge scores will do.
 """
 
-from calibration.agreement.assess import Assessment, assess
-from calibration.agreement.metrics import agreement_with_published, chatanime_means
-from calibration.calibrators.calibration import Calibration, CalibrationError, FittedMetric, fit_calibration
-from calibration.errors import TableError
-from calibration.pairing import Paired, Pairing, pair, without_ratings
-from calibration.plan import Plan, PlanError, plan
-from calibration.system_differences import Comparison, compare, rank_ranges
-from calibration.system_means import estimate
-from calibration.tables import read_ratings, read_scores
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from calibration.errors import InputError, TableError
+
+if TYPE_CHECKING:
+    from calibration.agreement.assess import Assessment, assess
+    from calibration.agreement.metrics import agreement_with_published, chatanime_means
+    from calibration.calibrators.calibration import Calibration, FittedMetric, fit_calibration
+    from calibration.pairing import Paired, Pairing, pair, without_ratings
+    from calibration.planning import Plan, plan
+    from calibration.system_differences import Comparison, compare, rank_ranges
+    from calibration.system_means import estimate
+    from calibration.tables import read_ratings, read_scores
+
+_LAZY = {
+    "Assessment": "calibration.agreement.assess",
+    "assess": "calibration.agreement.assess",
+    "agreement_with_published": "calibration.agreement.metrics",
+    "chatanime_means": "calibration.agreement.metrics",
+    "Calibration": "calibration.calibrators.calibration",
+    "FittedMetric": "calibration.calibrators.calibration",
+    "fit_calibration": "calibration.calibrators.calibration",
+    "Paired": "calibration.pairing",
+    "Pairing": "calibration.pairing",
+    "pair": "calibration.pairing",
+    "without_ratings": "calibration.pairing",
+    "Plan": "calibration.planning",
+    "plan": "calibration.planning",
+    "Comparison": "calibration.system_differences",
+    "compare": "calibration.system_differences",
+    "rank_ranges": "calibration.system_differences",
+    "estimate": "calibration.system_means",
+    "read_ratings": "calibration.tables",
+    "read_scores": "calibration.tables",
+}
 
 __all__ = [
     "Assessment",
     "Calibration",
-    "CalibrationError",
     "Comparison",
     "FittedMetric",
+    "InputError",
     "Paired",
     "Pairing",
     "Plan",
-    "PlanError",
     "TableError",
     "agreement_with_published",
     "assess",
@@ -42,3 +66,9 @@ __all__ = [
     "read_scores",
     "without_ratings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'calibration' has no attribute {name!r}")

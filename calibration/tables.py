@@ -51,7 +51,9 @@ def read_ratings(
     problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_inclusion(table)]
     problems += _told(_missing(table["score"]), lambda _: "the score is missing; give one, or leave the record out")
     if repeats == "error":
-        problems += _repeated(table[~empty.any(axis=1)], ["annotator"], "or read with repeats='keep'")
+        problems += _repeated(
+            table[~empty.any(axis=1)], ["annotator"], "or average them (--average-repeats; in Python repeats='keep')"
+        )
     return _checked(path, table, problems, ["score", "inclusion_probability"])
 
 

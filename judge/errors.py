@@ -16,20 +16,25 @@ import re
 from collections.abc import Sequence
 from unicodedata import category
 
+from calibration.errors import InputError, JudgeError, naming
+
+__all__ = [
+    "EngineError",
+    "InputError",
+    "Interrupted",
+    "JudgeError",
+    "UnfitJudge",
+    "discreet",
+    "flat",
+    "listed",
+    "naming",
+    "one_line",
+    "plain",
+    "readable",
+]
+
 GO_ON = "run the same command again to go on"
 """Ends what is said of a run that was cut short; the command line says there which command that is."""
-
-
-class JudgeError(Exception):
-    """Something stops the work; the message is one line that names the thing, what is wrong and the remedy."""
-
-    exit_code = 3
-
-
-class InputError(JudgeError):
-    """The user's input or options are wrong."""
-
-    exit_code = 2
 
 
 class EngineError(JudgeError):

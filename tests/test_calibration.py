@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.calibrators.calibration import Calibration, CalibrationError, conformal_quantile, fit_calibration
+from calibration.calibrators.calibration import Calibration, InputError, conformal_quantile, fit_calibration
 from calibration.pairing import pair
 
 IDENTITY = {"model": "abc", "rubric": "r1", "layout": "prefill", "levels": (1, 2, 3, 4, 5)}
@@ -140,7 +140,7 @@ def test_a_missing_score_stays_missing(fitted, scores):
 def test_metrics_without_a_map_are_left_out(fitted, scores):
     more = pd.concat([scores, scores.iloc[:5].assign(metric="other")])
     assert set(fitted.predict(more)["metric"]) == {"warmth", "style"}
-    with pytest.raises(CalibrationError, match="no metric that was calibrated"):
+    with pytest.raises(InputError, match="no metric that was calibrated"):
         fitted.predict(scores.assign(metric="other"))
 
 
@@ -151,7 +151,7 @@ def test_one_metric_alone_is_enough_for_the_rater_model(ratings, scores):
 
 
 def test_a_judgment_given_twice_is_refused(fitted, scores):
-    with pytest.raises(CalibrationError, match="'i00' is scored twice on 'warmth'"):
+    with pytest.raises(InputError, match="'i00' is scored twice on 'warmth'"):
         fitted.predict(pd.concat([scores, scores.iloc[:1]]))
 
 
@@ -162,13 +162,13 @@ def test_several_answers_are_averaged_and_several_judges_refused(fitted, scores)
     assert fitted.predict(twice)["calibrated"].to_numpy() == pytest.approx(
         fitted.predict(scores)["calibrated"].to_numpy()
     )
-    with pytest.raises(CalibrationError, match=r"several judges \(x, y\)"):
+    with pytest.raises(InputError, match=r"several judges \(x, y\)"):
         fitted.predict(pd.concat([scores.assign(judge="x"), scores.assign(judge="y")]))
 
 
 def test_levels_that_are_needed_are_asked_for(ratings, scores):
     ordinal = fit(ratings, scores, kinds=["ordinal"])
-    with pytest.raises(CalibrationError, match=r"'warmth': the level probabilities \(p1, p2, ...\) are missing"):
+    with pytest.raises(InputError, match=r"'warmth': the level probabilities \(p1, p2, ...\) are missing"):
         ordinal.predict(scores[["item_id", "metric", "score"]])
 
 
@@ -225,13 +225,13 @@ def test_the_same_fit_is_the_same_bytes(ratings, scores, saved, tmp_path):
 def test_a_file_that_is_no_calibration_is_told_in_a_line(tmp_path, text, message):
     path = tmp_path / "broken.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(CalibrationError, match=message) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         Calibration.load(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(CalibrationError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         Calibration.load(tmp_path / "nothing.json")
 
 
@@ -240,7 +240,7 @@ def test_a_metric_that_lost_a_part_is_damaged(saved, part):
     content = json.loads(saved.read_text(encoding="utf-8"))
     del content["metrics"]["style"][part]
     saved.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(CalibrationError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         Calibration.load(saved)
 
 
@@ -259,21 +259,21 @@ def test_the_same_judge_is_accepted_also_from_a_file(saved):
 
 
 def test_another_judge_is_refused_by_the_parts_that_differ(fitted):
-    with pytest.raises(CalibrationError, match="another judge: rubric, layout differ"):
+    with pytest.raises(InputError, match="another judge: rubric, layout differ"):
         fitted.refuse_another("j2", {**IDENTITY, "rubric": "r2", "layout": "question"})
-    with pytest.raises(CalibrationError, match="another judge: dtype differ"):
+    with pytest.raises(InputError, match="another judge: dtype differ"):
         fitted.refuse_another("j2", {**IDENTITY, "dtype": "float32"})
 
 
 def test_a_plain_table_is_refused_by_its_id(ratings, scores):
     plain = fit(ratings, scores, identity=None)
     plain.refuse_another("j1", {})
-    with pytest.raises(CalibrationError, match=r"judge_id \(j1, not j2\)"):
+    with pytest.raises(InputError, match=r"judge_id \(j1, not j2\)"):
         plain.refuse_another("j2", {})
 
 
 def test_an_identity_that_no_file_can_hold_is_refused(ratings, scores):
-    with pytest.raises(CalibrationError, match="cannot be saved as JSON"):
+    with pytest.raises(InputError, match="cannot be saved as JSON"):
         fit(ratings, scores, identity={"model": object()})
 
 
@@ -306,5 +306,5 @@ def test_anchors_that_were_not_scored_are_told(fitted, scores):
     some = scores[scores["item_id"] == fitted.anchor[0][0]]
     drift = fitted.drift(some)
     assert (drift.compared, drift.absent) == (2, 98)
-    with pytest.raises(CalibrationError, match="none of the 100 anchor judgments"):
+    with pytest.raises(InputError, match="none of the 100 anchor judgments"):
         fitted.drift(scores.assign(score=np.nan))

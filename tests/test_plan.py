@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.planning import hanna, panel, simulate, summary
-from calibration.plan import FLOOR, Plan, PlanError, frame, inclusion_probabilities, plan, rated_weights, systematic
+from calibration.planning import (
+    FLOOR,
+    InputError,
+    Plan,
+    frame,
+    inclusion_probabilities,
+    plan,
+    rated_weights,
+    systematic,
+)
 from tests.pairs import scores
 
 SIZES = st.lists(st.floats(0.01, 100), min_size=2, max_size=40)
@@ -189,14 +198,14 @@ def test_rating_everything_leaves_only_the_scenarios() -> None:
     (75, {"ratings": rated([f"a/c0/{n}" for n in range(10)])}, "more than the 70 items left to rate"),
 ])  # fmt: skip
 def test_refusals_are_one_line(budget: int, options: dict, message: str) -> None:
-    with pytest.raises(PlanError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         plan(scores({"a": 40, "b": 40}), budget, **options)
     assert "\n" not in str(error.value)
 
 
 def test_several_judges_are_refused() -> None:
     table = scores({"a": 40})
-    with pytest.raises(PlanError, match=r"several judges \(j, k\)"):
+    with pytest.raises(InputError, match=r"several judges \(j, k\)"):
         plan(pd.concat([table.assign(judge="j"), table.assign(judge="k")]), 40)
 
 

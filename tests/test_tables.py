@@ -304,7 +304,7 @@ def test_an_annotator_who_rated_the_same_cell_twice(write):
     said = problem(read_ratings, write([other, RATING, {**RATING, "metric": "coherency"}, {**RATING, "score": 2}]))
     assert said == (
         "record 4: item 'i1', metric 'fluency', annotator 'ann': already in record 2; "
-        "keep one of the two, or read with repeats='keep'"
+        "keep one of the two, or average them (--average-repeats; in Python repeats='keep')"
     )
 
 

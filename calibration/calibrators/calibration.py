@@ -17,6 +17,7 @@ from calibration.calibrators.drift import Anchor, Drift, anchor_of, drift_of
 from calibration.calibrators.features import Items, Ratings, features, signals, training
 from calibration.calibrators.maps import KINDS, Calibrator, calibrator_from_dict, calibrator_to_dict, in_range, to_plain
 from calibration.calibrators.model_selection import Evaluation, Figure, OutOfFold, Selection, select
+from calibration.errors import InputError
 from calibration.pairing import Pairing, one_judge
 from calibration.stats.intervals import Floats
 
@@ -141,10 +142,6 @@ FORMAT = "esrp-calibration"
 VERSION = 1
 
 
-class CalibrationError(ValueError):
-    """A calibration that cannot be read, or not be used for this judge or these scores: one line, with the remedy."""
-
-
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """One judge's maps to the human scale."""
@@ -176,26 +173,26 @@ class Calibration:
     def load(cls, path: str | Path) -> Calibration:
         """Read what ``save`` wrote.
 
-        Raises CalibrationError: no such file, not JSON, not a calibration, another version, damaged.
+        Raises InputError: no such file, not JSON, not a calibration, another version, damaged.
         """
         saved = _read(Path(path))
         if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-            raise CalibrationError(f"{path}: not a calibration; give a file that was written by fitting one")
+            raise InputError(f"{path}: not a calibration; give a file that was written by fitting one")
         if saved.get("version") != VERSION:
-            raise CalibrationError(f"{path}: format version {saved.get('version')}, not {VERSION}; fit it again")
+            raise InputError(f"{path}: format version {saved.get('version')}, not {VERSION}; fit it again")
         try:
             return _from_dict(saved)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-            raise CalibrationError(f"{path}: a damaged calibration ({reason}); fit it again") from error
+            raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
 
     def refuse_another(self, judge_id: str, identity: Mapping[str, Any]) -> None:
-        """Raise CalibrationError, naming the parts that differ, if this is not the judge it was fitted on."""
+        """Raise InputError, naming the parts that differ, if this is not the judge it was fitted on."""
         mine, other = self.identity, _as_json(identity)
         parts = [name for name in {**mine, **other} if mine.get(name) != other.get(name)] if mine and other else []
         if parts or judge_id != self.judge_id:
             which = ", ".join(parts) or f"judge_id ({self.judge_id}, not {judge_id})"
-            raise CalibrationError(f"the calibration was fitted on another judge: {which} differs; fit it on this one")
+            raise InputError(f"the calibration was fitted on another judge: {which} differs; fit it on this one")
 
     def predict(self, scores: pd.DataFrame, annotator: str | None = None) -> pd.DataFrame:
         """Scores on the human scale: item_id, metric, calibrated, low, high, in_range, in the order of ``scores``.
@@ -213,7 +210,7 @@ class Calibration:
             annotator: whose ratings to predict; one who was not seen in training is taken for an average one.
 
         Raises:
-            CalibrationError: a column is missing, a judgment is there twice or of several judges, no metric has a map,
+            InputError: a column is missing, a judgment is there twice or of several judges, no metric has a map,
                 or levels that a map needs are missing.
         """
         _check(scores, self.metrics)
@@ -227,12 +224,12 @@ class Calibration:
         return pd.concat(parts).sort_index().reset_index(drop=True)
 
     def drift(self, scores: pd.DataFrame) -> Drift:
-        """How far the judge's scores of the anchor items have moved; raises CalibrationError where none is there."""
+        """How far the judge's scores of the anchor items have moved; raises InputError where none is there."""
         _check_columns(scores)
         try:
             return drift_of(self.anchor, scores, self.scales)
         except ValueError as error:
-            raise CalibrationError(str(error)) from error
+            raise InputError(str(error)) from error
 
 
 def fit_calibration(
@@ -273,19 +270,19 @@ def fit_calibration(
 def _check(scores: pd.DataFrame, metrics: Mapping[str, FittedMetric]) -> None:
     _check_columns(scores)
     if not scores["metric"].isin(list(metrics)).any():
-        raise CalibrationError(f"the scores are of no metric that was calibrated ({', '.join(metrics)})")
+        raise InputError(f"the scores are of no metric that was calibrated ({', '.join(metrics)})")
     if "judge" in scores and scores["judge"].nunique() > 1:
-        raise CalibrationError(f"the scores are of several judges ({', '.join(scores['judge'].unique())}); give one's")
+        raise InputError(f"the scores are of several judges ({', '.join(scores['judge'].unique())}); give one's")
     again = ["sample_index"] if "sample_index" in scores else []
     twice = scores[scores.duplicated(["item_id", "metric", *again])]
     if len(twice):
         item, metric = twice[["item_id", "metric"]].iloc[0]
-        raise CalibrationError(f"item {item!r} is scored twice on {metric!r}; give one judge's scores, one an item")
+        raise InputError(f"item {item!r} is scored twice on {metric!r}; give one judge's scores, one an item")
 
 
 def _check_columns(scores: pd.DataFrame) -> None:
     if absent := [name for name in ("item_id", "metric", "score") if name not in scores]:
-        raise CalibrationError(f"the scores have no column {', '.join(absent)}; add or rename one")
+        raise InputError(f"the scores have no column {', '.join(absent)}; add or rename one")
 
 
 def _levels(table: pd.DataFrame) -> Floats | None:
@@ -313,7 +310,7 @@ def _predicted(
         try:
             values[:, there] = fitted.predict(items, annotator)
         except ValueError as error:
-            raise CalibrationError(f"scores of {metric!r}: {error}; give the levels its map was fitted on") from error
+            raise InputError(f"scores of {metric!r}: {error}; give the levels its map was fitted on") from error
     inside = in_range(rows["score"].to_numpy(float), fitted.trained)
     columns = dict(zip(("calibrated", "low", "high"), values, strict=True))
     return rows[["item_id", "metric"]].assign(**columns, in_range=inside)
@@ -346,16 +343,16 @@ def _from_dict(saved: Mapping[str, Any]) -> Calibration:
 def _read(path: Path) -> Any:
     try:
         if path.exists() and not path.is_file():
-            raise CalibrationError(f"{path}: cannot be read (a folder, a pipe or a device); give a file")
+            raise InputError(f"{path}: cannot be read (a folder, a pipe or a device); give a file")
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
-        raise CalibrationError(f"{path}: no such file; check the path") from None
-    except CalibrationError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except InputError:
         raise
     except OSError as error:
-        raise CalibrationError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError):
-        raise CalibrationError(f"{path}: not JSON; give a file that was written by fitting a calibration") from None
+        raise InputError(f"{path}: not JSON; give a file that was written by fitting a calibration") from None
 
 
 def _no_number(text: str) -> float:
@@ -363,8 +360,8 @@ def _no_number(text: str) -> float:
 
 
 def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity as it is after a file has held it, so that the two compare; raises CalibrationError."""
+    """The identity as it is after a file has held it, so that the two compare; raises InputError."""
     try:
         return dict(json.loads(json.dumps(dict(identity), ensure_ascii=False, allow_nan=False)))
     except (TypeError, ValueError) as error:
-        raise CalibrationError(f"the identity cannot be saved as JSON ({error}); give text and numbers") from error
+        raise InputError(f"the identity cannot be saved as JSON ({error}); give text and numbers") from error

@@ -52,19 +52,14 @@ def import_annotations(
 
 
 def _entries(path: Path, key: Key) -> Iterator[Entry | Wrong]:
-    from calibration import TableError
     from calibration.records import read_records
-    from judge.errors import InputError
     from judge.human_ratings import label_studio, spreadsheet
 
     if path.suffix.lower() == ".json":
         return label_studio.read_export(path, key)
     if path.suffix.lower() == ".xlsx":
         return spreadsheet.entries_of(path, spreadsheet.read_workbook(path), key)
-    try:
-        return spreadsheet.entries_of(path, read_records(path), key)
-    except TableError as error:
-        raise InputError(str(error)) from error
+    return spreadsheet.entries_of(path, read_records(path), key)
 
 
 def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -17,7 +17,6 @@ from calibration import (
     Comparison,
     Pairing,
     Plan,
-    PlanError,
     agreement_with_published,
     assess,
     chatanime_means,
@@ -27,7 +26,7 @@ from calibration import (
     rank_ranges,
 )
 from calibration.records import read_records
-from judge.errors import InputError, one_line
+from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
 from judge.types import COMPOSITES, LEVELS, METRICS, RESPONSE_DIVERSITY
 
@@ -61,30 +60,24 @@ def is_run(path: Path) -> bool:
 
 def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
     """People's ratings; InputError where the file cannot be used."""
-    from calibration import TableError, read_ratings
+    from calibration import read_ratings
 
-    try:
+    with naming("--annotations"):
         return read_ratings(path, scale, repeats="keep" if average_repeats else "error")
-    except TableError as error:
-        text = str(error).replace("read with repeats='keep'", "average them (--average-repeats)")
-        raise InputError(f"--annotations {text}") from error
 
 
 def read_judge_scores(
     path: Path, scale: Scale, ratings: pd.DataFrame | None = None, source: str | None = None
 ) -> pd.DataFrame:
     """A judge's scores of a run or a table, which may leave out sources where ratings tell them or ``source`` does."""
-    from calibration import TableError, read_scores
+    from calibration import read_scores
 
     if is_run(path):
         from judge.scoring.run_folder import load_scores
 
         return load_scores(path)
     known = {} if ratings is None else dict(zip(ratings["item_id"], ratings["source"], strict=True))
-    try:
-        return read_scores(path, scale, source=known or source)
-    except TableError as error:
-        raise InputError(str(error)) from error
+    return read_scores(path, scale, source=known or source)
 
 
 def read_pairing(
@@ -97,28 +90,22 @@ def read_pairing(
     with_composites: bool = True,
 ) -> Pairing:
     """Ratings beside the scores of a run or a table; InputError where they do not go together."""
-    from calibration import TableError, pair
+    from calibration import pair
 
     scales = scale_of(path, scale)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
     scores = read_judge_scores(path, scales, ratings)
     composites = _composites(scores) if with_composites else {}
-    try:
-        return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
-    except TableError as error:
-        raise InputError(str(error)) from error
+    return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
 
 
 def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
     """The scores of a run or a table with no ratings beside them."""
-    from calibration import TableError, without_ratings
+    from calibration import without_ratings
 
     scales = scale_of(path, scale)
     scores = read_judge_scores(path, scales)
-    try:
-        return without_ratings(scores, judge=judge, scale=scales, composites=_composites(scores))
-    except TableError as error:
-        raise InputError(str(error)) from error
+    return without_ratings(scores, judge=judge, scale=scales, composites=_composites(scores))
 
 
 def _composites(scores: pd.DataFrame) -> Mapping[str, tuple[str, ...]]:
@@ -245,13 +232,10 @@ def make_plan(
     average_repeats: bool,
     **how: Any,
 ) -> Plan:
-    """Read, and plan; ``how`` goes to ``calibration.plan``."""
+    """Read, and plan; ``how`` goes to ``calibration.planning``."""
     scales = scale_of(scores, scale)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
     table = read_judge_scores(scores, scales, ratings)
     if judge is not None and "judge" in table:
         table = table[table["judge"] == judge].reset_index(drop=True)
-    try:
-        return plan(table, budget, ratings=ratings, **how)
-    except PlanError as error:
-        raise InputError(str(error)) from error
+    return plan(table, budget, ratings=ratings, **how)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from calibration import Calibration, CalibrationError, Pairing, TableError, fit_calibration
+from calibration import Calibration, Pairing, fit_calibration
 from calibration.calibrators.drift import Drift
 from calibration.calibrators.maps import KINDS
 from calibration.pairing import one_judge
 from judge.data.dataset import Corpus
-from judge.errors import InputError
+from judge.errors import InputError, naming
 from judge.files import replacing, save_csv, sha256
 from judge.human_ratings.agreement import is_run, read_judge_scores
 from judge.scoring.judge import Judge
@@ -108,32 +108,19 @@ class Calibrated:
     @classmethod
     def load(cls, path: Path, note: Callable[[str], None]) -> Calibrated:
         """From a file; InputError where it is no calibration."""
-        try:
+        with naming("--calibration"):
             return cls(Calibration.load(path), path, note)
-        except CalibrationError as error:
-            raise InputError(f"--calibration {error}") from error
 
     def check(self, judge: Judge) -> None:
         """Refuse a judge that is not the calibration's, or has moved since, by an InputError."""
-        try:
+        with naming(f"--calibration {self.path}:"):
             self.calibration.refuse_another(judge.identity.judge_id, asdict(judge.identity))
-            if self.calibration.dialogues:
-                self._check_drift(judge)
-            else:
+            if not self.calibration.dialogues:
                 self.note("the calibration keeps no dialogues: whether the judge has moved since cannot be seen")
-        except CalibrationError as error:
-            raise InputError(f"--calibration {self.path}: {error}") from error
-
-    def _check_drift(self, judge: Judge) -> None:
-        drift = refuse_moved(self.calibration, rescored(judge, self.calibration.dialogues))
+                return
+            drift = refuse_moved(self.calibration, rescored(judge, self.calibration.dialogues))
         largest = max(drift.largest.values())
         self.note(f"calibration: {drift.compared} anchor judgments are as they were, to within {largest:.1g}")
-
-    def _predicted(self, scores: pd.DataFrame) -> pd.DataFrame:
-        try:
-            return self.calibration.predict(scores)
-        except CalibrationError as error:
-            raise InputError(f"--calibration {self.path}: {error}") from error
 
     def apply(self, run: Path) -> None:
         """Write a run's scores on people's scale, a row a judgment and a row a dialogue."""
@@ -141,7 +128,9 @@ class Calibrated:
         judgments = load_judgments(run)
         scores = scores_of(judgments)
         judgments["item_id"] = scores["item_id"]
-        table = judgments.merge(self._predicted(scores), on=["item_id", "metric"], how="left", validate="one_to_one")
+        with naming(f"--calibration {self.path}:"):
+            predicted = self.calibration.predict(scores)
+        table = judgments.merge(predicted, on=["item_id", "metric"], how="left", validate="one_to_one")
         kept = table[[*CALIBRATED_KEY, *CALIBRATED_COLUMNS]].assign(calibration=sha256(self.path)[:12])
         with replacing(run / CALIBRATED) as file:
             kept.to_parquet(file, index=False)
@@ -151,8 +140,9 @@ class Calibrated:
 
 def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
     """The scores of a run or a table on people's scale; InputError where the calibration is not for their judge."""
-    try:
-        calibration, table = Calibration.load(path), one_judge(read_judge_scores(scores, None, source="any"), judge)
+    given = read_judge_scores(scores, None, source="any")
+    with naming(f"--use {path}:"):
+        calibration, table = Calibration.load(path), one_judge(given, judge)
         if is_run(scores):
             manifest = read_manifest(scores)
             calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
@@ -161,16 +151,14 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> p
         if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
             refuse_moved(calibration, table)
         return calibration.predict(table, annotator)
-    except (CalibrationError, TableError) as error:
-        raise InputError(f"--use {path}: {error}") from error
 
 
 def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:
-    """How far the judge is from what it gave the anchors; CalibrationError where that is too far."""
+    """How far the judge is from what it gave the anchors; InputError where that is too far."""
     drift = calibration.drift(scores)
     if drift.moved:
         worst, largest = max(drift.largest.items(), key=lambda item: item[1])
-        raise CalibrationError(
+        raise InputError(
             f"the judge has moved: on {worst} it differs by up to {largest:.3f} from what it gave the calibration's "
             "anchors; calibrate it again"
         )

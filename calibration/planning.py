@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibration.errors import InputError
 from calibration.stats.intervals import MIN_GROUPS, Floats, codes, t_quantile
 
 
@@ -285,10 +286,6 @@ FLOOR = 0.5
 guess of where ratings tell more."""
 
 
-class PlanError(ValueError):
-    """A plan that cannot be made: what is wrong and what to do, in one line."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Items to be rated, and what to expect of it."""
@@ -340,7 +337,7 @@ def plan(
         seed: the same seed draws the same items.
 
     Raises:
-        PlanError: the budget is more than the items there are, or less than the overlap; several judges.
+        InputError: the budget is more than the items there are, or less than the overlap; several judges.
     """
     _check_judge(scores)
     items = frame(scores, ratings)
@@ -366,18 +363,18 @@ def plan(
 def _check_judge(scores: pd.DataFrame) -> None:
     judges = sorted(set(scores["judge"])) if "judge" in scores else []
     if len(judges) > 1:
-        raise PlanError(f"scores of several judges ({', '.join(judges)}); give those of one")
+        raise InputError(f"scores of several judges ({', '.join(judges)}); give those of one")
 
 
 def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
     if budget < 1:
-        raise PlanError(f"a budget of {budget} items; give at least 1")
+        raise InputError(f"a budget of {budget} items; give at least 1")
     if budget > unrated:
-        raise PlanError(f"a budget of {budget} is more than the {unrated} items left to rate; give at most {unrated}")
+        raise InputError(f"a budget of {budget} is more than the {unrated} items left to rate; give at most {unrated}")
     if not 0 <= overlap <= budget:
-        raise PlanError(f"a budget of {budget} holds no overlap of {overlap} items; raise it, or lower the overlap")
+        raise InputError(f"a budget of {budget} holds no overlap of {overlap} items; raise it, or lower the overlap")
     if overlap and raters < 2:
-        raise PlanError(f"an overlap rated by {raters} people shows no agreement; give at least 2, or no overlap")
+        raise InputError(f"an overlap rated by {raters} people shows no agreement; give at least 2, or no overlap")
 
 
 def _chances(items: Frame, known: pd.DataFrame, budget: int) -> Floats:
