@@ -37,6 +37,9 @@ _MISSING = {"", "nan", "na", "null", "none"}
 _TOLERANCE = 1e-3
 
 
+AVERAGE_THEM = "or average them (--average-repeats; in Python repeats='keep')"
+
+
 def read_ratings(
     path: str | Path, scale: Scale = (1, 5), *, repeats: Literal["error", "keep"] = "error"
 ) -> pd.DataFrame:
@@ -51,9 +54,7 @@ def read_ratings(
     problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_inclusion(table)]
     problems += _told(_missing(table["score"]), lambda _: "the score is missing; give one, or leave the record out")
     if repeats == "error":
-        problems += _repeated(
-            table[~empty.any(axis=1)], ["annotator"], "or average them (--average-repeats; in Python repeats='keep')"
-        )
+        problems += _repeated(table[~empty.any(axis=1)], ["annotator"], AVERAGE_THEM)
     return _checked(path, table, problems, ["score", "inclusion_probability"])
 
 

@@ -43,8 +43,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_prompts_example_and_attacks(installed: Path) -> None:
     code = (
-        "import judge; from judge.data.dialogues import example_dialogues; from judge.prompting.rubric import load_rubric as"
-        " load;"
+        "import judge; from judge.data.dialogues import example_dialogues;"
+        "from judge.prompting.rubric import load_rubric as load;"
         "from judge.robustness.degradations import load_wording; [load_wording(language) for language in ('zh', 'en')];"
         "from judge.robustness.attacks import families;"
         "print(judge.__file__, len(example_dialogues()), len(load('zh').metrics), len(load('en').metrics),"
