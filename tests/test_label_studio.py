@@ -31,7 +31,10 @@ QUIET = {
     "FRONTEND_SENTRY_DSN": "",
     "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
 }
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="no Label Studio here; `make test-label-studio` installs one")
+pytestmark = [
+    pytest.mark.label_studio,
+    pytest.mark.skipif(not PROGRAM, reason="no Label Studio here; `make test-label-studio` installs one"),
+]
 
 
 @pytest.fixture(scope="module")

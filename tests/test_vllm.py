@@ -22,6 +22,8 @@ from transformers import AutoModelForCausalLM
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; `make test-vllm` makes an environment that has it")
 
+pytestmark = pytest.mark.vllm
+
 from judge import Options, load_judgments, score
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_dialogues, example_files
