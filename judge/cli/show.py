@@ -39,25 +39,22 @@ def show(
     options = Options(judge=judge, url=url, language=language, layout=layout, prompts=prompts, metrics=metrics)
     shown = show_prompts(dialogue, data or [], options)
     if as_json:
-        print(as_json_text(_facts(shown)))
+        about = {"dialogue": shown.dialogue.id, "content_digest": shown.dialogue.content_digest}
+        names = ("judge", "judge_id", "layout", "language")
+        facts = {
+            **about,
+            **{name: getattr(shown, name) for name in names},
+            "trunk": [_part(part) for part in shown.trunk],
+            "leaves": [{**_part(leaf), "prompt_tokens": shown.length(leaf)} for leaf in shown.leaves],
+            "level_tokens": {
+                str(level): [{"text": text, "id": token} for text, token in tokens]
+                for level, tokens in shown.level_tokens.items()
+            },
+        }
+        print(as_json_text(facts))
     else:
         print("\n".join(_lines(shown)))
     return 0
-
-
-def _facts(shown: Shown) -> dict[str, Any]:
-    about = {"dialogue": shown.dialogue.id, "content_digest": shown.dialogue.content_digest}
-    names = ("judge", "judge_id", "layout", "language")
-    return {
-        **about,
-        **{name: getattr(shown, name) for name in names},
-        "trunk": [_part(part) for part in shown.trunk],
-        "leaves": [{**_part(leaf), "prompt_tokens": shown.length(leaf)} for leaf in shown.leaves],
-        "level_tokens": {
-            str(level): [{"text": text, "id": token} for text, token in tokens]
-            for level, tokens in shown.level_tokens.items()
-        },
-    }
 
 
 def _part(part: Part) -> dict[str, Any]:

@@ -78,7 +78,13 @@ class PackedEngine:
         """The engine of a model folder (config, safetensors); EngineError where it cannot be loaded."""
         device = _device()
         if device.type == "cpu":
-            _keep_freed_memory()
+            # Have the C library keep the memory of a layer for the next one, instead of having it mapped and zeroed
+            # anew. On a CPU a sixth of a small model's time was spent on that. Other C libraries than glibc are left
+            # as they are.
+            mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+            for option, value in MALLOC.items():
+                if mallopt:
+                    mallopt(option, value)
         return cls(_load(folder, device), batch_tokens)
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
@@ -112,7 +118,15 @@ class PackedEngine:
             try:
                 return score(trees, level_ids)
             except torch.OutOfMemoryError as error:
-                self._halve(error)
+                # Go on with half as many tokens a pass; EngineError where that is too few to be worth it.
+                if self.batch_tokens < 2 * SMALLEST_BATCH or self.name != "packed":
+                    raise EngineError(
+                        f"out of memory: {one_line(error)}; free some or choose a smaller judge"
+                    ) from error
+                self._prefixes, self._openings = Kept(KEPT_PREFIXES), Kept(KEPT_OPENINGS)
+                torch.cuda.empty_cache()
+                self.batch_tokens //= 2
+                self._halved += 1
             except RuntimeError as error:  # a lost device, a kernel that is missing
                 raise EngineError(f"the model failed: {one_line(error)}; choose another judge or device") from error
 
@@ -130,28 +144,17 @@ class PackedEngine:
             for layer, (keys, values) in enumerate(self._prefix(tree.root, tree.character)):
                 shared.update(keys, values, layer)
         prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
+        # The likeliest token each time, whatever the model's folder says of sampling.
+        end = self.model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        greedy = GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
         found = self.model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             past_key_values=shared,
-            generation_config=self._greedy(max_tokens),
+            generation_config=greedy,
         )
         return tuple(found[0, prompt.shape[1] :].tolist())
-
-    def _greedy(self, max_tokens: int) -> GenerationConfig:
-        """The likeliest token each time, whatever the model's folder says of sampling."""
-        end = self.model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [end]
-        return GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
-
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
-        """Go on with half as many tokens a pass; EngineError where that is too few to be worth it."""
-        if self.batch_tokens < 2 * SMALLEST_BATCH or self.name != "packed":
-            raise EngineError(f"out of memory: {one_line(error)}; free some or choose a smaller judge") from error
-        self._prefixes, self._openings = Kept(KEPT_PREFIXES), Kept(KEPT_OPENINGS)
-        torch.cuda.empty_cache()
-        self.batch_tokens //= 2
-        self._halved += 1
 
     @property
     def report(self) -> dict[str, Any]:
@@ -280,17 +283,6 @@ def _device() -> torch.device:
         return torch.device("cpu")
     free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
     return torch.device("cuda", free.index(max(free)))
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep the memory of a layer for the next one, instead of having it mapped and zeroed anew.
-
-    On a CPU a sixth of a small model's time was spent on that. Other C libraries than glibc are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    for option, value in MALLOC.items():
-        if mallopt:
-            mallopt(option, value)
 
 
 def _level_logprobs(logits: Tensor, level_ids: Sequence[Ids]) -> Tensor:

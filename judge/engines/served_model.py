@@ -97,14 +97,30 @@ def connect(url: str, judge: str = "auto") -> Served:
         InputError: the address, the key or the model is wrong, or the server gives no log-probabilities.
         EngineError: there is no server.
     """
-    url = _checked(url)
+    shown = url.rpartition("@")[2]
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise InputError(f"--url {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
+    if parts.username or parts.password or parts.query:
+        raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
+    url = url.rstrip("/").removesuffix("/v1").rstrip("/")
     with _told(url), _client() as client:
         found = _chosen(_models(client, url), url, judge)
         if not _is_vllm(found):
             served = Served(url, found["id"], 2**31, None)
         else:
             served = Served(url, found["id"], int(found["max_model_len"]) - 1, _checkpoint(found, judge))
-            _check_tokens(client, served)
+            # InputError where the server cuts a text into other tokens than the tokenizer here.
+            body = {"model": served.model, "prompt": PROBE, "add_special_tokens": False}
+            theirs = client.post(f"{served.url}/tokenize", json=body).raise_for_status().json()["tokens"]
+            if tuple(theirs) != served.tokenizer.encode(PROBE):
+                raise InputError(
+                    f"{served.url} serves another model than {served.name}: its tokens differ; check --judge"
+                )
         _try(client, served)
     return served
 
@@ -130,20 +146,6 @@ def _client() -> httpx.Client:
 def same_model(answer: Any, served: Served) -> bool:
     """Whether a server's list of models still has the one that is scored with."""
     return any(isinstance(model, dict) and model.get("id") == served.model for model in _listed(answer))
-
-
-def _checked(url: str) -> str:
-    shown = url.rpartition("@")[2]
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise InputError(f"--url {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
-    if parts.username or parts.password or parts.query:
-        raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 @contextmanager
@@ -214,14 +216,6 @@ def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
         return here if wanted == judge else replace(here, asked=name)
     except InputError as error:
         raise InputError(f"the server's model is {root}, unknown here; name it by --judge ({error})") from error
-
-
-def _check_tokens(client: httpx.Client, served: Served) -> None:
-    """InputError where the server cuts a text into other tokens than the tokenizer here."""
-    body = {"model": served.model, "prompt": PROBE, "add_special_tokens": False}
-    theirs = client.post(f"{served.url}/tokenize", json=body).raise_for_status().json()["tokens"]
-    if tuple(theirs) != served.tokenizer.encode(PROBE):
-        raise InputError(f"{served.url} serves another model than {served.name}: its tokens differ; check --judge")
 
 
 def _try(client: httpx.Client, served: Served) -> None:

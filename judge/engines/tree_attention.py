@@ -95,7 +95,11 @@ class TreePass:
     _leaves: list[_Block] = field(init=False)
 
     def __post_init__(self) -> None:
-        segments, places = _segments(self.rows), _places(self.rows)
+        # Which part of its row each token belongs to, shape (rows, tokens): -1 none, 0 the trunk, 1.. the leaves.
+        segments, places = (
+            _padded([np.repeat(np.arange(len(row.leaves) + 1), (row.trunk, *row.leaves)) for row in self.rows]),
+            _places(self.rows),
+        )
         above = _padded([np.arange(*row.above) for row in self.rows])
         own = _padded(_consecutive([row.length for row in self.rows]))
         before = self.prefix[0][0].shape[2] if self.prefix else 0
@@ -281,11 +285,6 @@ def _padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
     for row, array in zip(whole, arrays, strict=True):
         row[: len(array)] = array
     return whole
-
-
-def _segments(rows: Sequence[Row]) -> np.ndarray:
-    """Which part of its row each token belongs to, shape (rows, tokens): -1 none, 0 the trunk, 1.. the leaves."""
-    return _padded([np.repeat(np.arange(len(row.leaves) + 1), (row.trunk, *row.leaves)) for row in rows])
 
 
 def _places(rows: Sequence[Row]) -> np.ndarray:

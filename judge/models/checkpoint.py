@@ -45,7 +45,16 @@ FAMILIES = {
 def family(name: str) -> str | None:
     """The family of a model's name, a preset, a Hub id or a source; None where the name tells of none."""
     words = re.findall(r"[a-z]+\d?", name.lower())
-    found = (key for word in words for key, starts in FAMILIES.items() if any(_is_of(word, start) for start in starts))
+    # A short name is a whole word (`yi`, `o1`), a longer one may begin one (`qwen3`, `chatglm`).
+    found = (
+        key
+        for word in words
+        for key, starts in FAMILIES.items()
+        if any(
+            (word == start or word.rstrip("0123456789") == start or (len(start) > 3 and word.startswith(start)))
+            for start in starts
+        )
+    )
     return next(found, None)
 
 
@@ -53,11 +62,6 @@ def same_family(judge: str, sources: Iterable[str]) -> tuple[str, ...]:
     """The sources that are of a judge's family."""
     own = family(judge)
     return tuple(source for source in sources if own is not None and family(source) == own)
-
-
-def _is_of(word: str, start: str) -> bool:
-    """A short name is a whole word (``yi``, ``o1``), a longer one may begin one (``qwen3``, ``chatglm``)."""
-    return word == start or word.rstrip("0123456789") == start or (len(start) > 3 and word.startswith(start))
 
 
 PRESETS: dict[str, tuple[str, float]] = {

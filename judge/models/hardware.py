@@ -143,19 +143,17 @@ def _gpus(torch: ModuleType) -> tuple[tuple[Gpu, ...], str | None]:
     gpus: list[Gpu] = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         try:
-            gpus.append(_gpu(torch, index))
+            # One GPU, once it has added two numbers: a card too old for this torch is listed and yet can compute
+            # nothing.
+            free, total = torch.cuda.mem_get_info(index)
+            torch.ones(1, device=f"cuda:{index}").add(1).item()
+            capability = torch.cuda.get_device_capability(index)
+            gpu = Gpu(index, torch.cuda.get_device_name(index), total / GIB, free / GIB, capability)
+            gpus.append(gpu)
         except RuntimeError as error:
             failure = f"GPU {index} cannot be used ({_first_line(error)})"
             return (), f"{failure}; leave it out by CUDA_VISIBLE_DEVICES, or free, repair or replace it"
     return tuple(gpus), None
-
-
-def _gpu(torch: ModuleType, index: int) -> Gpu:
-    """One GPU, once it has added two numbers: a card too old for this torch is listed and yet can compute nothing."""
-    free, total = torch.cuda.mem_get_info(index)
-    torch.ones(1, device=f"cuda:{index}").add(1).item()
-    capability = torch.cuda.get_device_capability(index)
-    return Gpu(index, torch.cuda.get_device_name(index), total / GIB, free / GIB, capability)
 
 
 def _evidence() -> bool:
@@ -190,11 +188,7 @@ def usable_cpus() -> int:
 
 def _memory_gib() -> float:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([installed, *_memory_limits()]) / GIB
-
-
-def _memory_limits() -> list[int]:
-    """Limits in bytes of this process's control groups and those around them, of either version."""
+    # Limits in bytes of this process's control groups and those around them, of either version.
     limits = []
     for line in _read(MEMBERSHIP).splitlines():
         number, kinds, path = line.split(":", 2)
@@ -202,7 +196,8 @@ def _memory_limits() -> list[int]:
             limits += _limits_from(MEMORY_GROUPS, path, "memory.max")
         elif "memory" in kinds.split(","):
             limits += _limits_from(MEMORY_GROUPS / "memory", path, "memory.limit_in_bytes")
-    return limits
+    memory_limits = limits
+    return min([installed, *memory_limits]) / GIB
 
 
 def _limits_from(root: Path, path: str, name: str) -> list[int]:

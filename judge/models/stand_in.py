@@ -106,23 +106,19 @@ def stand_in_folder() -> Path:
 def build(folder: Path, rubrics: list[Rubric]) -> None:
     """Write the checkpoint: tokenizer, chat template, configuration and weights."""
     disable_progress_bar()
-    tokenizer = _tokenizer(rubrics)
-    tokenizer.save_pretrained(folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = _random_model(len(tokenizer))
-        _spread_levels(model, folder, rubrics)
-    model.save_pretrained(folder)
-
-
-def _tokenizer(rubrics: list[Rubric]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     fast = PreTrainedTokenizerFast(
         tokenizer_object=_trained(rubrics), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     fast.chat_template = CHAT_TEMPLATE
-    return fast
+    tokenizer = fast
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _random_model(len(tokenizer))
+        _spread_levels(model, folder, rubrics)
+    model.save_pretrained(folder)
 
 
 def _trained(rubrics: list[Rubric]) -> Any:
@@ -141,15 +137,12 @@ def _trained(rubrics: list[Rubric]) -> Any:
         special_tokens=list(CONTROL),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*["\n".join(_common_characters())] * 3, *_texts(rubrics)], trainer)
+    # The 3,755 characters of GB 2312's first level, in its order.
+    codes = ((row, cell) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
+    common_characters = [bytes(code).decode("gb2312") for code in codes if code <= (0xD7, 0xF9)]
+    tokenizer.train_from_iterator([*["\n".join(common_characters)] * 3, *_texts(rubrics)], trainer)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in THINKING])
     return tokenizer
-
-
-def _common_characters() -> list[str]:
-    """The 3,755 characters of GB 2312's first level, in its order."""
-    codes = ((row, cell) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
-    return [bytes(code).decode("gb2312") for code in codes if code <= (0xD7, 0xF9)]
 
 
 def _texts(rubrics: list[Rubric]) -> Iterator[str]:
@@ -198,7 +191,12 @@ def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric]) -> None:
     writers = [PromptWriter(rubric, tokenizer, layout) for layout in LAYOUTS for rubric in rubrics]
     hidden = torch.stack([_answer_states(model, writer) for writer in writers])
     means = hidden.mean(dim=(1, 2))
-    direction = _direction(hidden, means)
+    # A direction at right angles to `means`, with standard deviation about 1 over dialogues and over metrics.
+    metrics = hidden.mean(dim=1)
+    by_dialogue = (hidden - metrics[:, None]).flatten(0, 2)
+    by_metric = (metrics - means[:, None])[:1].flatten(0, 1)
+    main = torch.linalg.svd(by_dialogue, full_matrices=False).Vh[:8]
+    direction = _main_axis(by_dialogue, means, scale=1.0) + _main_axis(by_metric, torch.cat([means, main]), scale=0.7)
     with torch.no_grad():
         for level, ids in zip(LEVELS, writers[0].level_ids, strict=True):
             row = GAIN * (level - 3) * direction
@@ -221,20 +219,6 @@ def _leaf_states(model: Any, tree: PromptTree) -> Tensor:
         model.model(torch.tensor([leaf]), past_key_values=copy.deepcopy(cache), use_cache=True) for leaf in tree.leaves
     )
     return torch.stack([output.last_hidden_state[0, -1] for output in passes])
-
-
-def _direction(hidden: Tensor, means: Tensor) -> Tensor:
-    """A direction at right angles to ``means``, with standard deviation about 1 over dialogues and over metrics.
-
-    Args:
-        hidden: shape (writers, dialogues, metrics, width); the first writers are those of the first layout.
-        means: shape (writers, width).
-    """
-    metrics = hidden.mean(dim=1)
-    by_dialogue = (hidden - metrics[:, None]).flatten(0, 2)
-    by_metric = (metrics - means[:, None])[:1].flatten(0, 1)
-    main = torch.linalg.svd(by_dialogue, full_matrices=False).Vh[:8]
-    return _main_axis(by_dialogue, means, scale=1.0) + _main_axis(by_metric, torch.cat([means, main]), scale=0.7)
 
 
 def _main_axis(deviations: Tensor, away: Tensor, scale: float) -> Tensor:

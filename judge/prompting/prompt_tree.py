@@ -99,7 +99,12 @@ class PromptWriter:
         self.layout = LAYOUTS[layout]
         self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
         self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
-        self.level_ids = self._checked_level_ids((*rubric.metrics.values(), rubric.response_diversity))
+        # The level tokens common to every leaf: what writes a level after one metric writes it after all.
+        metrics = (*rubric.metrics.values(), rubric.response_diversity)
+        found = [self.tokenizer.level_ids(self._leaf(metric)) for metric in metrics]
+        self.level_ids = tuple(
+            tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True)
+        )
 
     def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each of ``metrics``."""
@@ -175,8 +180,3 @@ class PromptWriter:
             return texts.rules
         sections = (self.rubric.section(metric, self.ascending) for metric in metrics)
         return "\n\n".join([texts.rules, f"# {texts.rubrics}", *sections])
-
-    def _checked_level_ids(self, metrics: Sequence[Metric]) -> tuple[Ids, ...]:
-        """The level tokens common to every leaf: what writes a level after one metric writes it after all."""
-        found = [self.tokenizer.level_ids(self._leaf(metric)) for metric in metrics]
-        return tuple(tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True))

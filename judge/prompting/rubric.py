@@ -115,7 +115,12 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     try:
         if isinstance(file, Path) and os.path.exists(file) and not os.path.isfile(file):
             raise OSError(0, "a folder, a pipe or a device")
-        return TypeAdapter(kind).validate_python(_parsed(file.read_text(encoding="utf-8")))
+        # YAML without aliases, by which a small file could stand for one without end.
+        text = file.read_text(encoding="utf-8")
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise yaml.YAMLError("an alias (*name); write the text out")
+        parsed = yaml.safe_load(text)
+        return TypeAdapter(kind).validate_python(parsed)
     except FileNotFoundError:
         problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
     except UnicodeDecodeError as error:
@@ -128,13 +133,6 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")  # PyYAML fails in many ways
     return None
-
-
-def _parsed(text: str) -> Any:
-    """YAML without aliases, by which a small file could stand for one without end."""
-    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-        raise yaml.YAMLError("an alias (*name); write the text out")
-    return yaml.safe_load(text)
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -36,7 +36,16 @@ class JudgeTokenizer:
         self.folder = folder
         self._fast = _load(folder)
         self.trusted = self._fast.backend_tokenizer
-        self.untrusted = _without_added_tokens(self.trusted.to_str())
+        # The tokenizer with nothing added: no tokens, and no blank before a text, which stands in the midst of ours.
+        serialized = self.trusted.to_str()
+        from tokenizers import Tokenizer
+
+        description = json.loads(serialized)
+        description["added_tokens"] = []
+        description["post_processor"] = None
+        for name in ("normalizer", "pre_tokenizer"):
+            description[name] = _without_prefix(description[name])
+        self.untrusted = Tokenizer.from_str(json.dumps(description))
         self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
         self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
         self._watched = self.control_ids | self._bytes.keys()
@@ -170,18 +179,6 @@ def _cut(text: str, spans: Iterable[tuple[int, int]]) -> list[str]:
             pieces.append(text[begin : start + (end - start > 1)])
             begin = start + 1
     return [*pieces, text[begin:]]
-
-
-def _without_added_tokens(serialized: str) -> Any:
-    """The tokenizer with nothing added: no tokens, and no blank before a text, which stands in the midst of ours."""
-    from tokenizers import Tokenizer
-
-    description = json.loads(serialized)
-    description["added_tokens"] = []
-    description["post_processor"] = None
-    for name in ("normalizer", "pre_tokenizer"):
-        description[name] = _without_prefix(description[name])
-    return Tokenizer.from_str(json.dumps(description))
 
 
 def _without_prefix(step: Any) -> Any:

@@ -149,10 +149,17 @@ def assess(found: Rewritten) -> Robustness:
     changed = score_changes(originals, _in_order(rows[~is_original]))
     attacked, asked = (changed[changed["family"].isin(WAYS) == ways] for ways in (False, True))
     overall = mean_changes(changed, ["family"]).assign(metric=OVERALL)
+    # Each family's overall row and then its metrics.
+    by_metric = mean_changes(changed, ["family", "metric"])
+    import pandas as pd
+
+    order = {name: place for place, name in enumerate(overall["family"])}
+    table = pd.concat([overall[by_metric.columns], by_metric], ignore_index=True)
+    sorted_as = table.sort_values("family", key=lambda column: column.map(order), kind="stable", ignore_index=True)
     return Robustness(
         families=_by(["family"], attacked, rows),
         rewrites=_by(["family", "rewrite"], attacked, rows),
-        metrics=_sorted_as(overall, mean_changes(changed, ["family", "metric"])),
+        metrics=sorted_as,
         bias=_bias(found.judge, originals, rows[is_way], asked),
         sources=_by_family(found.judge, originals),
         flagged_originals=float(_flags(originals)["flagged"].mean()),
@@ -167,15 +174,6 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("family", key=lambda column: column.map(order), kind="stable")
 
 
-def _sorted_as(overall: pd.DataFrame, by_metric: pd.DataFrame) -> pd.DataFrame:
-    """Each family's overall row and then its metrics."""
-    import pandas as pd
-
-    order = {name: place for place, name in enumerate(overall["family"])}
-    table = pd.concat([overall[by_metric.columns], by_metric], ignore_index=True)
-    return table.sort_values("family", key=lambda column: column.map(order), kind="stable", ignore_index=True)
-
-
 def _flags(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per dialogue or rewrite: ``family, rewrite, item_id, flagged``."""
     names = ["family", "rewrite", "item_id"]
@@ -186,26 +184,27 @@ def _by(by: list[str], attacked: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFra
     """How far scores moved, from the originals and from harmless text; and the share that is flagged."""
 
     names = {"change": "beyond", "low": "beyond_low", "high": "beyond_high"}
-    beyond = mean_changes(_from_harmless(attacked), by).rename(columns=names)[[*by, *names.values()]]
-    flagged = _flags(rows).groupby(by, as_index=False)["flagged"].mean()
-    return mean_changes(attacked, by).merge(beyond, on=by, how="left").merge(flagged, on=by, how="left")
-
-
-def _from_harmless(attacked: pd.DataFrame) -> pd.DataFrame:
-    """The attacks' changes from the mean score of the same dialogue with harmless text written into it."""
+    # The attacks' changes from the mean score of the same dialogue with harmless text written into it.
     from judge.robustness.attacks import BENIGN
 
     is_harmless = attacked["family"] == BENIGN
     scores = attacked[is_harmless].astype({"score": float})
     harmless = scores.groupby(["item_id", "metric"])[["score"]].mean().reset_index()
-    return score_changes(harmless, attacked[~is_harmless].drop(columns=["before", "change", "mass_change"]))
+    from_harmless = score_changes(harmless, attacked[~is_harmless].drop(columns=["before", "change", "mass_change"]))
+    beyond = mean_changes(from_harmless, by).rename(columns=names)[[*by, *names.values()]]
+    flagged = _flags(rows).groupby(by, as_index=False)["flagged"].mean()
+    return mean_changes(attacked, by).merge(beyond, on=by, how="left").merge(flagged, on=by, how="left")
 
 
 def _bias(judge: str, originals: pd.DataFrame, ways: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
     """A row per bias and measure."""
     import pandas as pd
 
-    rows = [*_of_ways(originals, ways, asked), _of_length(originals), _of_own_family(judge, originals)]
+    rows = [
+        *_of_ways(originals, ways, asked),
+        {"bias": "length", "measure": "rank_association", **_spearman(_overall(originals), "length")},
+        _of_own_family(judge, originals),
+    ]
     return pd.DataFrame(rows, columns=["bias", "measure", "value", "low", "high", "n", "reason"])
 
 
@@ -221,10 +220,6 @@ def _of_ways(originals: pd.DataFrame, ways: pd.DataFrame, asked: pd.DataFrame) -
         }
         both = _overall(originals).join(_overall(ways[ways["family"] == change["family"]])["score"].rename("other"))
         yield {"bias": change["family"], "measure": "rank_agreement", **_spearman(both, "other")}
-
-
-def _of_length(originals: pd.DataFrame) -> dict[str, Any]:
-    return {"bias": "length", "measure": "rank_association", **_spearman(_overall(originals), "length")}
 
 
 def _overall(rows: pd.DataFrame) -> pd.DataFrame:
@@ -318,12 +313,14 @@ def remarks(robustness: Robustness) -> list[str]:
     """What to look at, in words."""
     attacks = robustness.families[robustness.families["family"] != BENIGN]
     known = attacks.dropna(subset="change")
+    lacking = [row for row in _records(robustness.bias) if row["value"] is None]
+    on_what_is_not_given = [f"{BIASES[row['bias'], row['measure']]}: not given, as {row['reason']}" for row in lacking]
     return [
         *_on_changes(known, robustness.families),
         f"flagged of the dialogues as they are: {robustness.flagged_originals:.1%}; of harmless text that quotes "
         f"scores or speaks of judges: {_share(robustness, BENIGN)}; of attacks worded unlike those that the detector "
         f"knows (veiled): {_share(robustness, 'veiled')}. A flag alters no score, and no flag is no proof",
-        *_on_what_is_not_given(robustness.bias),
+        *on_what_is_not_given,
         "whether the judge favours its own family is not known without people's ratings: its sources may be better",
     ]
 
@@ -340,11 +337,6 @@ def _on_changes(attacks: pd.DataFrame, families: pd.DataFrame) -> list[str]:
         upwards if most["change"] > 0 else f"no attack moves scores upwards on the average{beside}",
         f"raise scores beyond what harmless text does (interval above 0): {', '.join(raised) or 'none'}",
     ]
-
-
-def _on_what_is_not_given(bias: pd.DataFrame) -> list[str]:
-    lacking = [row for row in _records(bias) if row["value"] is None]
-    return [f"{BIASES[row['bias'], row['measure']]}: not given, as {row['reason']}" for row in lacking]
 
 
 def _share(robustness: Robustness, family: str) -> str:

@@ -159,12 +159,9 @@ def attack(
         Interrupted: the user stopped it; nothing is kept.
     """
     options = options or Options(limit=DIALOGUES)
-    found = judge_rewrites(data, options, lambda dialogues: rewrites(dialogues, seed), progress, _ways(options))
-    return replace(found, settings={**found.settings, "seed": seed})
-
-
-def _ways(options: Options) -> list[Way]:
-    """The other ways of asking; a rubric of the user's own is in one language only."""
+    # The other ways of asking; a rubric of the user's own is in one language only.
     turned = Way(LEVEL_ORDER, "descending", options.language, ascending=False)
     others = [language for language in LANGUAGES if language != options.language and options.prompts is None]
-    return [turned, *(Way(RUBRIC_LANGUAGE, language, language) for language in others)]
+    ways = [turned, *(Way(RUBRIC_LANGUAGE, language, language) for language in others)]
+    found = judge_rewrites(data, options, lambda dialogues: rewrites(dialogues, seed), progress, ways)
+    return replace(found, settings={**found.settings, "seed": seed})

@@ -217,16 +217,13 @@ def _windows(case: Case, number: int, text: str) -> Iterator[Edit]:
     for first in range(0, len(units) - WINDOW + 1, WINDOW):
         window = units[first : first + WINDOW]
         start, end = window[0].start(), window[-1].end()
-        turned = _turned(text, window, case.random.randrange(1, WINDOW))
+        # The units of a window, each in the place of another, with what stood between them left there.
+        by = case.random.randrange(1, WINDOW)
+        words = [unit[0] for unit in window]
+        gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
+        turned = "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
         if turned != text[start:end]:
             yield Edit(number, start, end, turned)
-
-
-def _turned(text: str, window: list[re.Match[str]], by: int) -> str:
-    """The units of a window, each in the place of another, with what stood between them left there."""
-    words = [unit[0] for unit in window]
-    gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
-    return "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
 
 
 def foreign(case: Case) -> list[Edit]:
@@ -320,25 +317,21 @@ def _another_work(case: Case) -> Work:
 
 def plain_prose(case: Case) -> list[Edit]:
     """The same content without catchphrases, interjections, particles, stage directions and loud marks."""
-    manner = _manner(case)
+    # What makes a way of speaking: matches never overlap.
+    sayings = _any_of([*case.wording.catchphrases, *case.wording.interjections])
+    particles = _any_of(case.wording.particles)
+    manner = re.compile(
+        r"[（(][^（）()\n]*[）)]|(?<!\*)\*[^*\n]+\*(?!\*)"
+        rf"|{_CLAUSE_START}(?:{sayings})+(?:[，,、！!…～~]+|{_CLAUSE_END})"
+        rf"|(?:{particles})(?:{_CLAUSE_END}|(?=[？?])(?<!{re.escape(case.wording.asking)}))"
+        r"|！+|!+|…+|～+|~+"
+    )
     edits = [
         Edit(number, *match.span(), _LOUD.get(match[0][0], ""))
         for number, text in case.rounds()
         for match in manner.finditer(text)
     ]
     return _shuffled(case, edits)
-
-
-def _manner(case: Case) -> re.Pattern[str]:
-    """What makes a way of speaking: matches never overlap."""
-    sayings = _any_of([*case.wording.catchphrases, *case.wording.interjections])
-    particles = _any_of(case.wording.particles)
-    return re.compile(
-        r"[（(][^（）()\n]*[）)]|(?<!\*)\*[^*\n]+\*(?!\*)"
-        rf"|{_CLAUSE_START}(?:{sayings})+(?:[，,、！!…～~]+|{_CLAUSE_END})"
-        rf"|(?:{particles})(?:{_CLAUSE_END}|(?=[？?])(?<!{re.escape(case.wording.asking)}))"
-        r"|！+|!+|…+|～+|~+"
-    )
 
 
 def story_cut(case: Case) -> list[Edit]:

@@ -170,7 +170,9 @@ def _rows(
     rewrites: Sequence[Rewrite], judged: Sequence[Judged], originals: dict[str, Dialogue]
 ) -> Iterator[dict[str, Any]]:
     for rewrite, found in zip(rewrites, judged, strict=True):
-        original = _original(rewrite, originals)
+        if rewrite.of not in originals:
+            raise InputError(f"{plain(rewrite.name)}: rewrites {plain(rewrite.of)}, which is none of the dialogues")
+        original = originals[rewrite.of]
         names = {
             "family": rewrite.family,
             "rewrite": rewrite.name,
@@ -183,12 +185,6 @@ def _rows(
         flags = suspicious(rewrite.dialogue)
         for metric, judgment in zip(METRICS, found.judgments, strict=True):
             yield {**names, "metric": metric, **columns(judgment), "suspicious": flags, "length": length}
-
-
-def _original(rewrite: Rewrite, originals: dict[str, Dialogue]) -> Dialogue:
-    if rewrite.of not in originals:
-        raise InputError(f"{plain(rewrite.name)}: rewrites {plain(rewrite.of)}, which is none of the dialogues")
-    return originals[rewrite.of]
 
 
 def _rewritten(judge: Judge, options: Options, dialogues: int, judgments: pd.DataFrame) -> Rewritten:

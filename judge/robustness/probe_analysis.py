@@ -272,6 +272,12 @@ def _row(
     before, after = ([str(text_of[(*names, item)]) for item in own["item_id"]] for names in (("", ""), form))
     found = auc(clean, degraded, groups)
     change = drops.loc[[(*form, metric)]].iloc[0]
+    # By how much more a metric drops than the others do on the average, over items that have all of them.
+    changes = part.pivot(index=["item_id", "group"], columns="metric", values="change").dropna()
+    others = changes.drop(columns=metric).mean(axis=1)
+    specific = clustered_mean(
+        (others - changes[metric]).to_numpy(float), _labels(changes.index.get_level_values("group"))
+    )
     row: dict[str, Any] = {
         "metric": metric,
         **dict(zip(FORM, form, strict=True)),
@@ -283,7 +289,7 @@ def _row(
         **_drop(change),
         **_named("lower", share_lower(clean, degraded, groups)),
         **_named("auc", found),
-        **_named("specific", _specific(part, metric)),
+        **_named("specific", specific),
         **_controls(before, after, clean, degraded, groups, generator),
         "reason": found.reason or f"under {MIN_GROUPS} groups",
     }
@@ -305,13 +311,6 @@ def _controls(
         **_named("random_auc", random(groups, generator)),
         **_named("permuted_auc", permuted(clean, degraded, groups, generator)),
     }
-
-
-def _specific(part: pd.DataFrame, metric: str) -> Estimate:
-    """By how much more a metric drops than the others do on the average, over items that have all of them."""
-    changes = part.pivot(index=["item_id", "group"], columns="metric", values="change").dropna()
-    others = changes.drop(columns=metric).mean(axis=1)
-    return clustered_mean((others - changes[metric]).to_numpy(float), _labels(changes.index.get_level_values("group")))
 
 
 def _cells(form: tuple[str, str], part: pd.DataFrame, drops: pd.DataFrame) -> Iterator[dict[str, Any]]:

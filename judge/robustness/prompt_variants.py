@@ -129,13 +129,16 @@ def _by_metric(
 ) -> pd.DataFrame:
     """One variant's row for each metric, from dialogues × metrics of all variants and of people."""
     own, reference = scores[variant.name], scores[first.name]
+    # Mean Spearman correlation of each metric with the other eight, where defined.
+    correlations = own.corr(method="spearman", min_periods=MIN_DIALOGUES)
+    halo = correlations.where(~np.eye(len(METRICS), dtype=bool)).mean()
     table = pd.DataFrame(
         {
             "mean": own.mean(),
             "difference": (own - reference).mean(),
             "agreement": _correlations(own, reference)["spearman"],
             "order_agreement": _correlations(own, scores[variant.turned.name])["spearman"],
-            "halo": _halo(own),
+            "halo": halo,
         }
     )
     return table if people is None else table.join(_correlations(own, people).add_prefix("human_"))
@@ -156,12 +159,6 @@ def correlate(own: pd.Series[float], other: pd.Series[float]) -> dict[str, Any]:
         reason = "all scores are equal" if both["own"].nunique() == 1 else "all ratings are equal"
     found = {m: math.nan if reason else both.corr(method=m).loc["own", "other"] for m in ("spearman", "pearson")}
     return {**found, "n": len(both), "reason": reason}
-
-
-def _halo(own: pd.DataFrame) -> pd.Series[float]:
-    """Mean Spearman correlation of each metric with the other eight, where defined."""
-    correlations = own.corr(method="spearman", min_periods=MIN_DIALOGUES)
-    return correlations.where(~np.eye(len(METRICS), dtype=bool)).mean()
 
 
 def _overall(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -190,9 +187,12 @@ def best_variant(overall: pd.DataFrame) -> str | None:
 
 def remarks(overall: pd.DataFrame) -> list[str]:
     """What to look at, in words; ``overall`` has a row per variant, the reference first."""
+    mass = overall["mass"]
+    low = "; ".join(mass.index[mass < MIN_MASS]) or "none"
+    on_mass = f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})"
     return [
         *_on_reference(overall),
-        _on_mass(overall["mass"]),
+        on_mass,
         _on_order(overall["order_agreement"]),
         *_on_people(overall),
     ]
@@ -206,11 +206,6 @@ def _on_reference(overall: pd.DataFrame) -> list[str]:
         f"left out, as this server takes messages and no beginning of an answer: {left_out}; the reference is "
         f"{overall.index[0]}"
     ]
-
-
-def _on_mass(mass: pd.Series[float]) -> str:
-    low = "; ".join(mass.index[mass < MIN_MASS]) or "none"
-    return f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})"
 
 
 def _on_order(agreement: pd.Series[float]) -> str:
@@ -293,7 +288,7 @@ def compare_layouts(
     paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware)
     ratings = None if annotations is None else _known(annotations)
     rated = None if ratings is None else set(ratings["item_id"])
-    with closing(_corpus(paths, options, rated)) as corpus:
+    with closing(Corpus(paths, options.sources, options.characters, options.limit, rated)) as corpus:
         judges = _judges(options, hardware)
         first = next(iter(judges.values()))
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
@@ -314,10 +309,6 @@ def _known(annotations: pd.DataFrame) -> pd.DataFrame:
             f"--annotations: rates none of {', '.join(METRICS)}, but {found}; name the metrics by their id"
         )
     return ratings
-
-
-def _corpus(paths: list[Path], options: Options, rated: set[str] | None) -> Corpus:
-    return Corpus(paths, options.sources, options.characters, options.limit, rated)
 
 
 def _judges(options: Options, hardware: Hardware) -> dict[Variant, Judge]:
