@@ -22,6 +22,7 @@ from judge.progress import Progress, Silent, stoppable
 from judge.prompting.rubric import load_rubric
 from judge.scoring import multi_gpu, run_folder
 from judge.scoring.judge import Judge
+from judge.scoring.kept_dialogues import EXAMPLE, keep_dialogues
 from judge.scoring.multi_gpu import WHOLE, Share
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
 from judge.scoring.preview import Foresight, foresee
@@ -31,9 +32,6 @@ from judge.scoring.setup import open_judge, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
 from judge.scoring.worker import Work, role_statistics, sample
 from judge.types import METRICS, RESPONSE_DIVERSITY, TOO_FEW_ANSWERS, Options, digest
-
-EXAMPLE = "example"
-
 
 ROLES_PER_UNIT = 32
 
@@ -133,11 +131,6 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
 
-def data_files(paths: Sequence[str]) -> list[Path]:
-    """Where a run's dialogues were read, from the paths in its manifest."""
-    return example_files() if list(paths) == [EXAMPLE] else [Path(path) for path in paths]
-
-
 class _Run:
     """One run in the making."""
 
@@ -207,6 +200,8 @@ class _Run:
         """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight."""
         self.store.tidy()
         run_folder.begin(self.store, self.judge, hardware, self._about())
+        if warning := keep_dialogues(self.store.folder, self.corpus):
+            self.progress.note(warning)
         started = time.monotonic()
         reports: list[dict[str, Any]] = []
         try:
