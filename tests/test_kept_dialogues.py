@@ -16,7 +16,8 @@ from judge import Options, load_judgments, score
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_dialogues, example_files
 from judge.progress import Silent
-from judge.scoring.kept_dialogues import DIALOGUES, keep_dialogues, read_texts
+from judge.scoring.parts import DIALOGUES, keep_dialogues
+from judge.scoring.run_folder import read_texts
 from judge.types import ALL_METRICS, LEVELS, RESPONSE_DIVERSITY, Dialogue
 from tests.commands import read, typed
 

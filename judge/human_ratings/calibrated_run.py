@@ -17,8 +17,15 @@ from judge.errors import InputError, naming
 from judge.files import replacing, save_csv, sha256
 from judge.human_ratings.agreement import is_run, read_judge_scores
 from judge.scoring.judge import Judge
-from judge.scoring.kept_dialogues import read_texts
-from judge.scoring.run_folder import CALIBRATED, CALIBRATED_KEY, item_ids, load_judgments, read_manifest, scores_of
+from judge.scoring.run_folder import (
+    CALIBRATED,
+    CALIBRATED_KEY,
+    item_ids,
+    load_judgments,
+    read_manifest,
+    read_texts,
+    scores_of,
+)
 from judge.scoring.summary import scores_table
 from judge.types import METRICS, Dialogue, Turn
 

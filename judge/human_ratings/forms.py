@@ -15,8 +15,7 @@ from judge.human_ratings.blinding import Task, blind, key_of, write_key
 from judge.human_ratings.label_studio import label_studio_tasks, labelling_config
 from judge.human_ratings.spreadsheet import BOM, sheet_of, write_workbook
 from judge.prompting.rubric import Rubric, load_rubric
-from judge.scoring.kept_dialogues import read_texts
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
 from judge.types import METRICS, Dialogue
 
 if TYPE_CHECKING:

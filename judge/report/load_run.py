@@ -11,9 +11,8 @@ import pandas as pd
 
 from judge.errors import InputError, one_line
 from judge.report.texts import number, numbers, visible
-from judge.scoring.kept_dialogues import read_texts
 from judge.scoring.rationales import by_dialogue, read_rationales, select
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
 from judge.types import LEVELS, METRICS, Dialogue
 
 

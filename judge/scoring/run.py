@@ -22,12 +22,11 @@ from judge.progress import Progress, Silent, stoppable
 from judge.prompting.rubric import load_rubric
 from judge.scoring import multi_gpu, run_folder
 from judge.scoring.judge import Judge
-from judge.scoring.kept_dialogues import EXAMPLE, keep_dialogues
 from judge.scoring.multi_gpu import WHOLE, Share
-from judge.scoring.parts import DIVERSITY, JUDGMENTS
+from judge.scoring.parts import DIVERSITY, JUDGMENTS, keep_dialogues
 from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
-from judge.scoring.run_folder import Store
+from judge.scoring.run_folder import EXAMPLE, Store
 from judge.scoring.setup import open_judge, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
 from judge.scoring.worker import Work, role_statistics, sample
