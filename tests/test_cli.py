@@ -70,8 +70,8 @@ ROW = '{"source": "s", "character": "c", "scenario": 1, "question_r1": "q", "ans
 BAD_DATA = {
     "missing file": (lambda folder: "nowhere.json", ["nowhere.json", "no such file", "check the path"]),
     "empty file": (_write("a.json", b""), ["a.json", "is empty"]),
-    "not JSON": (_write("a.json", b"hello"), ["a.json", "not JSON", "mend"]),
-    "truncated JSON": (_write("a.json", b'{"c": [{"dialog_id": 1, "ques'), ["a.json", "not JSON at line 1", "mend"]),
+    "not JSON": (_write("a.json", b"hello"), ["a.json", "not JSON", "fix"]),
+    "truncated JSON": (_write("a.json", b'{"c": [{"dialog_id": 1, "ques'), ["a.json", "not JSON at line 1", "fix"]),
     "wrong encoding": (_write("a.json", '{"角色": []}'.encode("gbk")), ["a.json", "not UTF-8", "save it as UTF-8"]),
     "missing field": (
         _write("a.jsonl", f"{ROW}\n{ROW.replace('answer_r1', 'answer')}".encode()),

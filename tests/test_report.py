@@ -300,7 +300,7 @@ def test_rationales_are_shown_where_the_run_has_some_of_what_it_judged(own_run: 
     page = report(own_run, tmp_path / "r.html")
     assert page.data["dialogues"][0]["rationale"] == {"role_playing": "<b>像[U+202E]"}
     (own_run / "rationales.jsonl").write_text("{}\n", encoding="utf-8")
-    refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "mend or remove it")
+    refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "fix or remove it")
 
 
 def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The model itself is loaded when the first judgment is asked for, so that a finis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import median
@@ -142,6 +143,16 @@ class Judge:
             level_tokens=self.level_ids,
             dtype=model.dtype(hardware),
         )
+
+    def named(self, name: str) -> Judge:
+        """The same judge under another name, which is that of a run begun with the same model under that name."""
+        other = copy(self)
+        other.name = name
+        return other
+
+    def use(self, engine: Engine) -> None:
+        """Score with an engine that is loaded already: that of another judge with the same model."""
+        vars(self)["engine"] = engine
 
     @cached_property
     def engine(self) -> Engine:

@@ -274,7 +274,7 @@ def _rows(path: Path) -> Iterator[Rationale]:
         for line in path.read_text(encoding="utf-8").splitlines():
             yield _ROW.validate_json(line)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); mend or remove it") from error
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); fix or remove it") from error
 
 
 def _reason(error: Exception) -> str:
