@@ -185,7 +185,11 @@ class Judge:
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
-        return [[writer.dialogue(d, metrics) for writer in self.writers] if _is_answered(d) else [] for d in dialogues]
+        answered = (all(turn.character.strip() for turn in dialogue.turns) for dialogue in dialogues)
+        return [
+            [writer.dialogue(dialogue, metrics) for writer in self.writers] if there else []
+            for dialogue, there in zip(dialogues, answered, strict=True)
+        ]
 
     def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
         """Judgments from the prompts of dialogues, in their order; what cannot be judged has the reason instead."""
@@ -220,10 +224,6 @@ class Judge:
             if isinstance(error, str):
                 return Judged((Judgment(None, None, error),) * len(lengths), lengths)
         return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
-
-
-def _is_answered(dialogue: Dialogue) -> bool:
-    return all(turn.character.strip() for turn in dialogue.turns)
 
 
 def _probe(writer: PromptWriter) -> list[list[Ids]]:
