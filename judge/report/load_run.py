@@ -9,12 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from judge.data.dialogues import Record, read_dialogues
 from judge.errors import InputError, one_line
 from judge.report.texts import number, numbers, visible
 from judge.scoring.rationales import by_dialogue, read_rationales, select
-from judge.scoring.run import data_files
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
 from judge.types import LEVELS, METRICS, Dialogue
 
 
@@ -52,27 +50,6 @@ def read_run(folder: Path) -> Run:
     judgments = load_judgments(folder).assign(item_id=item_ids)
     board, varied = (_table(folder / f"{name}.csv") for name in ("leaderboard", "diversity"))
     return Run(folder, manifest, judgments, board, varied, read_rationales(folder, judgments))
-
-
-def read_texts(manifest: dict[str, Any], wanted: dict[str, str]) -> tuple[dict[str, Dialogue], str | None]:
-    """The dialogues a run judged, from where it read them.
-
-    Args:
-        manifest: the run's.
-        wanted: the digest of their content, by id.
-
-    Returns:
-        Those that are there as they were judged; and why not all are, if the data cannot be read.
-    """
-    found: dict[str, Dialogue] = {}
-    try:
-        for record in read_dialogues(data_files(manifest["data"]["paths"])):
-            dialogue = record.dialogue if isinstance(record, Record) else None
-            if dialogue and wanted.get(dialogue.id) == dialogue.content_digest:
-                found[dialogue.id] = dialogue
-    except InputError as error:
-        return found, str(error)
-    return found, None
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -113,7 +90,7 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
     chosen = select(every, most)
     judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
     digests = dict(zip(judgments["item_id"], judgments["content_digest"], strict=True))
-    texts, why = read_texts(run.manifest, digests) if chosen else ({}, None)
+    texts, why = read_texts(run.folder, digests) if chosen else ({}, None)
     rated = {} if ratings is None else _ratings_by_item(ratings[ratings["item_id"].isin(chosen)], run.metrics)
     parts = {str(item): part for item, part in judgments.groupby("item_id", sort=False)}
     rows = [_entry(run, parts[item], reasons, texts.get(item), rated.get(item)) for item, reasons in chosen.items()]

@@ -34,7 +34,7 @@ def share_engine(first: Judge, others: Sequence[Judge]) -> None:
     checked = {first.identity.layout}
     engine = first.engine
     for judge in others:
-        judge.engine = engine
+        judge.use(engine)
         if judge.identity.layout not in checked:
             judge.check(engine)
             checked.add(judge.identity.layout)

@@ -250,6 +250,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 
 def test_texts_that_changed_or_went_are_left_out_and_it_is_said(own_run: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
+    (own_run / "dialogues.parquet").unlink()  # as in a run of a version that kept none
     data.write_text(data.read_text(encoding="utf-8").replace('"character": "a"', '"character": "b"', 1), "utf-8")
     page = report(own_run, tmp_path / "changed.html", "--language", "en")
     assert ["turns" in one for one in page.data["dialogues"]] == [False, True, True]
@@ -265,7 +266,7 @@ def test_rationales_are_shown_where_the_run_has_some_of_what_it_judged(own_run: 
     page = report(own_run, tmp_path / "r.html")
     assert page.data["dialogues"][0]["rationale"] == {"role_playing": "<b>像[U+202E]"}
     (own_run / "rationales.jsonl").write_text("{}\n", encoding="utf-8")
-    refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "mend or remove it")
+    refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "fix or remove it")
 
 
 def test_a_run_without_tables_is_not_finished(own_run: Path, tmp_path: Path) -> None:
