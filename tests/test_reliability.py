@@ -249,10 +249,7 @@ def test_where_alpha_is_undefined_it_is_said_why(ratings, reason: str):
 def test_one_rating_an_item_says_nothing_of_agreement():
     found = reliability(rated([[3, N], [N, 4], [2, N]]))
     assert reasons(found) == {"no item has two ratings"}
-    assert (
-        found.remarks[0]
-        == "Every item has one rating: agreement between annotators (alpha, human ceiling) cannot be estimated."
-    )
+    assert found.remarks[0].startswith("Every item has one rating: agreement between annotators (alpha, human ceiling)")
     assert found.pairs.empty
     assert found.annotators["severity"].isna().all()
 
