@@ -75,7 +75,15 @@ def read_scores(
     table, empty = _identified(path, raw, who)
     problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_distributions(table)]
     problems += _repeated(table[~empty.any(axis=1)], who, "or tell them apart in a column 'judge' or 'sample_index'")
-    return _checked(path, table, problems, ["score", *_levels(table)])
+    return _checked(path, table, problems, ["score", *level_columns(table)])
+
+
+def level_columns(table: pd.DataFrame) -> list[str]:
+    """The columns p1, p2, ... of a table, up to the first number that is missing: probabilities of the levels."""
+    names: list[str] = []
+    while f"p{len(names) + 1}" in table:
+        names.append(f"p{len(names) + 1}")
+    return names
 
 
 # From what is in the file to the columns promised
@@ -158,12 +166,6 @@ def _numbers(cells: pd.Series) -> pd.Series:
 
 def _is_float(cells: pd.Series) -> bool:
     return isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "f"
-
-
-def _levels(table: pd.DataFrame) -> list[str]:
-    """The columns p1, p2, ... as far as they go on."""
-    names = [f"p{level}" for level in range(1, len(table.columns) + 1)]
-    return names[: next((i for i, name in enumerate(names) if name not in table), len(names))]
 
 
 # What can be wrong with a record
@@ -253,7 +255,7 @@ def _bad_inclusion(table: pd.DataFrame) -> list[Problem]:
 
 def _bad_distributions(table: pd.DataFrame) -> list[Problem]:
     """Records whose p1..pK are not a distribution, unless score and all of them are missing."""
-    names = _levels(table)
+    names = level_columns(table)
     if not names:
         return []
     levels = pd.DataFrame({name: _numbers(table[name]) for name in names})
