@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.errors import Problem, TableError
+from calibration.errors import TableError
 from calibration.stats.intervals import Floats, Labels
 from calibration.tables import Scale, level_columns
 
@@ -166,11 +166,15 @@ def pair(
     scores = scores[scores["metric"].isin(ratings["metric"].unique())]
     judged = scores[scores["score"].notna()]
     found = pd.MultiIndex.from_frame(ratings[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
+    if scores.empty:
+        rated, asked = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, every))
+        raise TableError(BOTH, [(0, f"no metric in common (human ratings: {rated}; judge: {asked})")])
+    if judged.empty:
+        raise TableError("scores", [(0, "every score of a rated metric is missing; judge them again")])
     if not found.any():
-        raise TableError(*_nothing_in_common(ratings, every, scores))
-    rated = _means(ratings[found], [*KEY, "annotator"], ["score"])
-    rated = _with_composites(rated, composites, ["annotator"])
-    by_metric = dict(iter(rated.groupby("metric", sort=False)))
+        raise TableError(BOTH, [(0, "no item in common; check how item_id is written in both")])
+    averaged = _means(ratings[found], [*KEY, "annotator"], ["score"])
+    by_metric = dict(iter(_with_composites(averaged, composites, ["annotator"]).groupby("metric", sort=False)))
     metrics = {
         str(metric): _paired(str(metric), by_metric[metric], table, scale)
         for metric, table in _with_composites(judged, composites).groupby("metric", sort=False)
@@ -246,16 +250,6 @@ def _completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     if "character" in first and "character" not in scores and items.isin(first.index).all():
         return scores.assign(character=items.map(first["character"]))
     return scores
-
-
-def _nothing_in_common(ratings: pd.DataFrame, every: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, list[Problem]]:
-    """The table and the problem where no rating has a score; ``scores`` are those of ``every`` on rated metrics."""
-    if scores.empty:
-        rated, judged = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, every))
-        return BOTH, [(0, f"no metric in common (human ratings: {rated}; judge: {judged})")]
-    if scores["score"].isna().all():
-        return "scores", [(0, "every score of a rated metric is missing; judge them again")]
-    return BOTH, [(0, "no item in common; check how item_id is written in both")]
 
 
 def _with_composites(

@@ -99,9 +99,21 @@ def read_scores(
         raw["source"] = source
     who = [name for name in ("judge", "sample_index") if name in raw]
     table, empty = _identified(path, raw, who)
-    problems = [*_bad_ids(table, empty), *_bad_scores(table, scale), *_bad_distributions(table)]
+    problems = [*_bad_ids(table, empty), *_bad_scores(table, scale)]
+    if names := level_columns(table):
+        levels = pd.DataFrame({name: _numbers(table[name]) for name in names})
+        total = levels.sum(axis=1, skipna=False)
+        good = (levels >= 0).all(axis=1) & ((total - 1).abs() <= _TOLERANCE)
+        # A missing judgment has neither a score nor probabilities; one of the two without the other is wrong.
+        none = pd.DataFrame({name: _missing(table[name]) for name in ("score", *names)}).all(axis=1)
+
+        def text(row: int) -> str:
+            values = ", ".join(_text(table[name][row]) or "nothing" for name in names)
+            return f"p1..p{len(names)} are {values}; give probabilities that sum to 1"
+
+        problems += _problems(~(good | none), text)
     problems += _repeated(table[~empty.any(axis=1)], who, "or tell them apart in a column 'judge' or 'sample_index'")
-    return _with_numbers(path, table, problems, ["score", *level_columns(table)])
+    return _with_numbers(path, table, problems, ["score", *names])
 
 
 def level_columns(table: pd.DataFrame) -> list[str]:
@@ -246,20 +258,3 @@ def _repeated(table: pd.DataFrame, who: list[str], remedy: str) -> list[Problem]
         return f"{cell}: already in record {first[row] + 1}; keep one of the two, {remedy}"
 
     return _problems(table.duplicated(key), text)
-
-
-def _bad_distributions(table: pd.DataFrame) -> list[Problem]:
-    """Records whose p1..pK are not a distribution, unless score and all of them are missing."""
-    names = level_columns(table)
-    if not names:
-        return []
-    levels = pd.DataFrame({name: _numbers(table[name]) for name in names})
-    total = levels.sum(axis=1, skipna=False)
-    none = _missing(table["score"]) & pd.DataFrame({name: _missing(table[name]) for name in names}).all(axis=1)
-    good = (levels >= 0).all(axis=1) & ((total - 1).abs() <= _TOLERANCE)
-
-    def text(row: int) -> str:
-        values = ", ".join(_text(table[name][row]) or "nothing" for name in names)
-        return f"p1..p{len(names)} are {values}; give probabilities that sum to 1"
-
-    return _problems(~(good | none), text)

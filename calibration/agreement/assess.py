@@ -79,6 +79,53 @@ class MetricAssessment:
             "same_family": {"bias": self.family_bias} if self.family_bias else {},
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """What programs read of the metric: numbers by name, None where undefined, with intervals and reasons."""
+        own, found, test = self.reliability, self.agreement, self.alt_test
+        parts = self.estimates
+        values = {part: {name: each.value for name, each in estimates.items()} for part, estimates in parts.items()}
+        intervals = {
+            part: {name: [each.low, each.high] for name, each in estimates.items() if each.low is not None}
+            for part, estimates in parts.items()
+        }
+        undefined = {
+            part: {name: each.reason for name, each in estimates.items() if each.value is None}
+            for part, estimates in parts.items()
+        }
+        return {
+            "n": found.items,
+            "groups": found.groups,
+            "sources": found.sources,
+            "reliability": {
+                **values["raters"],
+                "raters": own.raters,
+                "ratings_per_item": own.ratings_per_item,
+                "intervals": intervals["raters"],
+                "pairs": _records(own.pairs),
+                "annotators": _records(own.annotators),
+            },
+            "agreement": {**values["judge"], "intervals": intervals["judge"]},
+            "undefined": {part: reasons for part, reasons in undefined.items() if reasons},
+            **{
+                part: {**values[part], "intervals": intervals[part]}
+                for part in ("constant", "person_left_out", "person_with_person", "within_scenario", "system", "length")
+            },
+            "strata": _records(found.strata),
+            "same_family": asdict(self.family_bias) if self.family_bias else None,
+            "alt_test": {
+                "winning_rate": test.winning_rate,
+                "advantage_probability": test.advantage_probability,
+                "passed": test.passed,
+                "epsilon": test.epsilon,
+                "scoring": test.scoring,
+                "winning_rate_by_group": test.winning_rate_by_group,
+                "annotators": _records(test.by_annotator),
+                "reason": test.reason,
+            },
+            "verdict": self.verdict.word,
+            "sentence": self.verdict.sentence,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
@@ -103,7 +150,7 @@ class Assessment:
         return {
             "judge": self.judge,
             "remarks": list(self.remarks),
-            "metrics": {name: _as_dict(one) for name, one in self.metrics.items()},
+            "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
             "discriminant": discriminant,
         }
 
@@ -192,38 +239,37 @@ def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdi
     accuracy lies at .75 or above. *estimate*: all else; with a judge that correlates with human ratings, few of them
     reach further.
     """
-    word, why = _word(agreement)
+    over_items, over_systems = agreement.judge["spearman"], agreement.systems["pairwise_accuracy"]
+    systems, rated_systems = agreement.sources, _counted(agreement.sources, "rated system")
+    groups = _counted(agreement.groups, "rated group")
+    word: Word = "do not use"
+    if over_items.value is None:
+        why = f"its correlation with human ratings is undefined ({over_items.reason})"
+    elif over_items.low is None and agreement.groups < MIN_GROUPS:
+        why = f"{groups} of at least {MIN_GROUPS} say too little"
+    elif over_items.low is None:
+        why = "the rated items are too few or too alike for an interval of its correlation with human ratings"
+    elif over_items.low <= 0:
+        is_against = over_items.high is not None and over_items.high < 0
+        why = f"its correlation with human ratings {'is below 0' if is_against else 'may be none'}"
+    elif systems < MIN_RANKED:
+        word, why = "estimate", f"{rated_systems}, and ranking needs {MIN_RANKED}"
+    elif over_systems.low is None:
+        reason = over_systems.reason or "too few groups have all of them for an interval"
+        word, why = "estimate", f"how it orders the {systems} systems cannot be said ({reason})"
+    else:
+        word = "rank" if over_systems.low >= MIN_ACCURACY else "estimate"
+        accuracy = _said(over_systems, percent=True)
+        why = f"it orders {accuracy} of the pairs of {systems} systems as human ratings do"
+    items, correlation = _counted(agreement.items, "item"), _said(over_items)
     human = reliability.ceiling.get("spearman", Estimate(None))
     beside = f" (human ceiling: {_said(human)})" if human.value is not None else ""
     of_judge, of_constant = agreement.judge["mae"].value or 0.0, agreement.constant["mae"].value or 0.0
     evidence = (
-        f"Over {_counted(agreement.items, 'item')} its Spearman correlation with the mean rating is "
-        f"{_said(agreement.judge['spearman'])}{beside}, its mean absolute difference {of_judge:.2f} (the constant "
-        f"predictor's: {of_constant:.2f})."
+        f"Over {items} its Spearman correlation with the mean rating is {correlation}{beside}, its mean absolute "
+        f"difference {of_judge:.2f} (the constant predictor's: {of_constant:.2f})."
     )
     return Verdict(word, why, f"On {agreement.metric}, {judge} {USES[word]}: {why}. {evidence}")
-
-
-def _word(agreement: Agreement) -> tuple[Word, str]:
-    """The verdict and its reason; the rules in their order."""
-    over_items, over_systems = agreement.judge["spearman"], agreement.systems["pairwise_accuracy"]
-    systems = agreement.sources
-    if over_items.value is None:
-        return "do not use", f"its correlation with human ratings is undefined ({over_items.reason})"
-    if over_items.low is None:
-        few = f"{_counted(agreement.groups, 'rated group')} of at least {MIN_GROUPS} say too little"
-        alike = "the rated items are too few or too alike for an interval of its correlation with human ratings"
-        return "do not use", few if agreement.groups < MIN_GROUPS else alike
-    if over_items.low <= 0:
-        against = over_items.high is not None and over_items.high < 0
-        return "do not use", f"its correlation with human ratings {'is below 0' if against else 'may be none'}"
-    if systems < MIN_RANKED:
-        return "estimate", f"{_counted(systems, 'rated system')}, and ranking needs {MIN_RANKED}"
-    if over_systems.low is None:
-        reason = over_systems.reason or "too few groups have all of them for an interval"
-        return "estimate", f"how it orders the {systems} systems cannot be said ({reason})"
-    why = f"it orders {_said(over_systems, percent=True)} of the pairs of {systems} systems as human ratings do"
-    return ("rank" if over_systems.low >= MIN_ACCURACY else "estimate"), why
 
 
 def _counted(count: int, what: str) -> str:
@@ -239,54 +285,6 @@ def _said(estimate: Estimate, percent: bool = False) -> str:
         for number in (estimate.value, estimate.low, estimate.high)
     )
     return f"{value} [{low}, {high}]" if low and high else value
-
-
-def _as_dict(one: MetricAssessment) -> dict[str, Any]:
-    """One metric as programs read it."""
-    own, found, test = one.reliability, one.agreement, one.alt_test
-    parts = one.estimates
-    values = {part: {name: each.value for name, each in estimates.items()} for part, estimates in parts.items()}
-    intervals = {
-        part: {name: [each.low, each.high] for name, each in estimates.items() if each.low is not None}
-        for part, estimates in parts.items()
-    }
-    undefined = {
-        part: {name: each.reason for name, each in estimates.items() if each.value is None}
-        for part, estimates in parts.items()
-    }
-    return {
-        "n": found.items,
-        "groups": found.groups,
-        "sources": found.sources,
-        "reliability": {
-            **values["raters"],
-            "raters": own.raters,
-            "ratings_per_item": own.ratings_per_item,
-            "intervals": intervals["raters"],
-            "pairs": _records(own.pairs),
-            "annotators": _records(own.annotators),
-        },
-        "agreement": {**values["judge"], "intervals": intervals["judge"]},
-        "undefined": {part: reasons for part, reasons in undefined.items() if reasons},
-        **{
-            part: {**values[part], "intervals": intervals[part]}
-            for part in ("constant", "person_left_out", "person_with_person", "within_scenario", "system", "length")
-        },
-        "strata": _records(found.strata),
-        "same_family": asdict(one.family_bias) if one.family_bias else None,
-        "alt_test": {
-            "winning_rate": test.winning_rate,
-            "advantage_probability": test.advantage_probability,
-            "passed": test.passed,
-            "epsilon": test.epsilon,
-            "scoring": test.scoring,
-            "winning_rate_by_group": test.winning_rate_by_group,
-            "annotators": _records(test.by_annotator),
-            "reason": test.reason,
-        },
-        "verdict": one.verdict.word,
-        "sentence": one.verdict.sentence,
-    }
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from calibration.agreement.single_ratings import agreement_of_people, agreement_with_constant, agreement_with_ratings
 from calibration.pairing import Paired
@@ -232,8 +231,15 @@ def discriminant_validity(metrics: Mapping[str, Paired]) -> Discriminant | None:
     human = pd.DataFrame({name: pd.Series(one.human, one.items) for name, one in rated.items()})
     # An item's weight may differ between metrics, as it may be drawn with another chance on each.
     weights = pd.DataFrame({name: pd.Series(one.weights, one.items) for name, one in rated.items()}).max(axis=1)
+
+    def correlation(x: pd.Series[float], y: pd.Series[float]) -> float:
+        both = (x.notna() & y.notna()).to_numpy()
+        if both.sum() < MIN_CORRELATED:
+            return math.nan
+        return float(spearman(*(np.asarray(column, dtype=np.float64)[both] for column in (x, y, weights))))
+
     matrix, among_judge, among_human = (
-        pd.DataFrame(_correlations(rows, columns, weights), index=list(rows), columns=list(columns))
+        pd.DataFrame([[correlation(rows[x], columns[y]) for y in columns] for x in rows], list(rows), list(columns))
         for rows, columns in ((judge, human), (judge, judge), (human, human))
     )
     known = {str(name): row.dropna() for name, row in matrix.iterrows()}
@@ -241,19 +247,6 @@ def discriminant_validity(metrics: Mapping[str, Paired]) -> Discriminant | None:
     others = [table.to_numpy()[~np.eye(len(rated), dtype=bool)] for table in (among_judge, among_human)]
     halo = [float(np.nanmean(values)) if np.isfinite(values).any() else None for values in others]
     return Discriminant(matrix, float(np.mean(highest)) if highest else None, *halo)
-
-
-def _correlations(rows: pd.DataFrame, columns: pd.DataFrame, weights: pd.Series[float]) -> list[list[float]]:
-    """Spearman's correlation of every column of one table with every column of another, over items that have both."""
-    weight = np.asarray(weights, dtype=float)
-    found: list[list[float]] = []
-    for x in rows.to_numpy(float).T:
-        found.append([])
-        for y in columns.to_numpy(float).T:
-            both = np.isfinite(x) & np.isfinite(y)
-            enough = both.sum() >= MIN_CORRELATED
-            found[-1].append(float(spearman(x[both], y[both], weight[both])) if enough else math.nan)
-    return found
 
 
 # With published means
@@ -282,39 +275,33 @@ def agreement_with_published(means: pd.DataFrame, published: pd.DataFrame) -> pd
         decided pair, for a judge whose means are all the same, and with over eight systems.
     """
     both = published.merge(means.dropna(subset="mean"), on=["source", "metric"], suffixes=("", "_judge"))
-    rows = [
-        {"metric": metric, **_with_published(table)}
-        for metric, table in both.groupby("metric", sort=False)
-        if len(table) >= MIN_CORRELATED
-    ]
+    rows = []
+    for metric, table in both.groupby("metric", sort=False):
+        human, judge, tolerance = (table[name].to_numpy(float) for name in ("mean", "mean_judge", "tolerance"))
+        count, ones = len(human), np.ones(len(human))
+        if count < MIN_CORRELATED:
+            continue
+        first, second = np.triu_indices(count, 1)
+        apart = human[first] - human[second]
+        decided = np.abs(apart) > tolerance[first] + tolerance[second] + 1e-9
+        first, second, apart = first[decided], second[decided], apart[decided]
+        # All orders of the systems at once, the judge's own first: shape (orders, systems). Too many are not tried.
+        is_known = len(first) > 0 and np.ptp(judge) > 0 and count <= MOST_PERMUTED
+        means = judge[np.array(list(permutations(range(count))) if is_known else [range(count)])]
+        alike = (np.sign(means[:, first] - means[:, second]) * np.sign(apart) + 1).sum(axis=1) / 2
+        found = float(alike[0])
+        rows.append(
+            {
+                "metric": metric,
+                "sources": count,
+                "pairs": math.comb(count, 2),
+                "decided": len(first),
+                "alike": found,
+                "accuracy": found / len(first) if len(first) else math.nan,
+                "p_value": float(np.mean(alike >= found)) if is_known else math.nan,
+                "spearman": float(spearman(judge, human, ones)),
+                "pearson": float(pearson(judge, human, ones)),
+            }
+        )
     columns = ["metric", "sources", "pairs", "decided", "alike", "accuracy", "p_value", "spearman", "pearson"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _with_published(table: pd.DataFrame) -> dict[str, float]:
-    """The figures of one metric from ``mean, mean_judge, tolerance``, a system a row."""
-    human, judge, tolerance = (table[name].to_numpy(float) for name in ("mean", "mean_judge", "tolerance"))
-    count, ones = len(human), np.ones(len(human))
-    first, second = np.triu_indices(count, 1)
-    decided = np.abs(human[first] - human[second]) > tolerance[first] + tolerance[second] + 1e-9
-    first, second = first[decided], second[decided]
-
-    def alike(order: NDArray[np.intp]) -> float:
-        """How many decided pairs the judge's means order alike if they are given to the systems in this order."""
-        means = judge[order]
-        same = np.sign(means[first] - means[second]) * np.sign(human[first] - human[second])
-        return float((same + 1).sum() / 2)
-
-    found, p_value = alike(np.arange(count)), math.nan
-    if len(first) and np.ptp(judge) > 0 and count <= MOST_PERMUTED:
-        p_value = float(np.mean([alike(np.array(order)) >= found for order in permutations(range(count))]))
-    return {
-        "sources": count,
-        "pairs": math.comb(count, 2),
-        "decided": len(first),
-        "alike": found,
-        "accuracy": found / len(first) if len(first) else math.nan,
-        "p_value": p_value,
-        "spearman": float(spearman(judge, human, ones)),
-        "pearson": float(pearson(judge, human, ones)),
-    }

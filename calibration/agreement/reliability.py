@@ -244,12 +244,19 @@ def _about_annotators(rated: Paired) -> list[str]:
     """Who cannot be compared with whom, as they rated nothing in common; and who is not in the human ceiling."""
     warnings = []
     by = {"characters": rated.characters, "sources": rated.sources, "items": rated.items}
-    sets = {name: _unlinked_sets(rated.ratings, way) for name, way in by.items() if way is not None}
-    if name := next((name for name, count in sets.items() if count > 1), None):
-        warnings.append(
-            f"The annotators fall into {sets[name]} sets that rated no {name} in common: severity is against others of "
-            f"the same set, and how strict a set is cannot be told from what its {name} are like."
-        )
+    item, annotator = np.nonzero(np.isfinite(rated.ratings))
+    for name, code in ((name, codes(way)) for name, way in by.items() if way is not None):
+        # Sets without a link are the connected components of a graph of labels and annotators, an edge for each rating.
+        labels = int(code.max()) + 1
+        size = labels + rated.ratings.shape[1]
+        links = sparse.coo_array((np.ones(len(item)), (code[item], labels + annotator)), shape=(size, size))
+        sets = int(sparse.csgraph.connected_components(links, directed=False, return_labels=False))
+        if sets > 1:
+            warnings.append(
+                f"The annotators fall into {sets} sets that rated no {name} in common: severity is against others of "
+                f"the same set, and how strict a set is cannot be told from what its {name} are like."
+            )
+            break
     beside_others = np.isfinite(others_mean(rated.ratings)).sum(axis=0)
     names = [name for name, n in zip(rated.annotators, beside_others, strict=True) if n < MIN_CORRELATED]
     if names and len(names) < len(rated.annotators):
@@ -259,16 +266,3 @@ def _about_annotators(rated: Paired) -> list[str]:
             f"{', '.join(names[:MOST_LISTED])}{more}."
         )
     return warnings
-
-
-def _unlinked_sets(ratings: Floats, way: Labels) -> int:
-    """In how many sets annotators fall that share no label of a way, such as sources.
-
-    These are the connected components of a graph of labels and annotators, with an edge for each rating.
-    """
-    code = codes(way)
-    item, annotator = np.nonzero(np.isfinite(ratings))
-    labels = int(code.max()) + 1
-    size = labels + ratings.shape[1]
-    links = sparse.coo_array((np.ones(len(item)), (code[item], labels + annotator)), shape=(size, size))
-    return int(sparse.csgraph.connected_components(links, directed=False, return_labels=False))
