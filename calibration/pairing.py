@@ -164,7 +164,7 @@ def pair(
             raise TableError("ratings", [(0, text)])
     scores = _completed(every, ratings)
     scores = scores[scores["metric"].isin(ratings["metric"].unique())]
-    judged = scores[scores["score"].notna()]
+    judged = scores[scores["score"].notna()]  # a missing judgment is no counterpart of a rating
     found = pd.MultiIndex.from_frame(ratings[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
     if scores.empty:
         rated, asked = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, every))
@@ -264,6 +264,7 @@ def _with_composites(
     for name, members in (composites or {}).items():
         if name in table["metric"].unique():
             continue
+        # Repeats were averaged before: a count of members is then a count of different metrics.
         rows = table[table["metric"].isin(members)]
         grouped = rows.groupby(key, sort=False)["score"]
         whole = rows.assign(score=grouped.transform("mean"))[grouped.transform("count") == len(set(members))]
@@ -294,6 +295,7 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
     named = scale.get(metric) if isinstance(scale, Mapping) else scale
     ends = _scale(named, levels, np.append(ratings["score"].to_numpy(float), judge))
     if levels is not None:
+        # A distribution is of use only if it is known which score each level is.
         # There must be a level for each whole score; where the scale was not named, the levels must also start from 1.
         low, high = np.floor(ends[0]), np.ceil(ends[1])
         levels = levels if levels.shape[1] == high - low + 1 and (named is not None or low == 1) else None

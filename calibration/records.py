@@ -81,6 +81,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     ]
     if problems:
         raise TableError(path, problems)
+    # Cells stay texts: an id such as 007 is none as a number, and tables know which of their columns are numbers.
     # Without the ' that was put before a cell to keep a spreadsheet from taking it for a formula.
     cells = [[cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell for cell in row] for row in rows]
     return pd.DataFrame(cells, columns=columns, dtype=object)

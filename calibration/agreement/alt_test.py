@@ -147,7 +147,7 @@ def _compared(paired: Paired, column: int, scoring: Scoring) -> _Comparison:
 
     def alignment(scores: Floats) -> Floats:
         """How near scores, shape (items,), are to the others' ratings: higher is nearer."""
-        apart = np.where(known, others - scores[:, None], np.inf)
+        apart = np.where(known, others - scores[:, None], np.inf)  # a missing rating agrees with no score
         if scoring == "accuracy":
             return np.asarray((apart == 0).sum(axis=1) / count)
         return np.asarray(-np.sqrt((np.where(known, apart, 0.0) ** 2).sum(axis=1) / count))
@@ -172,6 +172,7 @@ def _refusal(compared: dict[str, _Comparison], raters: str, min_items: int) -> s
     most = max(len(one.wins) for one in compared.values())
     if most < min_items:
         return f"nobody rated {min_items} items that another rated too (at most {most})"
+    # With one other annotator only, "nearer to the others" would say which of two the judge is more like.
     most = max(int((one.others > 1).sum()) for one in compared.values() if len(one.wins) >= min_items)
     if most < min_items:
         return f"nobody rated {min_items} items that two others rated too (at most {most})"
@@ -196,6 +197,7 @@ def _by_annotator(compared: dict[str, _Comparison], epsilon: float, q: float, mi
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     for which in ("", "_by_group"):
+        # Benjamini and Yekutieli's control holds whatever the dependence: all tests share the judge and the items.
         p_values = table[f"p_value{which}"].dropna()
         rejected = pd.Series(pd.NA, index=table.index, dtype="boolean")
         if len(p_values):

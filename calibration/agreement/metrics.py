@@ -144,6 +144,7 @@ def _within_groups(paired: Paired) -> Estimates:
     if not parts:
         return dict.fromkeys(ASSOCIATIONS, Estimate(None, reason=f"no scenario has {MIN_CORRELATED} rated items"))
     found = within_groups(paired.judge, paired.human, paired.weights, parts)
+    # Each group is one value of its own, so its label is its place; the interval is over groups as everywhere.
     labels = np.arange(len(parts)).astype(str).astype(object)
     return {
         name: clustered_mean(column, labels)
@@ -160,6 +161,8 @@ def _over_systems(paired: Paired, resampler: Resampler) -> Estimates:
     if count < MIN_CORRELATED:
         reason = f"{count} rated source(s); give at least {MIN_CORRELATED}"
         return dict.fromkeys(ASSOCIATIONS, Estimate(None, reason=reason))
+    # Means are ratios of sums, and sums of a draw are a product with its weights: three columns for each system hold
+    # the weight, the weighted scores and the weighted ratings of its items.
     one = np.eye(count)[source] * paired.weights[:, None]
     columns = np.concatenate([one, one * paired.judge[:, None], one * paired.human[:, None]], axis=1)
 
@@ -178,7 +181,7 @@ def _over_systems(paired: Paired, resampler: Resampler) -> Estimates:
 
 def _by_stratum(paired: Paired) -> pd.DataFrame:
     """How the judge does where annotators agree and where they do not; items with two ratings or more."""
-    several = paired.at(paired.counts > 1)
+    several = paired.at(paired.counts > 1)  # with one rating there is nothing to be apart
     ends = [end(several.ratings, axis=1) if len(several.items) else np.zeros(0) for end in (np.nanmin, np.nanmax)]
     rows = []
     for name, (low, high) in STRATA.items():

@@ -98,7 +98,11 @@ def reliability(
     if len(rated.items):
         resampler = Resampler(rated.groups, over, seed=seed)
         alpha = alphas(rated.ratings, resampler)
+        # A slot is filled by different persons, so there is no one whose ratings could be held against the others'.
         top = ceiling(rated, resampler) if people else dict.fromkeys(STATISTICS, Estimate(None, reason=SLOTS))
+    pairs, annotators = pd.DataFrame(columns=PAIRS), pd.DataFrame(columns=ANNOTATORS)
+    if people and len(rated.items):
+        pairs, annotators = _tables(rated, over)
     return Reliability(
         metric=paired.metric,
         items=len(rated.items),
@@ -108,8 +112,8 @@ def reliability(
         alpha_ordinal=alpha["ordinal"],
         alpha_interval=alpha["interval"],
         ceiling=top,
-        pairs=_pairs(rated) if people else pd.DataFrame(columns=PAIRS),
-        annotators=_annotators(rated, over) if people and len(rated.items) else pd.DataFrame(columns=ANNOTATORS),
+        pairs=pairs,
+        annotators=annotators,
         remarks=tuple(_warnings(rated, over, people)),
     )
 
@@ -135,6 +139,7 @@ def ceiling(rated: Paired, resampler: Resampler) -> dict[str, Estimate]:
         one = (own, rest, weights)
         errors = np.stack([np.ones(len(own)), (own - rest) ** 2, np.abs(own - rest)], axis=1) * weights[:, None]
         _, squared, absolute = errors.sum(axis=0) / weights.sum()
+        # Points have the shape of a single draw, so that both are averaged over annotators alike.
         points.append(np.array([[spearman(*one), pearson(*one), squared**0.5, absolute]]))
         if resampler.is_enough:
             drawn = resampler.at(at)
@@ -157,7 +162,7 @@ def others_mean(ratings: Floats) -> Floats:
     """
     known = np.isfinite(ratings)
     given = np.where(known, ratings, 0.0)
-    left = known.sum(axis=1, keepdims=True) - known
+    left = known.sum(axis=1, keepdims=True) - known  # how many others rated the item
     mean = (given.sum(axis=1, keepdims=True) - given) / np.maximum(left, 1)
     return np.where(known & (left > 0), np.round(mean, 9), np.nan)
 
@@ -176,32 +181,28 @@ def _mean(annotators: list[Floats]) -> Floats:
     return ratio(np.where(known, stacked, 0.0).sum(axis=0), known.sum(axis=0).astype(float))
 
 
-def _pairs(rated: Paired) -> pd.DataFrame:
-    """A row for every two annotators who rated an item in common, as ``Reliability.pairs``."""
-    rows = []
+def _tables(rated: Paired, characters: Labels | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``Reliability.pairs`` and ``Reliability.annotators``: who agrees with whom, and who rates strictly."""
+    known = np.isfinite(rated.ratings)
+    pairs = []
     for one, other in combinations(range(len(rated.annotators)), 2):
-        both = np.isfinite(rated.ratings[:, one]) & np.isfinite(rated.ratings[:, other])
+        both = known[:, one] & known[:, other]
         if n := int(both.sum()):
             shared = rated.ratings[both, one], rated.ratings[both, other], rated.weights[both]
             enough = n >= MIN_CORRELATED
             agreement = (float(spearman(*shared)), kappa(*shared)) if enough else (np.nan, np.nan)
-            rows.append((rated.annotators[one], rated.annotators[other], n, *agreement))
-    return pd.DataFrame(rows, columns=PAIRS)
-
-
-def _annotators(rated: Paired, characters: Labels | None) -> pd.DataFrame:
-    """A row for every annotator, as ``Reliability.annotators``."""
+            pairs.append((rated.annotators[one], rated.annotators[other], n, *agreement))
+    annotators = []
     apart = rated.ratings - others_mean(rated.ratings)
-    rows = []
     for column, name in enumerate(rated.annotators):
         severity = clustered_mean(apart[:, column], rated.groups, rated.weights, characters)
-        known = np.isfinite(rated.ratings[:, column])
-        own, weights, n = rated.ratings[known, column], rated.weights[known], int(known.sum())
+        own, weights = rated.ratings[known[:, column], column], rated.weights[known[:, column]]
         variance = float(np.average((own - np.average(own, weights=weights)) ** 2, weights=weights))
-        spread = (variance * n / (n - 1)) ** 0.5 if n > 1 else None
-        rows.append((name, n, severity.value, severity.low, severity.high, spread))
-    table = pd.DataFrame(rows, columns=ANNOTATORS)
-    return table.astype(dict.fromkeys(ANNOTATORS[2:], float))
+        # Weights say whom an item stands for, not how often it was rated: the correction for n is by ratings.
+        spread = (variance * len(own) / (len(own) - 1)) ** 0.5 if len(own) > 1 else None
+        annotators.append((name, len(own), severity.value, severity.low, severity.high, spread))
+    table = pd.DataFrame(annotators, columns=ANNOTATORS)
+    return pd.DataFrame(pairs, columns=PAIRS), table.astype(dict.fromkeys(ANNOTATORS[2:], float))
 
 
 def _warnings(rated: Paired, characters: Labels | None, people: bool) -> list[str]:

@@ -125,6 +125,7 @@ def agreement_with_constant(paired: Paired, characters: bool = False) -> dict[st
     """
     ratings = _ratings(paired)
     weights = ratings.weights
+    # Rounded as a judge's expected score is, so that both are compared in whole scores.
     rounded = np.full(len(ratings.value), np.floor(np.average(ratings.value, weights=weights) + 0.5))
     levels = None
     if paired.levels is not None:

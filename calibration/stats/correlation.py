@@ -41,6 +41,7 @@ def association(x: Floats, y: Floats, weights: Floats, resampler: Resampler) -> 
     """
     pairs = _pair_matrices(x, y, weights, resampler.cells)
     values = dict(zip(ASSOCIATIONS, _values(x, y, weights, pairs), strict=True))
+    # A constant side leaves at most the pairwise accuracy, which then says nothing; all are refused together.
     if not all(np.isfinite(value) for value in values.values()):
         return {name: Estimate(None, reason=CONSTANT) for name in ASSOCIATIONS}
     if not resampler.is_enough:
@@ -88,6 +89,7 @@ def pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
     total = weights.sum(axis=-1, keepdims=True)
     x0, y0 = (a - ratio((weights * a).sum(axis=-1, keepdims=True), total) for a in (x, y))
     xy, xx, yy = ((weights * a * b).sum(axis=-1) for a, b in ((x0, y0), (x0, x0), (y0, y0)))
+    # The mean of equal scores may be off by rounding, which must not pass for variance: so the bound is relative.
     return _cosine(xy, xx, yy, [1e-24 * (weights * a * a).sum(axis=-1) for a in (x, y)])
 
 
@@ -99,7 +101,7 @@ def spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
 def _midranks(values: Floats, weights: Floats) -> Floats:
     """The weight of all items with a lower score and half that of those with the same: shape (items,)."""
     _, place = np.unique(values, return_inverse=True)
-    tied = np.bincount(place, weights)
+    tied = np.bincount(place, weights)  # by score, in their order
     return np.asarray((np.cumsum(tied) - tied / 2)[place])
 
 
@@ -213,5 +215,6 @@ def _pair_matrices(x: Floats, y: Floats, weights: Floats, cells: NDArray[np.intp
                 (own[rows, None] > own[columns]).view(np.int8) - (own[rows, None] < own[columns]) for own in places
             )
             for kept, signs in zip(upper, (sx * sy, np.abs(sx), np.abs(sy)), strict=True):
+                # Only this cell's rows against itself and later cells: the matrix is symmetric.
                 kept[cell, cell:] += np.add.reduceat(small[rows] @ signs * small[columns], starts[cell:] - start)
     return [matrix + np.triu(matrix, 1).T for matrix in upper]

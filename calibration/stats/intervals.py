@@ -96,6 +96,7 @@ class Resampler:
             generator.multinomial(count, np.full(count, 1 / count), size=self.draws)
             for count in (min(count, MOST_GROUPS) for count in counts)
         ]
+        # Cells are the combinations that occur; the weight of a cell is the product of the weights of its ways.
         found, cells = np.unique(np.stack(ways), axis=1, return_inverse=True)
         weights = np.prod([times[:, way] for times, way in zip(drawn, found, strict=True)], axis=0)
         object.__setattr__(self, "cells", cells.reshape(-1))
@@ -129,6 +130,7 @@ class Resampler:
         None, None where there are too few groups, or where more than a tenth of the draws are NaN.
         """
         known = draws[np.isfinite(draws)]
+        # A draw may lack a system, or be constant; an interval over the few others would be of another population.
         if not self.is_enough or len(known) < 0.9 * len(draws):
             return None, None
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -179,6 +181,7 @@ def clustered_variance(influence: Floats, groups: Labels, characters: Labels | N
     if characters is None:
         return variance, fewest
     other, number = _one_way_variance(influence, characters)
+    # What items of one group and one character add is in both sums, so it is taken off once.
     both, _ = _one_way_variance(influence, groups + "\0" + characters)
     return max(variance + other - both, variance, other), min(fewest, number)
 

@@ -74,6 +74,7 @@ def alphas(ratings: Floats, resampler: Resampler) -> dict[str, Estimate]:
         resampler: of the same items.
     """
     known = np.isfinite(ratings)
+    # A rating that stands alone pairs with no other, so it says nothing of agreement, nor of chance.
     pairable = known.sum(axis=1) > 1
     values = np.unique(ratings[pairable][known[pairable]])
     if len(values) < 2:

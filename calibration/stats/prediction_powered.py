@@ -79,6 +79,8 @@ def powered_mean(
         lambda_ = float(np.clip(slope / samples, 0, 1))
     left = known - lambda_ * judge
     value = float(own @ left + lambda_ * (whole @ judge))
+    # What each item adds to the error: a rated one through its rating less lambda times its score, and each through
+    # the judge's mean of all.
     influence = own * (left - own @ left) + lambda_ * whole * (judge - whole @ judge)
     if groups is None:
         variance = float(influence @ influence)
@@ -117,5 +119,6 @@ def equivalent_labels(labels: int, groups: int, variance: float, half_width: flo
         freedom = max(groups * number / labels - 1, 1)
         return -t_quantile(freedom) * float(np.sqrt(variance * labels / number))
 
+    # An interval that narrow surely needs no more than this: widths fall at least as fast as the root of labels.
     most = labels + ceil(labels * (narrowness(labels) / half_width) ** 2)
     return 1 + bisect_left(range(1, most + 1), -half_width * (1 + 1e-9), key=narrowness)
