@@ -159,7 +159,7 @@ def _over_systems(paired: Paired, resampler: Resampler) -> Estimates:
     source = codes(paired.sources)
     count = int(source.max()) + 1
     if count < MIN_CORRELATED:
-        reason = f"{count} rated source(s); give at least {MIN_CORRELATED}"
+        reason = f"{count} rated system(s); give at least {MIN_CORRELATED}"
         return dict.fromkeys(ASSOCIATIONS, Estimate(None, reason=reason))
     # Means are ratios of sums, and sums of a draw are a product with its weights: three columns for each system hold
     # the weight, the weighted scores and the weighted ratings of its items.
@@ -174,7 +174,7 @@ def _over_systems(paired: Paired, resampler: Resampler) -> Estimates:
 
     values, draws = measures(columns.sum(axis=0, keepdims=True)), measures(resampler.sums(columns))
     return {
-        name: resampler.estimate(float(value[0]), found, "all sources have the same mean")
+        name: resampler.estimate(float(value[0]), found, "all systems have the same mean")
         for name, value, found in zip(ASSOCIATIONS, values, draws, strict=True)
     }
 
