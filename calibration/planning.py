@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import InputError
 from calibration.stats.intervals import MIN_GROUPS, Floats, codes, t_quantile
+from calibration.tables import level_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,7 @@ def _wide(table: pd.DataFrame, column: str, index: pd.Index, metrics: tuple[str,
 
 def _level_variance(scores: pd.DataFrame) -> Floats:
     """Shape (rows,): the variance of p1..pK over the levels 1..K; NaN without them."""
-    names: list[str] = []
-    while f"p{len(names) + 1}" in scores:
-        names.append(f"p{len(names) + 1}")
+    names = level_columns(scores)
     if not names:
         return np.full(len(scores), np.nan)
     chances, levels = scores[names].to_numpy(float), np.arange(1, len(names) + 1)
