@@ -359,7 +359,7 @@ def test_an_old_key_is_not_overwritten(studio: Planned) -> None:
 
 def test_texts_that_changed_since_they_were_judged_are_not_handed_out(tmp_path: Path) -> None:
     for name in ("plain.json", "steady.json"):
-        text = (ROOT / "judge" / "example" / name).read_text(encoding="utf-8")
+        text = (ROOT / "judge" / "data" / "example" / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(text.replace("。", "！"), encoding="utf-8")
     how = ["plan", RUN, "--budget", "40", "--format", "csv", "--out", "plan.csv", "--data"]
     refused(

@@ -14,7 +14,7 @@ from tests.commands import Result, esrp_judge, read, refused, typed
 from tests.pairs import tables
 
 ROOT = Path(__file__).resolve().parents[1]
-RATINGS = ROOT / "judge" / "example" / "ratings.csv"
+RATINGS = ROOT / "judge" / "data" / "example" / "ratings.csv"
 
 
 class Kit:

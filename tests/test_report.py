@@ -20,7 +20,7 @@ import pytest
 
 from calibration import Pairing
 from judge import load_judgments
-from judge.report import charts as people_figures
+from judge.report import charts
 from judge.report.page import digits, interval, json_block
 from judge.report.tables import People, interval_of, published_table
 from judge.report.texts import Interval, Key, asset, label, load_texts, short, visible
@@ -403,7 +403,7 @@ def beside(judge: list[float], human: list[float]) -> People:
 
 def test_bias_and_limits_of_agreement_by_hand() -> None:
     people = beside([2, 3, 4, 5], [1, 2, 4, 5])  # differences 1, 1, 0, 0: mean .5, SD .5
-    figure = people_figures.figures_of(people, None)[-1]
+    figure = charts.agreement_figures(people, None)[-1]
     assert figure.table.rows == [
         [Key("metric.fluency"), 4, 0.5, round(0.5 - 1.96 * 0.5, 2), round(0.5 + 1.96 * 0.5, 2)]
     ]
@@ -413,7 +413,7 @@ def test_reliability_before_and_after_calibration() -> None:
     people = beside([1.0] * 5 + [2.0] * 5, [3.0] * 5 + [5.0] * 5)
     items = people.pairing.metrics["fluency"].items
     calibrated = pd.DataFrame({"item_id": items, "metric": "fluency", "calibrated": [3.0] * 5 + [5.0] * 5})
-    reliability = people_figures.figures_of(people, calibrated)[-2]
+    reliability = charts.agreement_figures(people, calibrated)[-2]
     cells = [(row[1].key, row[2], row[3], row[4].value) for row in reliability.table.rows]
     assert cells == [
         ("calibration.before", 5, 1.0, 3.0),
@@ -436,7 +436,7 @@ def test_both_languages_say_the_same_things() -> None:
 def test_every_text_the_page_asks_for_is_there_and_none_is_idle() -> None:
     keys = {key for key in load_texts()["en"] if not key.startswith("metric.")}
     sources = [asset("page.html.j2"), asset("report.js")]
-    folder = Path(people_figures.__file__).parent
+    folder = Path(charts.__file__).parent
     sources += [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
     text = "\n".join(sources)
     asked = set(re.findall(r'(?:\bt|both|named|plain|Key|text)\("([a-z_. ]+)"[,)]', text))
