@@ -128,9 +128,7 @@ Raters = Annotated[
 ]
 
 
-Scoring = Annotated[
-    Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")
-]
+Scoring = Annotated[Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")]
 
 
 Epsilon = Annotated[

@@ -95,4 +95,5 @@ def _write(run: Path, people: People | None, out: Path | None, dialogues: int | 
 
     published = compare_with_published(run)
     most = DIALOGUES if dialogues is None else dialogues
-    return write_report(run, people, published and published.table, out=out, dialogues=most, language=language)
+    table = published.table if published else None
+    return write_report(run, people, table, out=out, dialogues=most, language=language)
