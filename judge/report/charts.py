@@ -184,7 +184,7 @@ def diversity(run: Run) -> Figure:
     """Response diversity by system, a variant for each statistic: bars from the lowest to the highest."""
     rows = run.diversity[run.diversity["level"] == "source"].sort_values("source")
     names = [name for name in (*STATISTICS, RESPONSE_DIVERSITY) if rows[name].notna().any()]
-    plots = {}
+    plots: dict[str, Any] = {}
     for name in names:
         known = rows.dropna(subset=name).sort_values(name)
         sources = [label(source) for source in known["source"]]
