@@ -5,7 +5,6 @@ What a form holds is checked in ``judge.human_ratings``; how far annotators agre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,13 +39,23 @@ def import_annotations(
     A sheet has a row a dialogue and a column a metric; a table with task, metric, annotator, score will do too. What
     was left empty is missing in the ratings.
     """
+    from calibration.records import read_records
     from judge.cli.common import as_one_json, refuse_unwritable
     from judge.files import save_csv
     from judge.human_ratings.blinding import import_entries, read_key
+    from judge.human_ratings.label_studio import read_export
+    from judge.human_ratings.spreadsheet import entries_of, read_workbook
 
     refuse_unwritable(out)
     plan = read_key(key)
-    imported = import_entries((one for path in files for one in _entries(path, plan)), plan)
+    entries: list[Entry | Wrong] = []
+    for path in files:
+        if path.suffix.lower() == ".json":
+            entries += read_export(path, plan)
+        else:
+            table = read_workbook(path) if path.suffix.lower() == ".xlsx" else read_records(path)
+            entries += entries_of(path, table, plan)
+    imported = import_entries(entries, plan)
     save_csv(out, imported.ratings)
     counts = _counts(imported, plan)
     agreement, warnings = agreement_so_far(out)
@@ -55,17 +64,6 @@ def import_annotations(
     else:
         _show(out, counts, agreement, warnings)
     return 0
-
-
-def _entries(path: Path, key: Key) -> Iterator[Entry | Wrong]:
-    """What a file holds, by its kind: an export of Label Studio (.json), a workbook (.xlsx), or records."""
-    from calibration.records import read_records
-    from judge.human_ratings import label_studio, spreadsheet
-
-    if path.suffix.lower() == ".json":
-        return label_studio.read_export(path, key)
-    table = spreadsheet.read_workbook(path) if path.suffix.lower() == ".xlsx" else read_records(path)
-    return spreadsheet.entries_of(path, table, key)
 
 
 def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -218,8 +218,7 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     problems = [one for one in everything if isinstance(one, Wrong)]
     entries = [one for one in everything if isinstance(one, Entry)]
     given = [entry for entry in entries if not is_empty(entry.score)]
-    problems += [Wrong(entry.place, text) for entry in given for text in _wrong(entry, key)]
-    problems += _repeated(given)
+    problems += _wrong(given, key)
     if problems:
         lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
         raise InputError(listed(lines))
@@ -254,32 +253,33 @@ def is_empty(score: object) -> bool:
     return score is None or (isinstance(score, str) and not score.strip())
 
 
-def _wrong(entry: Entry, key: Key) -> Iterator[str]:
-    """All that is wrong with a rating, each with its remedy."""
-    task, metric = _quoted(entry.task), _quoted(entry.metric)
-    if entry.task not in key.tasks:
-        yield f"task {task} is not of this plan; take it out, or give the key it was made with"
-    if entry.metric not in key.metrics:
-        yield f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out"
-    if not entry.annotator:
-        yield f"task {task} is rated, but no annotator is named; write who rated it"
-    if level(entry.score) is None:
-        wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
-        yield f"metric {metric} is {_quoted(entry.score)}, {wanted}"
+def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
+    """All that is wrong with ratings, each with its remedy.
+
+    A rating that repeats another of the same annotator is wrong also where both are the same: one of the two may stand
+    in a file that somebody else should have filled in.
+    """
+    wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
+    first: dict[tuple[str, str, str], str] = {}
+    for entry in given:
+        task, metric, problems = _quoted(entry.task), _quoted(entry.metric), []
+        if entry.task not in key.tasks:
+            problems.append(f"task {task} is not of this plan; take it out, or give the key it was made with")
+        if entry.metric not in key.metrics:
+            problems.append(f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out")
+        if not entry.annotator:
+            problems.append(f"task {task} is rated, but no annotator is named; write who rated it")
+        if level(entry.score) is None:
+            problems.append(f"metric {metric} is {_quoted(entry.score)}, {wanted}")
+        cell = entry.task, entry.metric, entry.annotator
+        if cell in first:
+            who = f"annotator {_quoted(entry.annotator)} rated task {task}"
+            problems.append(f"{who} already at {first[cell]}; keep one of the two")
+        first.setdefault(cell, entry.place)
+        yield from (Wrong(entry.place, problem) for problem in problems)
 
 
 def _quoted(value: object) -> str:
     """A cell as a message has it: not longer than anyone reads."""
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def _repeated(given: Iterable[Entry]) -> Iterator[Wrong]:
-    """Ratings of a task on a metric by an annotator who rated it before, also where both are the same."""
-    first: dict[tuple[str, str, str], str] = {}
-    for entry in given:
-        cell = entry.task, entry.metric, entry.annotator
-        if cell in first:
-            who = f"annotator {_quoted(entry.annotator)} rated task {_quoted(entry.task)}"
-            yield Wrong(entry.place, f"{who} already at {first[cell]}; keep one of the two")
-        first.setdefault(cell, entry.place)

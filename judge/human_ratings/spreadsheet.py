@@ -161,19 +161,7 @@ def entries_of(path: Path, table: pd.DataFrame, key: Key) -> Iterator[Entry]:
     Raises:
         InputError: columns are missing, there twice or of metrics that are not of the plan.
     """
-    _refuse_strange_columns(path, [str(heading) for heading in table], key)
-    table = table.rename(columns=_id)
-    long = {"metric", "score"} <= set(table)
-    for number, row in enumerate(table.to_dict(orient="records"), 1):
-        cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
-        if not all(map(is_empty, row.values())):
-            for column, metric in cells.items():
-                names = _word(row["task"]), metric.strip(), _word(row["annotator"])
-                yield Entry(f"{path}: record {number}", *names, row[column])
-
-
-def _refuse_strange_columns(path: Path, headings: list[str], key: Key) -> None:
-    """InputError where columns are missing, there twice, or of metrics that are not of the plan."""
+    headings = [str(heading) for heading in table]
     ids = [_id(heading) for heading in headings]
     long = {"metric", "score"} <= set(ids)
     missing = [name for name in ("task", "annotator") if name not in ids]
@@ -187,6 +175,13 @@ def _refuse_strange_columns(path: Path, headings: list[str], key: Key) -> None:
     known = {*ABOUT, *key.metrics}
     if strange := [name for name, heading in zip(ids, headings, strict=True) if name != heading and name not in known]:
         raise InputError(f"{path}: column {strange[0]!r} is of no metric of this plan; take it out, or check the key")
+    table = table.rename(columns=_id)
+    for number, row in enumerate(table.to_dict(orient="records"), 1):
+        cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
+        if not all(map(is_empty, row.values())):
+            for column, metric in cells.items():
+                names = _word(row["task"]), metric.strip(), _word(row["annotator"])
+                yield Entry(f"{path}: record {number}", *names, row[column])
 
 
 def _id(heading: Any) -> str:

@@ -9,9 +9,8 @@ reader should know.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,29 +146,25 @@ def _ranked(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one leaderboard."""
     rows = board[board["metric"] == metric].sort_values(["mean", "source"], ascending=[False, True])
-    place = _placing(rows[["mean", "low", "high"]])
+    known = rows[["mean", "low", "high"]].to_numpy(float)
+    known = known[np.isfinite(known)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    width = max(high - low, LEAST_WIDTH)
     for row in rows.to_dict("records"):
         source, ends = row["source"], [row[name] for name in ("mean", "low", "high")]
         found = {name: number(ranks.get(source, {}).get(name)) for name in ("rank", "rank_low", "rank_high")}
         yield {
             "source": source,
             "mean": Interval(*numbers(ends)),
-            "drawn": [None if pd.isna(end) else round(place(end), 2) for end in ends],
+            "drawn": [
+                None if pd.isna(end) else round(LINE[0] + (LINE[1] - LINE[0]) * (end - low) / width, 2) for end in ends
+            ],
             **{name: None if rank is None else int(rank) for name, rank in found.items()},
             "labelled": targets.get((metric, source, LABELLED)),
             "new": targets.get((metric, source, NEW_SYSTEM)),
             "n": int(row["n"]),
             "missing": int(row["missing"]),
         }
-
-
-def _placing(ends: pd.DataFrame) -> Callable[[float], float]:
-    """From points of the scale to parts of a hundred of a drawing's width, so that all ends lie within ``LINE``."""
-    known = ends.to_numpy(float)
-    known = known[np.isfinite(known)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-    width = max(high - low, LEAST_WIDTH)
-    return lambda value: LINE[0] + (LINE[1] - LINE[0]) * (value - low) / width
 
 
 def published_table(found: pd.DataFrame) -> Table:
@@ -225,7 +220,12 @@ def read_checks(run: Run) -> list[Check]:
         if not path.is_file():
             continue
         try:
-            found = _layouts(path) if path.suffix == ".csv" else json.loads(path.read_text(encoding="utf-8"))
+            if path.suffix == ".csv":  # of layouts: the rows over all metrics, without the columns that are empty there
+                table = pd.read_csv(path)
+                overall = table[table["metric"] == OVERALL].dropna(axis="columns", how="all").drop(columns="metric")
+                found = {"variants": json.loads(overall.to_json(orient="records"))}
+            else:
+                found = json.loads(path.read_text(encoding="utf-8"))
             tables = {
                 str(title): table_of(rows)
                 for title, rows in found.items()
@@ -241,13 +241,6 @@ def read_checks(run: Run) -> list[Check]:
             warning = Key("check.other.judge", {"judge": str(found.get("judge"))})
         checks.append(Check(name, tables, tuple(sentences), warning))
     return checks
-
-
-def _layouts(path: Path) -> dict[str, Any]:
-    """The rows over all metrics, in the form of the other checks' files; columns without any value are left out."""
-    table = pd.read_csv(path)
-    overall = table[table["metric"] == OVERALL].dropna(axis="columns", how="all").drop(columns="metric")
-    return {"variants": json.loads(overall.to_json(orient="records"))}
 
 
 def table_of(records: list[dict[str, Any]]) -> Table:
