@@ -52,6 +52,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.source = text
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
         self.styles: list[str] = []
@@ -261,22 +262,32 @@ OPTIONS_OF_AGREE = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS_OF_AGREE, ids=" ".join)
-def test_a_report_states_what_agree_states_with_the_same_options(run: Path, tmp_path: Path, options: list[str]) -> None:
-    agreed = read(typed("agree", run, "--annotations", RATINGS, "--json", *options, cwd=tmp_path))
-    page = report(run, tmp_path / "same.html", "--annotations", RATINGS, "--language", "en", *options)
+@pytest.fixture(scope="module")
+def with_options(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Page]:
+    """A page by each of ``OPTIONS_OF_AGREE``."""
+    folder = tmp_path_factory.mktemp("options")
+    options = enumerate(OPTIONS_OF_AGREE)
+    return [report(run, folder / f"{number}.html", "--annotations", RATINGS, *given) for number, given in options]
+
+
+@pytest.mark.parametrize("number", range(len(OPTIONS_OF_AGREE)), ids=lambda number: " ".join(OPTIONS_OF_AGREE[number]))
+def test_a_report_states_what_agree_states_with_the_same_options(
+    run: Path, with_options: list[Page], number: int
+) -> None:
+    options, page = OPTIONS_OF_AGREE[number], with_options[number]
+    agreed = read(typed("agree", run, "--annotations", RATINGS, "--json", *options, cwd=run.parent))
     assert verdict_sentences(page) == [one["sentence"] for one in agreed["metrics"].values()]
-    assert all(warning in page.text for warning in agreed["remarks"])
+    assert set(agreed["remarks"]) <= {attributes.get("data-en") for _, attributes in page.elements}
     test = agreed["metrics"]["fluency"]["alt_test"]
     shown = [digits(test[name]) for name in ("winning_rate", "advantage_probability", "epsilon")]
-    assert f"Fluency{''.join(shown)}" in page.text, "the test beside its metric, in one row"
+    assert f"流畅性{''.join(shown)}" in page.text, "the test's figures beside the metric, in one row"
 
 
-def test_options_of_agree_change_what_a_report_states(page: Page, run: Path, tmp_path: Path) -> None:
-    for number, options in enumerate(OPTIONS_OF_AGREE[:2]):
-        other = report(run, tmp_path / f"{number}.html", "--annotations", RATINGS, *options)
-        assert verdict_sentences(other) != verdict_sentences(page)
-    refused(typed("report", run, "--epsilon", "2", cwd=tmp_path), "--epsilon 2.0: give a number from 0 to 1")
+def test_options_of_agree_change_what_a_report_states(page: Page, with_options: list[Page], run: Path) -> None:
+    assert all(verdict_sentences(other) != verdict_sentences(page) for other in with_options[:2])
+    for one, epsilon in ((page, "0.20"), (with_options[2], "0.35")):
+        assert re.search(rf"流畅性\d\.\d\d\d\.\d\d{re.escape(epsilon)}", one.text), "in the alternative annotator test"
+    refused(typed("report", run, "--epsilon", "2", cwd=run), "--epsilon 2.0: give a number from 0 to 1")
 
 
 def test_without_ratings_the_page_says_how_to_get_some(run: Path, tmp_path: Path) -> None:
@@ -491,18 +502,16 @@ class Shown(HTMLParser):
             self.texts.append(data)
 
 
-def english_in(path: Path) -> list[str]:
-    return [found[0] for text in Shown(path.read_text(encoding="utf-8")).texts for found in LATIN.finditer(text)]
+def english_in(page: str) -> list[str]:
+    return [found[0] for text in Shown(page).texts for found in LATIN.finditer(text)]
 
 
-def test_the_chinese_page_has_no_english_sentence(own_run: Path, run: Path, tmp_path: Path) -> None:
-    for number, options in enumerate([[], *OPTIONS_OF_AGREE]):
-        report(run, tmp_path / f"{number}.html", "--annotations", RATINGS, "--language", "zh", *options)
-        assert english_in(tmp_path / f"{number}.html") == []
-    report(run, tmp_path / "en.html", "--annotations", RATINGS, "--language", "en")
-    assert len(english_in(tmp_path / "en.html")) > 100, "English is found where it is"
-    page = report(own_run, tmp_path / "plain.html", "--language", "zh")
-    assert english_in(tmp_path / "plain.html") == []
+def test_the_chinese_page_has_no_english_sentence(
+    page: Page, with_options: list[Page], own_run: Path, tmp_path: Path
+) -> None:
+    assert english_in('<p>这里<b class="data">not this one</b><i>but this one</i></p>') == ["but this one"]
+    for one in (page, *with_options, report(own_run, tmp_path / "plain.html")):
+        assert english_in(one.source) == []
     assert [text for text in page.data["texts"]["zh"].values() if LATIN.search(text)] == []
 
 
