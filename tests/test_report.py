@@ -556,6 +556,7 @@ NOT_ON_THE_PAGE = (
     "do not use", "the same rating", "at most one apart", "more than one apart", "ratings and scores",
     "dij,di,dj->d", "kd,kd,kd->d", "vd,vd,vd->d",
     "among the scores and", "among the ratings; make them the same", "among the ratings; make them equal",
+    "; give it one",
     "has two inclusion probabilities on", "every score of a rated metric is missing; judge them again",
     "no item in common; check how item_id is written in both", "no metric in common (human ratings:",
 )  # fmt: skip
