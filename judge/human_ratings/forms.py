@@ -1,4 +1,7 @@
-"""What ``plan --format`` writes: forms for annotators with sources blinded, and the key to them."""
+"""What ``plan --format`` writes: forms for annotators in which systems are blinded, and the key to them.
+
+The parts of a form are in ``label_studio`` and ``spreadsheet``; here they get the plan's dialogues and their files.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ class Forms:
 
 
 def _key(out: Path) -> Path:
+    """Where the key of a plan is."""
     return out.with_suffix(".key.json")
 
 
@@ -51,7 +55,7 @@ def write(
     language: str | None,
     prompts: Path | None,
 ) -> Forms:
-    """Write the forms of a plan and their key beside ``out``.
+    """Write the forms of a plan and their key beside ``out``; the key comes last, as it says that all is there.
 
     Args:
         form: label-studio, csv or xlsx.
@@ -59,9 +63,16 @@ def write(
         data: where the dialogues are; none for where the run read them.
         language: of the rubric; None for the run's.
         prompts: the folder of a rubric of one's own.
+
+    Raises:
+        InputError: the plan is on a metric without a rubric, or a dialogue is not there any more.
     """
+    planned = set(found.expected["metric"])
+    if strange := sorted(planned - set(METRICS)):
+        raise InputError(f"{scores}: no rubric for metric {plain(strange[0])!r}; --format is for {', '.join(METRICS)}")
+    metrics = [metric for metric in METRICS if metric in planned]
     language = language or (read_manifest(scores)["identity"]["language"] if is_run(scores) else "zh")
-    rubric, metrics = load_rubric(language, prompts), _metrics(scores, found)
+    rubric = load_rubric(language, prompts)
     dialogues = _dialogues(scores, data, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
@@ -70,14 +81,8 @@ def write(
     return Forms(files, _key(out))
 
 
-def _metrics(scores: Path, found: Plan) -> list[str]:
-    planned = set(found.expected["metric"])
-    if strange := sorted(planned - set(METRICS)):
-        raise InputError(f"{scores}: no rubric for metric {plain(strange[0])!r}; --format is for {', '.join(METRICS)}")
-    return [metric for metric in METRICS if metric in planned]
-
-
 def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str], out: Path) -> tuple[Path, ...]:
+    """Write the files for the annotators, which are returned."""
     if form == "label-studio":
         config, listing = out.with_suffix(".label-studio.xml"), out.with_suffix(".label-studio.json")
         with replacing(config) as file:

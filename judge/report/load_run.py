@@ -1,8 +1,11 @@
-"""Dialogues as the page's script takes them: texts, nine distributions, people's ratings, each once and short."""
+"""What the page needs of a run: its tables, and the chosen dialogues as the page's script takes them.
+
+A dialogue is a row with its texts, the distributions of the metrics that were asked, and its human ratings, each once
+and short. How any of it is shown is up to ``judge.report.page``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ class Run:
 
     @property
     def sources(self) -> list[str]:
-        """The sources that were judged."""
+        """The systems that were judged."""
         return list(self.manifest["sources"])
 
     @property
@@ -63,6 +66,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 DIGITS = 3
+"""Decimals of numbers in the dialogues' rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,11 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
     Args:
         run: the run.
         most: how many at most.
-        ratings: people's, ``item_id, metric, annotator, score``.
+        ratings: human ratings, ``item_id, metric, annotator, score``.
     """
-    human = None if ratings is None else _mean_ratings(ratings)
+    human = None
+    if ratings is not None:
+        human = ratings.groupby(["item_id", "metric"])["score"].mean().rename("human").reset_index()
     every = by_dialogue(run.judgments, human, run.rationales)
     chosen = select(every, most)
     judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
@@ -97,12 +103,8 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
     return Entries(rows, len(every), len(chosen) - len(texts), why, int(every["suspicious"].sum()))
 
 
-def _mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
-    return ratings.groupby(["item_id", "metric"])["score"].mean().rename("human").reset_index()
-
-
 def _ratings_by_item(ratings: pd.DataFrame, metrics: list[str]) -> dict[str, list[list[list[Any]]]]:
-    """By dialogue and metric, in order: who rated, and what."""
+    """By dialogue, and by metric in their order: who rated, and what."""
     found: dict[str, list[list[list[Any]]]] = {}
     place = {metric: number for number, metric in enumerate(metrics)}
     for row in ratings[ratings["metric"].isin(metrics)].to_dict("records"):
@@ -118,9 +120,11 @@ def _entry(
     dialogue: Dialogue | None,
     ratings: list[list[list[Any]]] | None,
 ) -> dict[str, Any]:
+    """A dialogue's row; what it has none of is left out. Lists are by metric, in the run's order."""
     rows = {row["metric"]: row for row in judgments.to_dict("records")}
     asked = [rows[metric] for metric in run.metrics]
     first = asked[0]
+    chances = [numbers((row[f"p{level}"] for level in LEVELS), DIGITS) for row in asked]
     entry = {
         "source": visible(first["source"]),
         "character": visible(first["character"]),
@@ -128,7 +132,7 @@ def _entry(
         "why": reasons,
         "turns": dialogue and [[visible(turn.user), visible(turn.character)] for turn in dialogue.turns],
         "profile": dialogue and dialogue.profile and visible(dialogue.profile),
-        "p": [_distribution(row) for row in asked],
+        "p": [None if None in levels else levels for levels in chances],
         "score": [number(row["score"], DIGITS) for row in asked],
         "mass": [number(row["mass"], DIGITS) for row in asked],
         "error": [_text(row["error"]) for row in asked],
@@ -137,17 +141,10 @@ def _entry(
         "rationale": {about: visible(text) for about, text in run.rationales.get(first["item_id"], {}).items()},
         "ratings": ratings,
     }
-    return {name: value for name, value in entry.items() if not _is_empty(value)}
-
-
-def _distribution(row: Mapping[Any, Any]) -> list[float | None] | None:
-    chances = numbers((row[f"p{level}"] for level in LEVELS), DIGITS)
-    return None if None in chances else chances
+    empty = {name for name, value in entry.items() if isinstance(value, list) and all(part is None for part in value)}
+    return {name: value for name, value in entry.items() if value and name not in empty}
 
 
 def _text(value: Any) -> str | None:
+    """A cell of text; None where it is empty."""
     return None if value is None or pd.isna(value) or value == "" else visible(str(value))
-
-
-def _is_empty(value: Any) -> bool:
-    return not value or (isinstance(value, list) and all(part is None for part in value))
