@@ -80,7 +80,7 @@ def test_what_cannot_be_judged_is_missing(rewritten: PerturbationJudgments) -> N
 
 
 def test_a_rewrite_of_nothing_that_was_chosen_is_refused(stand_in: Path) -> None:
-    with pytest.raises(InputError, match="stray: rewrites a/b/c"):
+    with pytest.raises(InputError, match="stray: perturbs a/b/c"):
         judge_perturbations([], STAND_IN_OPTIONS, lambda found: [Perturbation("f", "stray", found[0], "a/b/c")])
 
 
