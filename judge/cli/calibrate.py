@@ -44,8 +44,8 @@ def to_dict(calibration: Calibration) -> dict[str, Any]:
 
 def _metric_dict(one: FittedMetric) -> dict[str, Any]:
     return {
-        "map": one.calibrator.name,
-        "map_of_a_named_annotator": one.named.name,
+        "map": one.calibrator.kind,
+        "map_of_a_named_annotator": one.named.kind,
         "why": one.chosen_by,
         "items": one.items,
         "ratings": one.ratings,
@@ -68,7 +68,7 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
     """Print what was chosen for each metric, how well it does on items left out, and remarks."""
     out = console()
     heads = ("metric", "items", "map", "RMSE", "as it is", "constant", "spread")
-    rows = [(name, f"{one.items:,}", one.calibrator.name, *_row(one)) for name, one in calibration.metrics.items()]
+    rows = [(name, f"{one.items:,}", one.calibrator.kind, *_row(one)) for name, one in calibration.metrics.items()]
     out.print(plain_table(f"maps from {calibration.judge_id} to people's scale", heads, rows))
     out.print(Text(LEGEND + "\n"))
     for name, one in calibration.metrics.items():
@@ -82,9 +82,9 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
 def _row(one: FittedMetric) -> tuple[str, ...]:
     headline = next(iter(one.evaluations.values()), {})
     figures = [
-        headline[kind].rmse.value if kind in headline else None for kind in (one.calibrator.name, "raw", "constant")
+        headline[kind].rmse.value if kind in headline else None for kind in (one.calibrator.kind, "raw", "constant")
     ]
-    chosen = headline.get(one.calibrator.name)
+    chosen = headline.get(one.calibrator.kind)
     figures.append(chosen.system_spread_ratio.value if chosen else None)
     return tuple("–" if value is None else f"{value:.2f}" for value in figures)
 
