@@ -200,7 +200,7 @@ def _rewritten(judge: Judge, options: Options, dialogues: int, judgments: pd.Dat
             "limit": options.limit,
             "sources": list(options.sources),
             "characters": list(options.characters),
-            "engine": judge.engine.report["name"],
+            "engine": judge.engine.name,
         },
         judgments=judgments,
     )

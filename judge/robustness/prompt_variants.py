@@ -364,7 +364,7 @@ def _costs(scored: _Scored, dialogues: Sequence[Dialogue]) -> dict[str, Any]:
     return {
         "variant": scored.variant.name,
         "metric": OVERALL,
-        "engine": scored.judge.engine.report["name"],
+        "engine": scored.judge.engine.name,
         "prompt_tokens": sum(sum(tree.lengths) for tree in trees) / max(len(trees), 1),
         "unique_tokens": unique_tokens(trees) / max(len(trees), 1),
         "seconds": scored.seconds,

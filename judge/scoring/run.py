@@ -15,7 +15,7 @@ import pandas as pd
 
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
-from judge.errors import GO_ON, EngineError, UnfitJudge
+from judge.errors import EngineError, UnfitJudge
 from judge.files import write_csv
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.progress import Progress, Silent, stoppable
@@ -201,7 +201,7 @@ class _Run:
         except EngineError as error:
             there, total = self.work.saved()
             saved = f"{there:,} of {total:,} judgments are saved in {self.store.folder}"
-            raise EngineError(f"{error}; {saved}; mend that, then {GO_ON}") from error
+            raise EngineError(f"{error}; {saved}; fix that, then", can_go_on=True) from error
 
     def complete(self, stop: threading.Event, hardware: Hardware) -> None:
         """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight."""
