@@ -32,7 +32,7 @@ SIZES = {"stand-in": (1, 1_000, 10_000), "at once": (1, 10_000, 100_000)}
 class AtOnce:
     """An engine that takes no time: every level is as likely."""
 
-    window, max_tokens, report = 1, 10**6, {"name": "at once"}
+    window, max_tokens, name, report = 1, 10**6, "at once", {"name": "at once"}
 
     def verify(self, trees: Sequence[Any], level_ids: Any) -> None:
         """Right by definition."""

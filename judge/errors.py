@@ -1,12 +1,16 @@
 """Everything this package raises on purpose, and the command's exit codes.
 
-JudgeError            something stops the work; str(error) is one line for a person
-├── InputError        the user's input or options are wrong             exit code 2
-├── EngineError       the engine or the machine failed                  exit code 3
-│   └── UnfitJudge    the judge does not do the task                    exit code 3
-└── Interrupted       the user stopped the run; what was done is saved  exit code 130
+JudgeError                something stops the work; str(error) is one line for a person
+├── InputError            the user's input or options are wrong             exit code 2
+└── CutShort              work ended before it was done; it may go on       exit code 3
+    ├── EngineError       the engine or the machine failed                  exit code 3
+    │   └── UnfitJudge    the judge does not do the task                    exit code 3
+    └── Interrupted       the user stopped the run; what was done is saved  exit code 130
 
 What a model got wrong about one dialogue is data (``Judgment.error``), never an exception.
+
+Also here: how an error is printed. Its text may hold names from data, answers of a server, and keys from the
+environment, so it loses control characters and secrets (``readable``) before a person sees it.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from unicodedata import category
 from calibration.errors import InputError, JudgeError, naming
 
 __all__ = [
+    "CutShort",
     "EngineError",
     "InputError",
     "Interrupted",
@@ -34,20 +39,32 @@ __all__ = [
 ]
 
 GO_ON = "run the same command again to go on"
-"""Ends what is said of a run that was cut short; the command line says there which command that is."""
+"""Ends the message of an error after which the same call goes on where it stopped."""
 
 
-class EngineError(JudgeError):
+class CutShort(JudgeError):
+    """Work ended before it was done.
+
+    Args:
+        message: what happened, and the remedy.
+        can_go_on: what was done is saved, and the same call goes on from there. The message then ends with
+            ``GO_ON``, after which the command line puts the command.
+    """
+
+    def __init__(self, message: str, can_go_on: bool = False) -> None:
+        super().__init__(f"{message} {GO_ON}" if can_go_on else message)
+        self.can_go_on = can_go_on
+
+
+class EngineError(CutShort):
     """The engine or the machine failed."""
-
-    exit_code = 3
 
 
 class UnfitJudge(EngineError):
     """The judge does not do the task; another try will not help."""
 
 
-class Interrupted(JudgeError):
+class Interrupted(CutShort):
     """The user stopped the run; everything judged so far is saved."""
 
     exit_code = 130
@@ -58,10 +75,11 @@ SECRETS = ("ESRP_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 SHORTEST_SECRET = 8
-"""What is shorter is no key, and may be part of any text."""
+"""Characters. A shorter value is no key, and may be part of any text."""
 
 
 _LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
+"""The name and password of an address."""
 
 
 LONGEST_LINE = 800
@@ -92,18 +110,17 @@ def one_line(error: Exception) -> str:
 
 def readable(message: str) -> str:
     """An error's message as it is printed: a line, or as many as ``listed`` made, none of them without end."""
-    lines = (plain(discreet(flat(line))) for line in message.split("\n  "))
-    return "\n  ".join(_shortened(line) for line in lines)
-
-
-def _shortened(line: str) -> str:
-    """A long line without its middle: what it is about stands at the beginning, the remedy at the end."""
+    lines = [plain(discreet(flat(line))) for line in message.split("\n  ")]
+    # A long line loses its middle: what it is about stands at the beginning, the remedy at the end.
     half = LONGEST_LINE // 2
-    return line if len(line) <= LONGEST_LINE else f"{line[:half]}…{line[-half:]}"
+    return "\n  ".join(line if len(line) <= LONGEST_LINE else f"{line[:half]}…{line[-half:]}" for line in lines)
 
 
 def listed(problems: Sequence[str], total: int | None = None, most: int = 20) -> str:
-    """One problem as it is; many as a count, the first ``most`` a line each, and how many more there are."""
+    """One problem as it is; many as a count, the first ``most`` on a line each, and how many more there are.
+
+    ``total`` is how many problems there are where ``problems`` holds only the first of them.
+    """
     total, problems = len(problems) if total is None else total, [flat(problem) for problem in problems]
     if total == 1:
         return problems[0]

@@ -39,7 +39,7 @@ class Packed:
 
     def facts(self) -> dict[str, Any]:
         watched = {"computed_tokens": self._tokens, "forward_seconds": self._seconds}
-        return {**self._prompts.counts(), "name": self._engine.report["name"], **watched}
+        return {**self._prompts.counts(), "name": self._engine.name, **watched}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from judge.cli import (
     score,
     show,
 )
-from judge.errors import GO_ON, JudgeError, readable
+from judge.errors import GO_ON, CutShort, JudgeError, readable
 
 app = typer.Typer(
     help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
@@ -100,13 +100,13 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except JudgeError as error:
-        code = _fail(str(error), error.exit_code)
+        code = _fail(str(error), error.exit_code, isinstance(error, CutShort) and error.can_go_on)
     except typer.TyperException as error:
         code = _fail(f"{error.format_message().rstrip('.')}; see --help", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail(f"stopped at once; {GO_ON}", 130)
+        code = _fail(f"stopped at once; {GO_ON}", 130, can_go_on=True)
     except MemoryError:
-        code = _fail(f"out of memory; free some, then {GO_ON}", 3)
+        code = _fail(f"out of memory; free some, then {GO_ON}", 3, can_go_on=True)
     except Exception as error:  # a fault of ours, still told in one line
         if os.environ.get("ESRP_DEBUG"):
             raise
@@ -114,7 +114,8 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _fail(message: str, code: int) -> int:
-    again = shlex.join(["esrp-judge", *sys.argv[1:]])
-    print(f"esrp-judge: {readable(message.replace(GO_ON, f'{GO_ON}: {again}'))}", file=sys.stderr)
+def _fail(message: str, code: int, can_go_on: bool = False) -> int:
+    """Print an error on one line, with the command to repeat where that goes on; returns the exit code."""
+    again = f": {shlex.join(['esrp-judge', *sys.argv[1:]])}" if can_go_on else ""
+    print(f"esrp-judge: {readable(message + again)}", file=sys.stderr)
     return code

@@ -1,8 +1,13 @@
-"""What turns prompt trees into log-probabilities of the levels: one protocol, one module an engine."""
+"""What turns prompt trees into log-probabilities of the levels: one protocol, one module an engine.
+
+``packed`` runs a model of transformers in this process, ``vllm`` runs vLLM on this machine, ``server`` asks an
+OpenAI-compatible server. Engines know token ids and nothing of dialogues, rubrics or judgments.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,15 +20,25 @@ Array = NDArray[np.float64]
 
 
 PATIENCE_S = 300.0
-"""Seconds for which an engine is waited for that fails or is silent."""
+"""Seconds for which a failing or silent engine is waited for."""
 
 
-Answer = Array | str
-"""Log-probabilities, or the error that stands for them."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Stands where an engine has no answer to one tree although it answers others.
+
+    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG`` or ``ENGINE_FAILED``.
+    """
+
+    reason: str
 
 
-Text = Ids | str
-"""The ids of a text in the tokenizer that wrote its prompt, or the error that stands for it."""
+Answer = Array | Failure
+"""Log-probabilities of the levels, shape (leaves, 5), or why there are none."""
+
+
+Text = Ids | Failure
+"""The ids of a text in the tokenizer that wrote its prompt, or why there is none."""
 
 
 class Engine(Protocol):
@@ -32,7 +47,17 @@ class Engine(Protocol):
     window: int
     """How many dialogues it takes together at best; what is judged together is written, or lost, together."""
     max_tokens: int
-    """The longest prompt it takes."""
+    """The longest prompt it takes, in tokens."""
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it scores each prompt tree as one, and keeps the keys and values of what trees share."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """How it scores: ``packed``, ``plain (why not packed)``, ``vllm`` or ``server``."""
+        ...
 
     @property
     def report(self) -> dict[str, Any]:
@@ -40,13 +65,14 @@ class Engine(Protocol):
         ...
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
-        """Check on a few trees that the engine scores this model rightly; where it does not, score in a surer way."""
+        """Check on a few trees that the engine scores this model correctly; if not, use its slower, safe method."""
         ...
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Answer]:
-        """For each tree, shape (leaves, 5): log of the probability of each level's tokens, summed, at each leaf.
+        """For each tree, shape (leaves, 5): the natural log of each level's probability at each leaf.
 
-        Where one tree cannot be answered and others can, the error of its judgments: ``TOO_LONG``, ``ENGINE_FAILED``.
+        Probabilities are over the whole vocabulary. That of a level is summed over the tokens that write it
+        (``level_ids``, one tuple a level).
 
         Raises:
             EngineError: the model or the machine failed.
@@ -54,9 +80,9 @@ class Engine(Protocol):
         ...
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> Sequence[Sequence[Text]]:
-        """For each tree, what the model writes at each leaf: its likeliest token each time, at most ``max_tokens``.
+        """For each tree, what the model writes at each leaf: the likeliest token each time, at most ``max_tokens``.
 
-        The prompts must leave room for them. What cannot be answered is its error, as in ``level_logprobs``.
+        The prompts must leave room for them.
 
         Raises:
             EngineError: the model or the machine failed.
@@ -65,10 +91,10 @@ class Engine(Protocol):
 
 
 def by_level(logprobs: Mapping[int, float], level_ids: Sequence[Ids]) -> Array:
-    """Log-probability of each level, shape (5,), from those of its tokens.
+    """Log-probability of each level, shape (5,): the log-sum-exp over its tokens.
 
     Raises:
-        EngineError: that of a token is not there.
+        EngineError: the log-probability of a token is missing.
     """
     try:
         return np.array([np.logaddexp.reduce([logprobs[token] for token in ids]) for ids in level_ids])

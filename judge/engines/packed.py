@@ -1,10 +1,12 @@
 """Packed scoring on torch and transformers: one forward pass returns every metric of a batch of dialogues.
 
-Rules and rubrics are computed once, a character once, the opening of a dialogue once for all the sources that answer
-it, and each dialogue once for all its leaves; attention lets each token see its ancestors only
-(``judge.engines.tree_attention``), so the pass gives exactly what a separate call per leaf would. This is right only
-where a model's attention is plain; on loading, packed is compared with plain calls, and where they differ the engine
-scores plainly and says so.
+Each token of the prompt tree is computed once: rules and rubrics once, a character once, the opening of a dialogue
+once for all systems that answer it, and each dialogue once for all its leaves. Attention lets each token see its
+ancestors only (``judge.engines.tree_attention``), so that a pass gives what a separate call per leaf would give.
+
+This is right only where a model's attention is plain. On loading, packed is compared with plain calls (one call per
+leaf), and where the two differ the engine scores plainly from then on and says why. Knows token ids and nothing of
+dialogues or metrics.
 """
 
 from __future__ import annotations
@@ -24,29 +26,29 @@ from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from judge.engines import Array, tree_attention
-from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES, Kept, _joined
+from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES, Kept, joined
 from judge.engines.tree_attention import Layers, Row, TreePass
 from judge.errors import EngineError, one_line
 from judge.prompting.prompt_tree import Ids, PromptTree
 
 LONGEST_ROW = 6144
-"""Dialogues of more tokens are scored plainly, as the memory of a mask grows with the square of them."""
+"""Tokens. A longer dialogue is scored plainly, as the memory of a mask grows with the square of the length."""
 
 
 LONGEST_PIECE = 2048
-"""A shared prefix is computed in pieces of at most so many tokens, for the same reason."""
+"""Tokens. A shared prefix is computed in pieces of at most this length, for the same reason."""
 
 
 SMALLEST_BATCH = 256
-"""Fewer tokens a pass than this are not tried after running out of memory."""
+"""Tokens a pass, below which a pass that ran out of memory is not tried again."""
 
 
 MALLOC = {-3: 2**25, -1: 2**30}
-"""glibc's M_MMAP_THRESHOLD, as large as it may be, and M_TRIM_THRESHOLD: what is freed is kept for the next layer."""
+"""Bytes for glibc's M_MMAP_THRESHOLD, at its maximum, and for M_TRIM_THRESHOLD."""
 
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""Largest difference of a level's probability at which packed still counts as equal to plain, by precision."""
+"""By precision, the largest difference of a level's probability at which packed counts as equal to plain."""
 
 
 Item = TypeVar("Item")
@@ -57,14 +59,14 @@ class PackedEngine:
 
     Args:
         model: a causal language model of transformers, on its device.
-        batch_tokens: how many tokens of dialogues one forward pass takes.
+        batch_tokens: how many tokens of dialogues one forward pass takes at most.
     """
 
-    window = 1
+    window = 1  # one batch of work, so that a run that goes on makes the same passes as one that was never stopped
 
     def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
         self.model, self.device = model, model.device
-        self.name = "packed"
+        self.fallback: str | None = None
         self.batch_tokens = batch_tokens or (16384 if self.device.type == "cuda" else 4096)
         self._halved = 0
         config = model.config.get_text_config()
@@ -75,27 +77,50 @@ class PackedEngine:
 
     @classmethod
     def load(cls, folder: Path, batch_tokens: int | None = None) -> PackedEngine:
-        """The engine of a model folder (config, safetensors); EngineError where it cannot be loaded."""
-        device = _device()
-        if device.type == "cpu":
-            # Have the C library keep the memory of a layer for the next one, instead of having it mapped and zeroed
-            # anew. On a CPU a sixth of a small model's time was spent on that. Other C libraries than glibc are left
-            # as they are.
-            mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+        """The engine of a model folder (config, safetensors), on the visible GPU with most memory free or on the CPU.
+
+        Raises:
+            EngineError: the model cannot be loaded.
+        """
+        device, dtype = torch.device("cpu"), torch.float32
+        if torch.cuda.is_available():
+            free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+            device, dtype = torch.device("cuda", free.index(max(free))), torch.bfloat16
+        elif sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+            # By default glibc returns a freed layer to the system, and the next layer is mapped and zeroed anew. That
+            # was a sixth of a small model's time. Other C libraries have no mallopt and are left as they are.
             for option, value in MALLOC.items():
-                if mallopt:
-                    mallopt(option, value)
-        return cls(_load(folder, device), batch_tokens)
+                mallopt(option, value)
+        disable_progress_bar()
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
+            )
+            model = model.to(device).eval()
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            own = "it needs code of its own, which is never run; choose another judge"
+            reason = own if "custom code" in str(error) else one_line(error)
+            raise EngineError(f"{folder}: the model cannot be loaded: {reason}") from error
+        return cls(model, batch_tokens)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it scores packed; otherwise ``fallback`` says why it does not."""
+        return self.fallback is None
+
+    @property
+    def name(self) -> str:
+        """``packed``, or ``plain`` with the reason."""
+        return "packed" if self.is_packed else f"plain ({self.fallback})"
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Compare packed with plain on ``trees`` and fall back to plain, for good, where they differ."""
-        if not trees:
-            return
-        problem = _unsuited(self.model.config.get_text_config()) or self._difference(trees, level_ids)
-        if problem:
-            self.name = f"plain ({problem})"
+        if trees:
+            config = self.model.config.get_text_config()
+            self.fallback = self.fallback or _unsuited(config) or self._difference(trees, level_ids)
 
     def _difference(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> str | None:
+        """How packed differs from plain on some trees; None where it does not."""
         try:
             plain = np.exp(np.stack(self._plain(trees, level_ids)))
         except RuntimeError as error:
@@ -105,7 +130,9 @@ class PackedEngine:
         except torch.OutOfMemoryError as error:
             raise EngineError(f"the model leaves too little memory: {one_line(error)}; free some") from error
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            # Models that call attention in a way of their own fail in many ways here, and are still right plainly.
             return f"packed scoring fails on this model: {one_line(error)}"
+        # Probabilities and not their logarithms: a level of no probability may differ in its logarithm by anything.
         largest = float(np.abs(packed - plain).max())
         if largest <= TOLERANCE[self.model.dtype]:
             return None
@@ -113,16 +140,15 @@ class PackedEngine:
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         """See ``Engine.level_logprobs``."""
-        score = self._packed if self.name == "packed" else self._plain
+        score = self._packed if self.is_packed else self._plain
         while True:
             try:
                 return score(trees, level_ids)
             except torch.OutOfMemoryError as error:
-                # Go on with half as many tokens a pass; EngineError where that is too few to be worth it.
-                if self.batch_tokens < 2 * SMALLEST_BATCH or self.name != "packed":
-                    raise EngineError(
-                        f"out of memory: {one_line(error)}; free some or choose a smaller judge"
-                    ) from error
+                if self.batch_tokens < 2 * SMALLEST_BATCH or not self.is_packed:
+                    lack = f"out of memory: {one_line(error)}; free some or choose a smaller judge"
+                    raise EngineError(lack) from error
+                # What is kept of earlier batches goes first: it is the memory that can be had back for sure.
                 self._prefixes, self._openings = Kept(KEPT_PREFIXES), Kept(KEPT_OPENINGS)
                 torch.cuda.empty_cache()
                 self.batch_tokens //= 2
@@ -130,31 +156,28 @@ class PackedEngine:
             except RuntimeError as error:  # a lost device, a kernel that is missing
                 raise EngineError(f"the model failed: {one_line(error)}; choose another judge or device") from error
 
-    def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
-        """See ``Engine.generate``; one prompt after another, above which what they share is computed once."""
-        try:
-            return [[self._continued(tree, i, max_tokens) for i in range(len(tree.leaves))] for tree in trees]
-        except RuntimeError as error:  # out of memory too
-            raise EngineError(f"the model failed: {one_line(error)}; free some memory or choose another") from error
-
     @torch.inference_mode()
-    def _continued(self, tree: PromptTree, leaf: int, max_tokens: int) -> Ids:
-        shared = DynamicCache()
-        if self.name == "packed":
-            for layer, (keys, values) in enumerate(self._prefix(tree.root, tree.character)):
-                shared.update(keys, values, layer)
-        prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
+    def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
+        """See ``Engine.generate``; one prompt after another, but what they share is computed once."""
         # The likeliest token each time, whatever the model's folder says of sampling.
         end = self.model.generation_config.eos_token_id
         ends = end if isinstance(end, list) else [end]
         greedy = GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
-        found = self.model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            past_key_values=shared,
-            generation_config=greedy,
-        )
-        return tuple(found[0, prompt.shape[1] :].tolist())
+
+        def continued(tree: PromptTree, leaf: int) -> Ids:
+            above = DynamicCache()  # a new one each time, as generating appends to it
+            if self.is_packed:
+                for layer, (keys, values) in enumerate(self._prefix(tree.root, tree.character)):
+                    above.update(keys, values, layer)
+            prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
+            mask = torch.ones_like(prompt)
+            found = self.model.generate(prompt, attention_mask=mask, past_key_values=above, generation_config=greedy)
+            return tuple(found[0, prompt.shape[1] :].tolist())
+
+        try:
+            return [[continued(tree, leaf) for leaf in range(len(tree.leaves))] for tree in trees]
+        except RuntimeError as error:  # out of memory too
+            raise EngineError(f"the model failed: {one_line(error)}; free some memory or choose another") from error
 
     @property
     def report(self) -> dict[str, Any]:
@@ -163,18 +186,17 @@ class PackedEngine:
 
     @torch.inference_mode()
     def _plain(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
-        return [
-            np.concatenate([self._call(tree.prompt(leaf), level_ids) for leaf in range(len(tree.leaves))])
-            for tree in trees
-        ]
-
-    def _call(self, prompt: Ids, level_ids: Sequence[Ids]) -> Array:
-        ids = torch.tensor([prompt], device=self.device)
-        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0]
-        return _to_array(_level_logprobs(logits, level_ids))
+        """Log-probabilities by one call per leaf."""
+        found = []
+        for tree in trees:
+            prompts = [torch.tensor([tree.prompt(leaf)], device=self.device) for leaf in range(len(tree.leaves))]
+            logits = (self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0] for ids in prompts)
+            found.append(np.concatenate([_to_array(_level_logprobs(row, level_ids)) for row in logits]))
+        return found
 
     @torch.inference_mode()
     def _packed(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
+        """Log-probabilities by one pass per batch of trees that share root and character."""
         found: list[Array] = [np.empty(0)] * len(trees)
         for (root, character), group in groupby(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character)):
             short = []
@@ -183,60 +205,26 @@ class PackedEngine:
                     found[i] = self._plain([trees[i]], level_ids)[0]
                 else:
                     short.append(i)
-            for i, row in self._below(self._prefix(root, character), short, trees, level_ids):
-                found[i] = row
+            if not short:
+                continue
+            prefix = self._prefix(root, character)
+            above, places = self._computed_openings([trees[i] for i in short], prefix)
+            # By length, so that the rows of a batch are about as long as each other: masks are as wide as the longest.
+            short.sort(key=lambda i: trees[i].own)
+            batches = list(_by_budget(short, lambda i: trees[i].own, self.batch_tokens))
+            # All batches are on their way before the first result is fetched, since fetching waits for the GPU.
+            passes = [
+                self._leaf_logprobs([trees[i] for i in batch], prefix, above, places, level_ids) for batch in batches
+            ]
+            for batch, logprobs in zip(batches, passes, strict=True):
+                ends = list(accumulate(len(trees[i].leaves) for i in batch))
+                for i, own in zip(batch, np.split(_to_array(logprobs), ends[:-1]), strict=True):
+                    found[i] = own
         return found
 
-    def _below(
-        self, prefix: Layers, indices: list[int], trees: Sequence[PromptTree], level_ids: Sequence[Ids]
-    ) -> Iterator[tuple[int, Array]]:
-        """Score trees that share their prefix; the results are fetched when all batches are on their way."""
-        if not indices:
-            return
-        above, places = self._computed_openings([trees[i] for i in indices], prefix)
-        batches = list(
-            _by_budget(sorted(indices, key=lambda i: trees[i].own), lambda i: trees[i].own, self.batch_tokens)
-        )
-        rows = [self._forward([trees[i] for i in batch], prefix, above, places, level_ids) for batch in batches]
-        for batch, found in zip(batches, rows, strict=True):
-            array, leaves = _to_array(found), [len(trees[i].leaves) for i in batch]
-            yield from zip(batch, np.split(array, list(accumulate(leaves))[:-1]), strict=True)
-
-    def _prefix(self, root: Ids, character: Ids) -> Layers:
-        """The keys and values of root and character, computed once; the last few are kept."""
-        start = self._prefixes.get(root, lambda: self._extended([], root))
-        return self._prefixes.get(root + character, lambda: self._extended(start, character))
-
-    def _extended(self, prefix: Layers, ids: Ids) -> Layers:
-        for start in range(0, len(ids), LONGEST_PIECE):
-            piece = ids[start : start + LONGEST_PIECE]
-            prefix = _joined([prefix, self._run(piece, [Row(len(piece))], prefix, [])[1]])
-        return prefix
-
-    def _computed_openings(
-        self, trees: Sequence[PromptTree], prefix: Layers
-    ) -> tuple[Layers, dict[Ids, tuple[int, int]]]:
-        """Keys and values of the openings of some trees, and which stretch of them each opening is.
-
-        All of these trees' openings are computed together, so that what comes out depends on these trees alone and
-        not on what was computed before; the sources that answer the same openings find them done.
-        """
-        openings = tuple(sorted({tree.opening for tree in trees if tree.opening}, key=lambda ids: (len(ids), ids)))
-        key = (trees[0].root, trees[0].character, openings)
-        return self._openings.get(key, lambda: self._compute_openings(openings, prefix))
-
-    def _compute_openings(self, openings: Sequence[Ids], prefix: Layers) -> tuple[Layers, dict[Ids, tuple[int, int]]]:
-        ends = list(accumulate(map(len, openings)))
-        places = {ids: (end - len(ids), end) for ids, end in zip(openings, ends, strict=True)}
-        passes = [
-            self._run([token for ids in batch for token in ids], [Row(len(ids)) for ids in batch], prefix, [])[1]
-            for batch in _by_budget(openings, len, self.batch_tokens)
-        ]
-        return _joined(passes), places
-
-    def _forward(
+    def _leaf_logprobs(
         self,
-        trees: list[PromptTree],
+        trees: Sequence[PromptTree],
         prefix: Layers,
         above: Layers,
         places: dict[Ids, tuple[int, int]],
@@ -249,15 +237,59 @@ class PackedEngine:
         ]
         return _level_logprobs(self._run(ids, rows, prefix, above)[0], level_ids)
 
+    def _prefix(self, root: Ids, character: Ids) -> Layers:
+        """The keys and values of root and character, computed once; the last few are kept."""
+
+        def extended(prefix: Layers, ids: Ids) -> Layers:
+            for start in range(0, len(ids), LONGEST_PIECE):
+                piece = ids[start : start + LONGEST_PIECE]
+                prefix = joined([prefix, self._run(piece, [Row(len(piece))], prefix, [])[1]])
+            return prefix
+
+        start = self._prefixes.get(root, lambda: extended([], root))
+        return self._prefixes.get(root + character, lambda: extended(start, character))
+
+    def _computed_openings(
+        self, trees: Sequence[PromptTree], prefix: Layers
+    ) -> tuple[Layers, dict[Ids, tuple[int, int]]]:
+        """Keys and values of the openings of some trees, and from where to where in them each opening stands.
+
+        Systems that answer the same openings find them computed.
+        """
+        openings = tuple(sorted({tree.opening for tree in trees if tree.opening}, key=lambda ids: (len(ids), ids)))
+
+        def compute() -> tuple[Layers, dict[Ids, tuple[int, int]]]:
+            ends = list(accumulate(map(len, openings)))
+            places = {ids: (end - len(ids), end) for ids, end in zip(openings, ends, strict=True)}
+            passes = [
+                self._run([token for ids in batch for token in ids], [Row(len(ids)) for ids in batch], prefix, [])[1]
+                for batch in _by_budget(openings, len, self.batch_tokens)
+            ]
+            return joined(passes), places
+
+        # Looked up as a whole set and never one by one. The last bits of a float depend on what is computed beside
+        # it, so openings taken from an earlier batch would make these scores depend on what was judged before.
+        return self._openings.get((trees[0].root, trees[0].character, openings), compute)
+
     def _run(self, ids: Sequence[int], rows: Sequence[Row], prefix: Layers, above: Layers) -> tuple[Tensor, Layers]:
-        """One pass: the logits at the leaves, shape (leaves, vocabulary), and the keys and values of all its tokens."""
+        """One forward pass over some rows.
+
+        Args:
+            ids: the tokens of all rows, one row after another.
+            rows: how the tokens belong together.
+            prefix, above: keys and values that were computed before: of what all rows share, and of the openings.
+
+        Returns:
+            The logits at the ends of the leaves, shape (leaves, vocabulary), and the keys and values of all tokens.
+        """
         layers = self.model.config.get_text_config().num_hidden_layers
         tree = TreePass(rows, prefix, above, self._group, layers, self.device, self.model.dtype)
         with tree_attention.used_by(self.model), tree_attention.last_mlp_at(self.model, tree.last):
             output = self.model(
                 input_ids=torch.tensor([ids], device=self.device),
                 position_ids=tree.positions,
-                attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),  # shaped as a ready one: none is made
+                # Four dimensions are a mask that is ready, so transformers makes none; ours is in `tree`.
+                attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),
                 use_cache=False,
                 logits_to_keep=tree.last,
                 tree=tree,
@@ -277,14 +309,6 @@ def _by_budget(items: Sequence[Item], size: Callable[[Item], int], most: int) ->
         yield batch
 
 
-def _device() -> torch.device:
-    """The visible GPU with most memory free, or the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
-    return torch.device("cuda", free.index(max(free)))
-
-
 def _level_logprobs(logits: Tensor, level_ids: Sequence[Ids]) -> Tensor:
     """Log-probability of each level over the whole vocabulary: shape (positions, 5) from (positions, vocabulary)."""
     logits = logits.float()
@@ -297,7 +321,11 @@ def _to_array(logprobs: Tensor) -> Array:
 
 
 def _unsuited(config: Any) -> str | None:
-    """Why packed scoring cannot be right for a model, where its configuration tells."""
+    """Why packed scoring cannot be right for a model, where its configuration says so; otherwise None.
+
+    The comparison on two dialogues would not find these: they are shorter than a window, or than the length from
+    which on the embedding changes.
+    """
     rope = str(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or "")
     if "longrope" in rope or "dynamic" in rope:
         return "its rotary embedding changes with the length of the prompt"
@@ -308,17 +336,3 @@ def _unsuited(config: Any) -> str | None:
     if window and getattr(config, "use_sliding_window", True):
         return f"its attention has a sliding window of {window} tokens"
     return None
-
-
-def _load(folder: Path, device: torch.device) -> Any:
-    disable_progress_bar()
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
-        )
-        return model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        own = "it needs code of its own, which is never run; choose another judge"
-        reason = own if "custom code" in str(error) else one_line(error)
-        raise EngineError(f"{folder}: the model cannot be loaded: {reason}") from error

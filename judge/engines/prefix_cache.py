@@ -1,10 +1,7 @@
-"""Packed scoring on torch and transformers: one forward pass returns every metric of a batch of dialogues.
+"""Keys and values that are computed once and used again: of shared prefixes and of openings.
 
-Rules and rubrics are computed once, a character once, the opening of a dialogue once for all the sources that answer
-it, and each dialogue once for all its leaves; attention lets each token see its ancestors only
-(``judge.engines.tree_attention``), so the pass gives exactly what a separate call per leaf would. This is right only
-where a model's attention is plain; on loading, packed is compared with plain calls, and where they differ the engine
-scores plainly and says so.
+The packed engine keeps few of them, since they are large: a prefix of 5,000 tokens takes 0.7 GB in a model of 8
+billion parameters. Knows nothing of what the tokens mean.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import torch
 from judge.engines.tree_attention import Layers
 
 KEPT_PREFIXES = 4
-"""How many shared prefixes are kept: the roots in use, and the characters met last."""
+"""How many shared prefixes are kept: the roots in use (one for each order of the levels), and the last characters."""
 
 
 KEPT_OPENINGS = 2
@@ -29,7 +26,7 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """What was computed last, by key: as many as there is room for."""
+    """The values that were used last, by key; at most ``room`` of them."""
 
     def __init__(self, room: int) -> None:
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
@@ -39,17 +36,18 @@ class Kept(Generic[Value]):
         """The value of a key, made where it is not there."""
         if key not in self._values:
             self._values[key] = make()
+        # Being asked for counts as use. So a root, which is asked for with every character, outlives the characters.
         self._values.move_to_end(key)
         if len(self._values) > self._room:
             self._values.popitem(last=False)
         return self._values[key]
 
 
-def _joined(layers: Sequence[Layers]) -> Layers:
-    """Keys and values of several stretches as one."""
+def joined(layers: Sequence[Layers]) -> Layers:
+    """Keys and values of several stretches of tokens as those of one; empty stretches are left out."""
     filled = [some for some in layers if some]
     if len(filled) < 2:
-        return filled[0] if filled else []
+        return filled[0] if filled else []  # as it is: a copy would take the memory of a prefix once more
     return [
         (torch.cat([keys for keys, _ in pairs], dim=2), torch.cat([values for _, values in pairs], dim=2))
         for pairs in zip(*filled, strict=True)

@@ -1,4 +1,9 @@
-"""Scoring by a server: many requests in flight, and patience with a server that is busy, drops them or restarts."""
+"""Scoring by a server: many requests in flight, and patience with a server that is busy, drops them or restarts.
+
+A request that fails is tried again with growing pauses until ``patience`` is over. What fails for ever while the
+server answers other requests is that request's own fault, and becomes a ``Failure`` with which the run goes on. Knows
+requests (``judge.engines.server_protocols``) and nothing of how a prompt is written.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from judge.engines import PATIENCE_S, Answer, Array, Text, by_level
+from judge.engines import PATIENCE_S, Answer, Array, Failure, Text, by_level
 from judge.engines.served_model import TIMEOUT, Served, headers, said, same_model
 from judge.engines.server_protocols import UNREADABLE, Logprobs, Request, Value
 from judge.errors import EngineError, one_line
@@ -20,30 +25,31 @@ from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.types import ENGINE_FAILED, TOO_LONG
 
 CONCURRENCY = 32
-"""Dialogues in flight."""
+"""Dialogues in flight at once."""
 
 
 WINDOW = 256
-"""Dialogues asked for together."""
+"""Dialogues asked about together: enough to keep the server busy, few enough to keep memory flat."""
 
 
 LONGEST_PAUSE_S = 10.0
+"""Seconds between two tries at most."""
 
 
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""HTTP answers that may be another on another try."""
+"""HTTP status codes of failures that may pass."""
 
 
 REFUSED = frozenset({400, 413, 422})
-"""HTTP answers that find fault with what was asked."""
+"""HTTP status codes that find fault with the request itself."""
 
 
 TRIES = 5
-"""After so many in vain it is tried whether the server answers anything."""
+"""Failures of one request after which the server is asked something that it has answered before."""
 
 
 class _Transient(Exception):
-    """A request failed in a way that another try may mend."""
+    """A request failed in a way that may pass."""
 
 
 class ServerEngine:
@@ -54,7 +60,9 @@ class ServerEngine:
         patience: seconds during which a failing request is tried again.
     """
 
+    name = "server"
     window = WINDOW
+    is_packed = False
 
     def __init__(self, served: Served, patience: float = PATIENCE_S) -> None:
         self.served, self.patience = served, patience
@@ -64,9 +72,9 @@ class ServerEngine:
 
     @property
     def report(self) -> dict[str, Any]:
-        """See ``Engine.report``; ``unlisted`` counts levels that were not among the tokens a server listed."""
+        """See ``Engine.report``; ``unlisted_levels`` counts levels that were not among the tokens a server listed."""
         counts = {"retries": self._retries, "unlisted_levels": self._unlisted}
-        return {"name": "server", "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts}
+        return {"name": self.name, "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts}
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Nothing to check: prompts are whole."""
@@ -77,59 +85,58 @@ class ServerEngine:
         From a server that lists only its likeliest tokens, a level that is not among them has probability 0 and is
         missing from the level mass, not filled in.
         """
-        found = self._answers([self._level_requests(tree, level_ids) for tree in trees])
-        return [
-            one if isinstance(one, str) else np.stack([self._levels(row, level_ids) for row in one]) for one in found
-        ]
 
-    def _level_requests(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
-        """What is asked of one tree, written when its turn comes."""
-        yield from self.served.completions.levels([tree.prompt(leaf) for leaf in range(len(tree.leaves))], level_ids)
+        def requests(tree: PromptTree) -> Iterator[Request[Logprobs]]:
+            # A generator, so that the bodies of 256 dialogues are written as their turn comes and not all at once.
+            yield from self.served.completions.levels([tree.prompt(i) for i in range(len(tree.leaves))], level_ids)
+
+        def levels(logprobs: Logprobs) -> Array:
+            if self.served.takes_ids:
+                return by_level(logprobs, level_ids)
+            self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
+            return by_level({token: logprobs.get(token, -np.inf) for ids in level_ids for token in ids}, level_ids)
+
+        found = self._answers([requests(tree) for tree in trees])
+        return [one if isinstance(one, Failure) else np.stack([levels(row) for row in one]) for one in found]
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
         """See ``Engine.generate``."""
         prompts = [tree.prompt(leaf) for tree in trees for leaf in range(len(tree.leaves))]
         found = self._answers([[self.served.completions.text(prompt, max_tokens)] for prompt in prompts])
-        texts = iter([one if isinstance(one, str) else one[0] for one in found])
+        texts = iter([one if isinstance(one, Failure) else one[0] for one in found])
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
-    def _answers(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | str]:
-        """For each row of requests, sent one after another, the values that came back; or the error of all."""
-        return asyncio.run(self._all(asked))
+    def _answers(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | Failure]:
+        """For each dialogue's requests, sent one after another, the values that came back; or the failure of one."""
 
-    async def _all(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | str]:
-        gate = asyncio.Semaphore(CONCURRENCY)
-        limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-        async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
-            tasks = [asyncio.create_task(self._one(client, gate, requests)) for requests in asked]
-            try:
-                return list(await asyncio.gather(*tasks))
-            finally:
-                for task in tasks:
-                    task.cancel()
+        async def one(client: httpx.AsyncClient, gate: asyncio.Semaphore, requests: Iterable[Request[Value]]) -> Any:
+            values: list[Value] = []
+            async with gate:
+                for request in requests:
+                    answer = await self._ask(client, request)
+                    if isinstance(answer, Failure):
+                        return answer
+                    values += answer
+            return values
 
-    async def _one(
-        self, client: httpx.AsyncClient, gate: asyncio.Semaphore, requests: Iterable[Request[Value]]
-    ) -> list[Value] | str:
-        values: list[Value] = []
-        async with gate:
-            for request in requests:
-                answer = await self._ask(client, request)
-                if isinstance(answer, str):
-                    return answer
-                values += answer
-        return values
+        async def everything() -> list[list[Value] | Failure]:
+            gate = asyncio.Semaphore(CONCURRENCY)
+            limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+            async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
+                tasks = [asyncio.create_task(one(client, gate, requests)) for requests in asked]
+                try:
+                    return list(await asyncio.gather(*tasks))
+                finally:  # gather ends at the first error, and what still runs must not outlive the client
+                    for task in tasks:
+                        task.cancel()
 
-    def _levels(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> Array:
-        if self.served.takes_ids:
-            return by_level(logprobs, level_ids)
-        self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
-        return by_level({token: logprobs.get(token, -np.inf) for ids in level_ids for token in ids}, level_ids)
+        return asyncio.run(everything())
 
-    async def _ask(self, client: httpx.AsyncClient, asked: Request[Value]) -> list[Value] | str:
-        """What comes back for each prompt, after as many tries as patience allows; or the error.
+    async def _ask(self, client: httpx.AsyncClient, asked: Request[Value]) -> list[Value] | Failure:
+        """What comes back for each prompt, after as many tries as patience allows; or a failure of this request alone.
 
-        A request that fails while the server answers another one is at fault itself, and the run goes on without it.
+        Raises:
+            EngineError: the server fails for too long, or has another model now.
         """
         first_failure: float | None = None
         tries, pause = 0, 0.5
@@ -140,25 +147,29 @@ class ServerEngine:
                 return await self._try(client, asked)
             except (httpx.TransportError, TimeoutError, _Transient) as error:
                 tries += 1
+                # Patience counts from the first failure and not from the request: a large batch may take minutes.
                 first_failure = first_failure or time.monotonic()
                 if tries >= TRIES and await self._answers_another(client):
-                    return ENGINE_FAILED
+                    return Failure(ENGINE_FAILED)
                 if time.monotonic() - first_failure + pause > self.patience:
                     reason = one_line(error) or type(error).__name__
                     raise EngineError(f"{self.served.url} fails since {self.patience:.0f} s ({reason})") from error
             self._retries += 1
+            # Pauses of random length, so that 32 requests that failed together do not come back together.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _try(self, client: httpx.AsyncClient, asked: Request[Value]) -> list[Value] | str:
-        async with asyncio.timeout(TIMEOUT.read):  # for all of it: a body may come byte by byte
+    async def _try(self, client: httpx.AsyncClient, asked: Request[Value]) -> list[Value] | Failure:
+        """One try; ``_Transient`` or an error of the connection where another may succeed."""
+        async with asyncio.timeout(TIMEOUT.read):  # for all of it: httpx would allow that long for every byte of a body
             response = await client.post(f"{self.served.url}{asked.path}", json=asked.body)
         if response.status_code in BUSY:
             raise _Transient(f"HTTP {response.status_code}: {said(response)}")
         if response.status_code in REFUSED and not self.served.takes_ids and "context" in said(response):
-            return TOO_LONG
+            return Failure(TOO_LONG)
+        # Refused at once it is this prompt that the server finds fault with, but only if it has taken others.
         if response.status_code in REFUSED and self._answered:
-            return ENGINE_FAILED
+            return Failure(ENGINE_FAILED)
         if not response.is_success:
             raise EngineError(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
         try:
@@ -169,7 +180,7 @@ class ServerEngine:
         return found
 
     async def _answers_another(self, client: httpx.AsyncClient) -> bool:
-        """Whether the server answers what it did before."""
+        """Whether the server answers a request that it has answered before."""
         try:
             return self._answered is not None and bool(await self._try(client, self._answered))
         except (httpx.TransportError, TimeoutError, _Transient):

@@ -97,7 +97,9 @@ class VllmEngine:
         EngineError: vLLM is not installed, or cannot load the model.
     """
 
+    name = "vllm"
     window = WINDOW
+    is_packed = False
 
     def __init__(
         self, folder: Path, dtype: str, tensor_parallel: int = 1, patience: float = PATIENCE_S, **settings: Any
@@ -118,7 +120,7 @@ class VllmEngine:
     def report(self) -> dict[str, Any]:
         """See ``Engine.report``: also the tokens of all prompts, how many of them the cache held, and restarts."""
         tokens = {"prompt_tokens": self._tokens, "cached_tokens": self._cached}
-        return {"name": "vllm", **tokens, "restarts": self._restarts}
+        return {"name": self.name, **tokens, "restarts": self._restarts}
 
     def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
         """Nothing to check: prompts are whole, and vLLM caches only what it can for the model."""

@@ -202,7 +202,7 @@ def judge_perturbations(
         judge_id=judge.identity.judge_id,
         dialogues=len(dialogues),
         missing=count_missing(judgments),
-        settings={**asked, **chosen, "engine": judge.engine.report["name"]},
+        settings={**asked, **chosen, "engine": judge.engine.name},
         judgments=judgments,
     )
 

@@ -291,7 +291,7 @@ def _costs(judge: Judge, dialogues: Sequence[Dialogue], judged: Sequence[Judged]
     trees = [judge.writers[0].dialogue(dialogue, METRICS) for dialogue in asked]
     made = sum(judgment.error is None for found in judged for judgment in found.judgments)
     return {
-        "engine": judge.engine.report["name"],
+        "engine": judge.engine.name,
         "prompt_tokens": sum(sum(tree.lengths) for tree in trees) / max(len(trees), 1),
         "unique_tokens": unique_tokens(trees) / max(len(trees), 1),
         "seconds": seconds,

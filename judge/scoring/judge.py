@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from judge.data.dialogues import example_dialogues
-from judge.engines import Answer, Array, Engine
+from judge.engines import Answer, Array, Engine, Failure
 from judge.engines.served_model import UNVERIFIED, Served
 from judge.errors import InputError, UnfitJudge
 from judge.models.checkpoint import Checkpoint
@@ -215,14 +215,14 @@ class Judge:
             for order in range(len(self.writers))
         ]
         logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
-        return [self._judged(same, logprobs.get(id(same), [TOO_LONG])) for same in trees]
+        return [self._judged(same, logprobs.get(id(same), [Failure(TOO_LONG)])) for same in trees]
 
     def _judged(self, same: Prompts, logprobs: Sequence[Answer]) -> Judged:
         lengths = same[0].lengths
-        found = [answer for answer in logprobs if not isinstance(answer, str)]
-        for error in logprobs:
-            if isinstance(error, str):
-                return Judged((Judgment(None, None, error),) * len(lengths), lengths)
+        found = [answer for answer in logprobs if not isinstance(answer, Failure)]
+        for answer in logprobs:
+            if isinstance(answer, Failure):
+                return Judged((Judgment(None, None, answer.reason),) * len(lengths), lengths)
         return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
 
 

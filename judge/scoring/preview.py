@@ -157,7 +157,7 @@ def _timed(
         seen.see(tree)
     model = getattr(engine, "model", None)
     memory = (None, None, None) if model is None else _memory(engine, model, of_all)
-    return Pace(str(engine.report["name"]), len(batch), seen.unique - already, seconds, loading, *memory)
+    return Pace(engine.name, len(batch), seen.unique - already, seconds, loading, *memory)
 
 
 def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, float]:
@@ -170,7 +170,7 @@ def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, 
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
     kept = KEPT_PREFIXES * tokens.longest_prefix + KEPT_OPENINGS * UNIT_DIALOGUES * tokens.longest_opening
-    packed = engine.report["name"] == "packed"
+    packed = engine.is_packed
     return weights / GIB, token * kept * packed / GIB, _peak(model.device.type)
 
 

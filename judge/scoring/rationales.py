@@ -20,8 +20,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from judge.data.dataset import Corpus
-from judge.engines import Text
-from judge.errors import GO_ON, InputError, Interrupted, one_line
+from judge.engines import Failure, Text
+from judge.errors import InputError, Interrupted, one_line
 from judge.progress import Progress
 from judge.prompting.prompt_tree import PromptWriter
 from judge.scoring.judge import Judge
@@ -207,7 +207,7 @@ class Explainer:
 
     def _said(self, text: Text) -> str:
         """The text of what came back, up to where the answer ends; nothing where an error stands for it."""
-        if isinstance(text, str):
+        if isinstance(text, Failure):
             return ""
         tokenizer = self.writer.tokenizer
         return tokenizer.text(list(takewhile(lambda token: token not in tokenizer.control_ids, text))).strip()
@@ -235,7 +235,7 @@ def explain_run(
     progress.begin("rationales", len(chosen), len(chosen) - len(todo), "dialogues")
     for start in range(0, len(todo), TOGETHER):
         if stop.is_set():
-            raise Interrupted(f"stopped; all written so far is in {store.folder}; {GO_ON}")
+            raise Interrupted(f"stopped; all written so far is in {store.folder};", can_go_on=True)
         some = todo[start : start + TOGETHER]
         rows += [row for found in explainer.explain([(d, scores[d.id]) for d in some]) for row in found]
         with store.replacing(RATIONALES) as file:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
-from judge.errors import GO_ON, EngineError, UnfitJudge
+from judge.errors import EngineError, UnfitJudge
 from judge.files import write_csv
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.progress import Progress, Silent, stoppable
@@ -108,7 +108,7 @@ def score(
         except EngineError as error:
             there, total = work.saved()
             saved = f"{there:,} of {total:,} judgments are saved in {work.store.folder}"
-            raise EngineError(f"{error}; {saved}; fix that, then {GO_ON}") from error
+            raise EngineError(f"{error}; {saved}; fix that, then", can_go_on=True) from error
 
 
 def look_ahead(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from judge.data.dataset import Corpus, Unit
 from judge.data.dialogues import example_files
-from judge.errors import GO_ON, Interrupted
+from judge.errors import Interrupted
 from judge.progress import Progress
 from judge.scoring import run_folder, summary
 from judge.scoring.injection_detector import suspicious
@@ -112,7 +112,7 @@ class Work:
         for stage in (self._judge_dialogues(), self._judge_answers()):
             for _ in stage:
                 if stop.is_set():
-                    raise Interrupted(f"stopped; all judged so far is in {self.store.folder}; {GO_ON}")
+                    raise Interrupted(f"stopped; all judged so far is in {self.store.folder};", can_go_on=True)
 
     def counts(self) -> tuple[int, int]:
         """How many judgments there are in all, and how many are there."""

@@ -31,10 +31,10 @@ FAMILIES = {family.name: family for family in families()}
 class Credulous:
     """An engine whose judge gives 5 where a line of these stands in the prompt, and else what ``usual`` says."""
 
-    window, max_tokens = 64, 100_000
+    window, max_tokens, name = 64, 100_000, "credulous"
 
     def __init__(self, tokenizer: JudgeTokenizer, texts: Sequence[str], usual: Callable[[PromptTree], int]):
-        self.report = {"name": "credulous"}
+        self.report = {"name": self.name}
         self.texts = [tokenizer.encode_untrusted(text) for text in texts]
         self.usual = usual
 

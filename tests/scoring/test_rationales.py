@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from judge import Options, load_judgments, score
 from judge.data.dialogues import example_dialogues
+from judge.engines import Failure
 from judge.engines.packed import PackedEngine
 from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
@@ -119,7 +120,7 @@ def test_what_the_models_folder_says_of_sampling_counts_for_nothing(nameless: Pa
         pad_token_id=2,
     )
     assert engine.generate(trees, 8) == plain
-    engine.name = "plain (its attention is not plain)"
+    engine.fallback = "its attention is not plain"
     assert engine.generate(trees, 8) == plain
 
 
@@ -232,7 +233,8 @@ def test_an_answer_ends_where_its_model_ends_it_and_what_is_none_is_missing(
     tokenizer = JudgeTokenizer(nameless)
     answer = (*tokenizer.encode(" 因为好。\n"), *tokenizer.encode("<|im_end|>"), *tokenizer.encode("<|im_start|>又"))
     silent = tokenizer.encode("<|im_end|>")
-    monkeypatch.setattr(PackedEngine, "generate", lambda self, trees, max_tokens: [[answer, ENGINE_FAILED, silent]])
+    written = [[answer, Failure(ENGINE_FAILED), silent]]
+    monkeypatch.setattr(PackedEngine, "generate", lambda self, trees, max_tokens: written)
     result = score([], replace(options, run=tmp_path / "run", rationales=1))
     (found,) = rows(result.run)
     assert (found["dimension"], found["rationale"]) == ("basic_dialogue", "因为好。")
@@ -273,7 +275,8 @@ def test_a_server_that_takes_messages_writes_texts_and_one_that_fails_leaves_the
     model.status = 400
     with serving(model) as url:
         found = ServerEngine(connect(url)).generate(trees, 8)
-    assert found == [[tuple(map(ord, text)) for text in texts[0]], [tuple(map(ord, texts[1][0])), ENGINE_FAILED]]
+    whole = [tuple(map(ord, text)) for text in texts[0]]
+    assert found == [whole, [tuple(map(ord, texts[1][0])), Failure(ENGINE_FAILED)]]
 
 
 def test_the_stand_in_has_no_reasons_to_give(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_an_empty_answer_and_a_prompt_that_is_too_long_are_typed_and_the_rest_is
 class Answering:
     """An engine that answers from a function of the tree, to drive what a real one rarely does."""
 
-    window, max_tokens, report = 1, 10**6, {"name": "fake"}
+    window, max_tokens, name, report = 1, 10**6, "fake", {"name": "fake"}
 
     def __init__(self, answer: Callable[[int], Array]) -> None:
         self.answer = answer
