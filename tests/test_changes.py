@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration import mean_changes, score_changes
 from calibration.stats.intervals import clustered_mean
+from judge import mean_changes, score_changes
 
 
 def table(scores: list[float | None], **columns: object) -> pd.DataFrame:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from calibration import assess_probes
-from judge import Options, probe
+from judge import Options, assess_probes, probe
 from judge.cli import main
 from judge.cli import probe as probe_tables
 from judge.models.hardware import detect

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 
-from calibration import ProbeAssessment, assess_probes
+from judge import ProbeAssessment, assess_probes
 from judge.data.dialogues import example_dialogues
 from judge.robustness import probe_analysis as controls
 from judge.robustness import probe_analysis as words
