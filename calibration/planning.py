@@ -61,8 +61,8 @@ def frame(scores: pd.DataFrame, ratings: pd.DataFrame | None = None) -> Frame:
     human = np.where(np.isfinite(judge), _wide(ratings, "score", index, metrics), np.nan)
     weights = np.ones(len(index))
     if sampled := "inclusion_probability" in ratings:
-        chances = ratings.groupby("item_id")["inclusion_probability"].first().reindex(index).fillna(1.0)
-        weights = 1 / chances.to_numpy(float)
+        drawn = ratings.groupby("item_id")["inclusion_probability"].first().reindex(index).fillna(1.0)
+        weights = 1 / drawn.to_numpy(float)
     return Frame(items, metrics, judge, doubt, human, weights, sampled)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -26,9 +26,11 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
 from judge.files import save_text
-from judge.robustness.attack_analysis import BIASES, NONE, Robustness, _is_lacking, _records, assess
-from judge.robustness.perturbation import PerturbationJudgments
 from judge.types import STAND_IN
+
+if TYPE_CHECKING:
+    from judge.robustness.attack_analysis import Robustness
+    from judge.robustness.perturbation import PerturbationJudgments
 
 FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
 
@@ -49,6 +51,8 @@ miss: judgments missing, as of answers that an attack empties"""
 
 def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> None:
     """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
+    from judge.robustness.attack_analysis import _records
+
     out = console()
     asked = f"{found.settings['layout']}, {found.settings['language']}"
     title = f"{found.judge} ({asked}) on {found.dialogues:,} dialogues, under attack"
@@ -75,6 +79,8 @@ def _change(value: float | None, low: float | None) -> str:
 
 
 def _bias(row: dict[str, Any]) -> Sequence[str]:
+    from judge.robustness.attack_analysis import BIASES
+
     return BIASES[row["bias"], row["measure"]], _cell(row["value"], "+.2f"), _interval(row), f"{row['n']:,}"
 
 
@@ -84,12 +90,16 @@ def _source(row: dict[str, Any]) -> Sequence[str]:
 
 
 def _interval(row: dict[str, Any], form: str = "+.2f") -> str:
+    from judge.robustness.attack_analysis import NONE
+
     if row["low"] is None or row["high"] is None:
         return NONE
     return f"{row['low']:{form}} to {row['high']:{form}}"
 
 
 def _cell(value: float | None, form: str) -> str:
+    from judge.robustness.attack_analysis import NONE
+
     return NONE if value is None else format(value, form)
 
 
@@ -114,6 +124,7 @@ def attack(
     and how scores hang on the order of the levels, the language, length and the source's family. No run is written.
     """
     from judge.cli.console import TerminalProgress
+    from judge.robustness.attack_analysis import _is_lacking, assess
     from judge.robustness.attacks import attack as run_attack
     from judge.types import Options
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich import box
 from rich.table import Table
@@ -26,9 +25,12 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.files import save_csv
-from judge.human_ratings.agreement import read_annotations
-from judge.robustness.prompt_variants import LayoutComparison
 from judge.types import STAND_IN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from judge.robustness.prompt_variants import LayoutComparison
 
 SCORES = {
     "mass": ("mass", ".2f"),
@@ -61,13 +63,13 @@ order: rank agreement with the other ordering; halo: that among the nine metrics
 
 
 def show_layouts(comparison: LayoutComparison) -> None:
-    """Print a comparison of layouts: scores, agreement with people, cost, and what to look at."""
+    """Print a comparison of layouts: scores, agreement with human ratings, cost, and what to look at."""
     out, overall = console(), comparison.overall
     title = f"{comparison.judge} on {comparison.dialogues:,} dialogues, asked in {len(overall)} ways"
     out.print(variants_table(title, overall, SCORES))
     out.print(Text(LEGEND))
     if "human_n" in overall:
-        out.print(variants_table("agreement with people: dialogues, means over metrics", overall, PEOPLE))
+        out.print(variants_table("agreement with human ratings: dialogues, means over metrics", overall, PEOPLE))
         for reason, count in overall["human_reason"].value_counts().items():
             out.print(line(f"–: {reason} ({count} variants)"))
     out.print(variants_table("missing judgments, tokens per dialogue, time of scoring", overall, COSTS))
@@ -80,6 +82,8 @@ def show_layouts(comparison: LayoutComparison) -> None:
 
 def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
     """A row per variant, with some of its numbers."""
+    import pandas as pd
+
     table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
     for heading, _ in columns.values():
@@ -111,6 +115,7 @@ def layouts(
     people. No run is written.
     """
     from judge.cli.console import TerminalProgress
+    from judge.human_ratings.agreement import read_annotations
     from judge.robustness.prompt_variants import compare_layouts
     from judge.types import Options
 

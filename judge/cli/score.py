@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich import box
 from rich.table import Table
@@ -29,16 +28,16 @@ from judge.cli.common import (
     names,
 )
 from judge.cli.console import STAND_IN_WARNING, console, line
-from judge.cli.report import write_after_run
 from judge.errors import plain
 from judge.files import as_json_text
-from judge.prompting.rubric import Rubric
-from judge.scoring.rationales import RATIONALES
-from judge.scoring.run import Result
 from judge.types import OVERALL, STAND_IN
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from judge.prompting.rubric import Rubric
     from judge.scoring.preview import Foresight
+    from judge.scoring.run import Result
     from judge.types import Options
 
 
@@ -68,6 +67,8 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
 
 def show(result: Result, rubric: Rubric) -> None:
     """Print a finished run: the table, what is missing and why, where the files are."""
+    from judge.scoring.rationales import RATIONALES
+
     out = console()
     if not result.leaderboard.empty:
         out.print(leaderboard_table(result, rubric, out.width))
@@ -94,11 +95,15 @@ def _cells(board: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
 
 def _last(cells: dict[str, tuple[float, float]]) -> float:
     """Sorts sources by their overall mean, highest first, those without one last."""
+    import pandas as pd
+
     mean = cells.get(OVERALL, (math.nan, math.nan))[0]
     return math.inf if pd.isna(mean) else -mean
 
 
 def _number(mean: float, half: float) -> str:
+    import pandas as pd
+
     if pd.isna(mean):
         return "–"
     return f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f} ±{half:.2f}"
@@ -106,6 +111,8 @@ def _number(mean: float, half: float) -> str:
 
 def show_diversity(table: pd.DataFrame) -> None:
     """Print response diversity, a row per source."""
+    import pandas as pd
+
     out = Table(
         title="response diversity: means over characters (distinct-2: higher is more varied; the others: lower)"
     )
@@ -155,6 +162,7 @@ def score(
     Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
     """
     from judge.cli.console import TerminalProgress
+    from judge.cli.report import write_after_run
     from judge.prompting.rubric import load_rubric
     from judge.scoring.run import score as score_into_run
     from judge.types import ALL_METRICS, Options
