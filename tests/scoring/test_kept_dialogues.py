@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from tests.commands import read, typed
 
 from judge import Options, load_judgments, score
 from judge.data.dataset import Corpus
@@ -20,6 +19,7 @@ from judge.progress import Silent
 from judge.scoring.parts import DIALOGUES, keep_dialogues
 from judge.scoring.run_folder import read_texts
 from judge.types import ALL_METRICS, LEVELS, RESPONSE_DIVERSITY, Dialogue
+from tests.helpers.commands import read, typed
 
 PROMPTS = Path(__file__).resolve().parents[1] / "prompts" / "zh"
 SOME = example_dialogues()[::3]
