@@ -20,8 +20,9 @@ from judge.scoring.parts import DIALOGUES, keep_dialogues
 from judge.scoring.run_folder import read_texts
 from judge.types import ALL_METRICS, LEVELS, RESPONSE_DIVERSITY, Dialogue
 from tests.helpers.commands import read, typed
+from tests.helpers.paths import ROOT
 
-PROMPTS = Path(__file__).resolve().parents[1] / "prompts" / "zh"
+PROMPTS = ROOT / "prompts" / "zh"
 SOME = example_dialogues()[::3]
 """12 dialogues of each of two sources."""
 
