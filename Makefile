@@ -8,14 +8,17 @@ STUDIO_VENV := .venv-label-studio
 PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
 CONSTRAINTS := --constraint constraints.txt
+# What the builds of torch and vLLM for CPUs and for GPUs pin each in its own way, and what makes environments.
+PINNED_APART := vllm.*|torchvision|torchaudio|torchcodec|triton|apache-tvm-ffi|intel-.*|nvidia-.*|cuda-.*|esrp.judge|setuptools|pip
 PEER_VENVS := $(addprefix .venv-bench-,prometheus deepeval verdict)
 NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
-# vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
-# Two workers at least keep a test that waits from holding up the others.
-PARALLEL := --numprocesses auto --dist worksteal
+# Each worker holds torch and a model: not as many as a large machine has cores.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
+EVERYDAY := not long and not vllm and not browser and not label_studio
 SHORT_TORTURE := guard=2000 fuzz=300 spoilt=100 writes=10 kills=4 clashes=1
 
+# vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
@@ -41,7 +44,7 @@ serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with th
 	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
 
 test: $(VENV)/.ready-dev ## run the everyday tests: minutes
-	$(BIN)/python -m pytest $(PARALLEL) -m "not long and not browser and not label_studio" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "$(EVERYDAY)" $(ARGS)
 
 test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, vLLM, the report in a browser, a short torture
 	$(BIN)/python -m pytest $(PARALLEL) -m long
@@ -75,9 +78,8 @@ bench: $(VENV)/.ready ## time the packed engine beside vLLM and other judges; ab
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data $(DATA)) $(ARGS)
 
 constraints: $(VENV)/.ready-browser $(VLLM_VENV)/.ready ## write the versions that are installed here, once tests pass, to constraints.txt
-	{ sed '/^[^#]/,$$d' constraints.txt; for venv in $(VLLM_VENV) $(VENV); do $$venv/bin/python -m pip freeze --exclude-editable; done \
-	  | grep -E '^[A-Za-z0-9_.-]+==' | grep -viE '^(vllm|vllm.cpu|esrp.judge|setuptools|pip|torchvision|torchaudio|torchcodec|intel-openmp)==' \
-	  | sed 's/+cpu$$//' | sort -f -s -t= -k1,1 -u; } >constraints.new
+	{ grep ^# constraints.txt; for venv in $(VLLM_VENV) $(VENV); do $$venv/bin/python -m pip freeze --exclude-editable; done \
+	  | grep -E '^[A-Za-z0-9_.-]+==' | grep -viE '^($(PINNED_APART))==' | sed 's/+cpu$$//' | LC_ALL=C sort -f -s -t= -k1,1 -u; } >constraints.new
 	mv constraints.new constraints.txt
 
 clean: ## remove the environments and caches; runs in results/ stay

@@ -1,9 +1,10 @@
-"""How far a judge's ratings can stand in for people's: tables of ratings in, numbers with their target out.
+"""How far a judge's scores can stand in for human ratings, from a table of each.
 
-``read_ratings`` and ``read_scores`` read tables and ``pair`` puts them side by side. Of a pairing, ``assess`` says how
-far judge and people agree, ``fit_calibration`` maps scores to people's scale, ``estimate`` gives means of systems,
-``compare`` and ``rank_ranges`` put systems beside each other; ``plan`` chooses what to have rated next.
-Knows nothing of the judge, its models or its files: any table of human ratings and any table of judge scores will do.
+``read_ratings`` and ``read_scores`` read the tables, and ``pair`` puts them side by side. Of a pairing, ``assess`` says
+how far the judge agrees with human ratings, ``fit_calibration`` fits calibrated scores, ``estimate`` gives means of
+systems, and ``compare`` and ``rank_ranges`` put systems beside each other. ``plan`` chooses what to have rated next.
+The package knows nothing of the judge, its models or its files: any table of human ratings and any table of scores will
+do. Names are imported when they are first used, as most need scipy and pandas.
 """
 
 from importlib import import_module

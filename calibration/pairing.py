@@ -1,6 +1,7 @@
-"""A table of ratings and a table of scores put side by side.
+"""A table of human ratings and a table of a judge's scores put side by side.
 
-Nothing is dropped in silence: what has no counterpart is counted and listed.
+Nothing is dropped in silence: what has no counterpart is counted and listed. What the pairs are used for is no matter
+of this module.
 """
 
 from __future__ import annotations
@@ -14,25 +15,42 @@ from numpy.typing import NDArray
 
 from calibration.errors import TableError
 from calibration.stats.intervals import Floats, Labels
-from calibration.tables import Scale
+from calibration.tables import Scale, level_columns
+
+BOTH = "ratings and scores"
+"""What an error names where both tables are needed to see it."""
+
+
+KEY = ["item_id", "metric"]
+
+
+MOST_LISTED = 5
+"""Names that a warning lists before it only counts the others."""
+
+
+SCALE_TOLERANCE = 1e-6
+"""Scores of a judge may leave the scale by so much, in points: an expected score is off by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One metric: a judge's scores of some items, and what people rated of them.
+    """One metric: a judge's scores of some items, and the human ratings of those items.
 
-    ``judge`` is never NaN; ``ratings`` is NaN where an annotator did not rate an item, and a row of NaN is an item that
-    nobody rated. ``weights`` is 1 / inclusion probability (1 where none is given).
+    ``judge`` is never NaN. ``ratings`` is NaN where an annotator did not rate an item; a row of NaN is an item that
+    nobody rated.
     """
 
     metric: str
     scale: tuple[float, float]
     """Lowest and highest score."""
     items: Labels
+    """Shape (items,): their ids."""
     sources: Labels
+    """Shape (items,): the system that produced each."""
     groups: Labels
-    """Shape (items,), as ``items`` and ``sources``: what is resampled together."""
+    """Shape (items,): what is resampled together."""
     characters: Labels | None
+    """Shape (items,); None where no character is known of some item."""
     judge: Floats
     """Shape (items,): the judge's expected score."""
     levels: Floats | None
@@ -41,6 +59,7 @@ class Paired:
     """Shape (items, annotators)."""
     annotators: tuple[str, ...]
     weights: Floats
+    """Shape (items,): 1 / inclusion probability, or 1 where none is given."""
     lengths: Floats | None = None
     """Shape (items,): how long what was judged is, in any unit; None where the table does not say."""
 
@@ -55,17 +74,17 @@ class Paired:
 
     @property
     def counts(self) -> NDArray[np.intp]:
-        """Shape (items,): how many people rated each item."""
+        """Shape (items,): how many annotators rated each item."""
         return np.asarray(np.isfinite(self.ratings).sum(axis=1), dtype=np.intp)
 
     @property
     def labelled(self) -> Paired:
-        """The items that somebody rated."""
+        """The items with at least one rating."""
         return self.at(self.counts > 0)
 
     @property
     def values(self) -> Floats:
-        """The whole scores of the scale."""
+        """Shape (K,): the whole scores of the scale."""
         return np.arange(np.floor(self.scale[0]), np.ceil(self.scale[1]) + 1)
 
     def at(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Paired:
@@ -90,79 +109,128 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Every metric that both people and the judge scored, and what has no counterpart.
-
-    ``metrics`` holds all items the judge scored, rated or not. ``unjudged`` are ratings without a score of the judge,
-    ``missing`` judgments that could not be made: each a table with ``item_id`` and ``metric``.
-    """
+    """Every metric that has both human ratings and scores of the judge, and what has no counterpart."""
 
     judge: str | None
-    """The judge's name, where the table of scores tells it."""
+    """The judge's name, where the table of scores has it."""
     metrics: dict[str, Paired]
+    """By name: all items that the judge scored, rated or not."""
     unjudged: pd.DataFrame
+    """Ratings without a score of the judge: ``item_id, metric, annotator``."""
     missing: pd.DataFrame
+    """Judgments that could not be made: ``item_id, metric``."""
     unrated: dict[str, int]
     """How many judged items of each metric nobody rated."""
     remarks: tuple[str, ...]
-    """What a reader should know of the pairing, a sentence each."""
+    """Warnings about the pairing, a sentence each."""
 
 
-BOTH = "ratings and scores"
+def pair(
+    ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    judge: str | None = None,
+    annotators: Sequence[str] = (),
+    scale: Scale = None,
+    composites: Mapping[str, Sequence[str]] | None = None,
+) -> Pairing:
+    """Put human ratings beside a judge's scores, joined by ``item_id`` and ``metric``.
+
+    What only the ratings say of an item (its group; its character, where all are known) is taken from them.
+
+    Args:
+        ratings: as ``read_ratings`` returns them; ratings that repeat one by the same annotator are averaged.
+        scores: as ``read_scores`` returns them; several answers of one judge to one item are averaged.
+        judge: which judge, where the table holds several.
+        annotators: only these; all where empty.
+        scale: of every metric, or of each; None takes it from the levels, or else from the scores and ratings.
+        composites: means of several metrics to add as metrics of their own (name -> members).
+
+    Raises:
+        TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
+            an item has two inclusion probabilities, sources or groups.
+    """
+    there = sorted(ratings["annotator"].unique())
+    for name in annotators:
+        if name not in there:
+            raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
+    if annotators:
+        ratings = ratings[ratings["annotator"].isin(annotators)]
+    every = one_judge(scores, judge)
+    if "inclusion_probability" in ratings:
+        chances = ratings.groupby(KEY)["inclusion_probability"].nunique(dropna=False)
+        for item, metric in chances.index[chances > 1][:1]:
+            text = f"item {item!r} has two inclusion probabilities on {metric!r}; give it one"
+            raise TableError("ratings", [(0, text)])
+    scores = _completed(every, ratings)
+    scores = scores[scores["metric"].isin(ratings["metric"].unique())]
+    judged = scores[scores["score"].notna()]  # a missing judgment is no counterpart of a rating
+    found = pd.MultiIndex.from_frame(ratings[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
+    if scores.empty:
+        rated, asked = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, every))
+        raise TableError(BOTH, [(0, f"no metric in common (human ratings: {rated}; judge: {asked})")])
+    if judged.empty:
+        raise TableError("scores", [(0, "every score of a rated metric is missing; judge them again")])
+    if not found.any():
+        raise TableError(BOTH, [(0, "no item in common; check how item_id is written in both")])
+    averaged = _means(ratings[found], [*KEY, "annotator"], ["score"])
+    by_metric = dict(iter(_with_composites(averaged, composites, ["annotator"]).groupby("metric", sort=False)))
+    metrics = {
+        str(metric): _paired(str(metric), by_metric[metric], table, scale)
+        for metric, table in _with_composites(judged, composites).groupby("metric", sort=False)
+        if metric in by_metric
+    }
+    pairing = Pairing(
+        judge=str(scores["judge"].iloc[0]) if "judge" in scores else None,
+        metrics=metrics,
+        unjudged=ratings.loc[~found, [*KEY, "annotator"]].reset_index(drop=True),
+        missing=scores.loc[scores["score"].isna(), KEY].reset_index(drop=True),
+        unrated={metric: int((one.counts == 0).sum()) for metric, one in metrics.items()},
+        remarks=(),
+    )
+    return replace(pairing, remarks=tuple(_warnings(pairing, ratings, every)))
 
 
-KEY = ["item_id", "metric"]
-
-
-MOST_LISTED = 5
+def without_ratings(
+    scores: pd.DataFrame,
+    *,
+    judge: str | None = None,
+    scale: Scale = None,
+    composites: Mapping[str, Sequence[str]] | None = None,
+) -> Pairing:
+    """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
+    scores = one_judge(scores, judge)
+    judged = _with_composites(scores[scores["score"].notna()], composites)
+    none = pd.DataFrame({name: pd.Series(dtype=object) for name in (*KEY, "annotator", "score")})
+    by_metric = judged.groupby("metric", sort=False)
+    metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
+    return Pairing(
+        judge=str(scores["judge"].iloc[0]) if "judge" in scores else None,
+        metrics=metrics,
+        unjudged=none,
+        missing=scores.loc[scores["score"].isna(), KEY].reset_index(drop=True),
+        unrated={name: len(one.items) for name, one in metrics.items()},
+        remarks=(),
+    )
 
 
 def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
-    """The scores of one judge, a row per item and metric: means over its samples."""
+    """The scores of one judge, an item and metric a row: means of scores and probabilities over several answers.
+
+    Raises:
+        TableError: the judge is not in the table, or has to be named as the table holds several.
+    """
     there = sorted(scores["judge"].unique()) if "judge" in scores else []
     if judge is not None and judge not in there:
         raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
     if judge is None and len(there) > 1:
         raise TableError("scores", [(0, f"several judges ({', '.join(there)}); name one (--judge)")])
     chosen = scores[scores["judge"] == judge] if judge is not None else scores
-    return _means(chosen, KEY, ["score", *level_names(chosen)])
+    return _means(chosen, KEY, ["score", *level_columns(chosen)])
 
 
-def of_annotators(ratings: pd.DataFrame, annotators: Sequence[str]) -> pd.DataFrame:
-    """The ratings of some annotators; of all where none is named."""
-    there = sorted(ratings["annotator"].unique())
-    for name in annotators:
-        if name not in there:
-            raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
-    return ratings[ratings["annotator"].isin(annotators)] if annotators else ratings
-
-
-def averaged(ratings: pd.DataFrame) -> pd.DataFrame:
-    """A row per item, metric and annotator: means over ratings that repeat one."""
-    return _means(ratings, [*KEY, "annotator"], ["score"])
-
-
-def on_shared_metrics(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """The scores of metrics that people rated."""
-    chosen = scores[scores["metric"].isin(ratings["metric"].unique())]
-    if chosen.empty:
-        rated, judged = (", ".join(sorted(set(some["metric"]))[:MOST_LISTED]) for some in (ratings, scores))
-        raise TableError(BOTH, [(0, f"no metric in common (people: {rated}; judge: {judged})")])
-    return chosen
-
-
-def without_counterpart(ratings: pd.DataFrame, scores: pd.DataFrame) -> NDArray[np.bool_]:
-    """Shape (ratings,): which ratings have no score."""
-    judged = scores[scores["score"].notna()]
-    if judged.empty:
-        raise TableError("scores", [(0, "every score of a metric that people rated is missing; judge them again")])
-    found = pd.MultiIndex.from_frame(ratings[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
-    if not found.any():
-        raise TableError(BOTH, [(0, "no item in common; check how item_id is written in both")])
-    return ~np.asarray(found)
-
-
-def completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Scores with what only the ratings tell of their items: the group, and the character where all are known.
+def _completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Scores with what only the ratings say of their items: the group, and the character where all are known.
 
     Raises:
         TableError: the two tables put an item in two groups, or give it two sources.
@@ -170,79 +238,107 @@ def completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     first = ratings.drop_duplicates("item_id").set_index("item_id")
     items, own = scores["item_id"], scores["group"]
     source, group = items.map(first["source"]), items.map(first["group"])
-    _refuse_torn(items, scores["source"], source, "source")
-    _refuse_torn(items, own.where(own != items), group.where(group != items), "group")
+    # An item that is a group of its own in one table has no group there; that of the other table then holds.
+    known = {"source": (scores["source"], source), "group": (own.where(own != items), group.where(group != items))}
+    for what, (judged, rated) in known.items():
+        torn = judged.notna() & rated.notna() & (judged != rated)
+        if torn.any():
+            item, one, other = (column[torn].iloc[0] for column in (items, judged, rated))
+            text = f"item {item!r} has {what} {one!r} among the scores and {other!r} among the ratings; make them equal"
+            raise TableError(BOTH, [(0, text)])
     scores = scores.assign(group=own.where((own != items) | group.isna(), group))
     if "character" in first and "character" not in scores and items.isin(first.index).all():
         return scores.assign(character=items.map(first["character"]))
     return scores
 
 
-def refuse_two_chances(ratings: pd.DataFrame) -> None:
-    """TableError where an item has two inclusion probabilities on one metric."""
-    if "inclusion_probability" not in ratings:
-        return
-    counts = ratings.groupby(KEY)["inclusion_probability"].nunique(dropna=False)
-    if (counts > 1).any():
-        item, metric = counts.index[counts > 1][0]
-        raise TableError("ratings", [(0, f"item {item!r} has two inclusion probabilities on {metric!r}; give it one")])
-
-
-def with_composites(
+def _with_composites(
     table: pd.DataFrame, composites: Mapping[str, Sequence[str]] | None, who: Sequence[str] = ()
 ) -> pd.DataFrame:
     """The table with rows for means of several metrics, where all of them are there and the mean is not there itself.
 
-    A row is one of an item, metric and ``who``, and not repeated.
+    A row is one of an item, a metric and ``who``, and none is repeated.
     """
     key = ["item_id", *who]
     added = [table]
     for name, members in (composites or {}).items():
         if name in table["metric"].unique():
             continue
+        # Repeats were averaged before: a count of members is then a count of different metrics.
         rows = table[table["metric"].isin(members)]
         grouped = rows.groupby(key, sort=False)["score"]
         whole = rows.assign(score=grouped.transform("mean"))[grouped.transform("count") == len(set(members))]
-        added.append(whole.drop_duplicates(key).assign(metric=name).drop(columns=level_names(table)))
+        added.append(whole.drop_duplicates(key).assign(metric=name).drop(columns=level_columns(table)))
     return pd.concat(added, ignore_index=True)
 
 
-def level_names(table: pd.DataFrame) -> list[str]:
-    """The columns p1, p2, ... as far as they go on."""
-    names: list[str] = []
-    while f"p{len(names) + 1}" in table:
-        names.append(f"p{len(names) + 1}")
-    return names
-
-
-def levels_of(scores: pd.DataFrame) -> Floats | None:
-    """Shape (items, K), where every item has them."""
-    levels = scores[level_names(scores)].to_numpy(float)
-    return levels if levels.shape[1] > 1 and np.isfinite(levels).all() else None
-
-
 def _means(table: pd.DataFrame, key: list[str], columns: list[str]) -> pd.DataFrame:
-    """One row for rows of the same key: the first, with the means of some columns."""
+    """One row for all rows of the same key: the first of them, with the means of some columns."""
     if not table.duplicated(key).any():
         return table
     means = table.groupby(key, sort=False)[columns].transform("mean")
     return table.assign(**{name: means[name] for name in columns}).drop_duplicates(key)
 
 
-def _refuse_torn(items: pd.Series, judged: pd.Series, rated: pd.Series, what: str) -> None:
-    torn = judged.notna() & rated.notna() & (judged != rated)
-    if torn.any():
-        item, one, other = (some[torn].iloc[0] for some in (items, judged, rated))
-        text = f"item {item!r} has {what} {one!r} among the scores and {other!r} among the ratings; make them the same"
-        raise TableError(BOTH, [(0, text)])
+def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
+    """One metric as arrays; ``scores`` has an item a row, ``ratings`` an item and annotator, of items with a score."""
+    index = pd.Index(scores["item_id"])
+    place = index.get_indexer(pd.Index(ratings["item_id"]))
+    annotators = tuple(sorted(ratings["annotator"].unique()))
+    matrix = np.full((len(index), len(annotators)), np.nan)
+    matrix[place, pd.Index(annotators).get_indexer(pd.Index(ratings["annotator"]))] = ratings["score"]
+    weights = np.ones(len(index))
+    if "inclusion_probability" in ratings:
+        weights[place] = 1 / ratings["inclusion_probability"].to_numpy(float)
+    judge = scores["score"].to_numpy(float)
+    levels = _levels(scores)
+    named = scale.get(metric) if isinstance(scale, Mapping) else scale
+    ends = _scale(named, levels, np.append(ratings["score"].to_numpy(float), judge))
+    if levels is not None:
+        # A distribution is of use only if it is known which score each level is.
+        # There must be a level for each whole score; where the scale was not named, the levels must also start from 1.
+        low, high = np.floor(ends[0]), np.ceil(ends[1])
+        levels = levels if levels.shape[1] == high - low + 1 and (named is not None or low == 1) else None
+    lengths = None
+    if "length" in scores:
+        lengths = pd.to_numeric(scores["length"], errors="coerce").to_numpy(float, na_value=np.nan)
+    names = ("item_id", "source", "group", "character")
+    labels = {name: scores[name].astype(str).to_numpy(dtype=object) for name in names if name in scores}
+    return Paired(
+        metric=metric,
+        scale=ends,
+        items=labels["item_id"],
+        sources=labels["source"],
+        groups=labels["group"],
+        characters=labels.get("character"),
+        judge=judge,
+        levels=levels,
+        ratings=matrix,
+        annotators=annotators,
+        weights=weights,
+        lengths=lengths if lengths is not None and np.isfinite(lengths).all() else None,
+    )
 
 
-ROUNDING = 1e-6
+def _levels(scores: pd.DataFrame) -> Floats | None:
+    """Shape (items, K): the probabilities p1..pK; None where an item lacks one."""
+    levels = scores[level_columns(scores)].to_numpy(float)
+    return levels if levels.shape[1] > 1 and np.isfinite(levels).all() else None
 
 
-def remarks(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
-    """What to know of two tables beside what became of them."""
-    if repeats := int(ratings.duplicated(["item_id", "metric", "annotator"]).sum()):
+def _scale(named: tuple[float, float] | None, levels: Floats | None, given: Floats) -> tuple[float, float]:
+    """The scale that was named; else that of the levels, if all scores fit it; else the whole numbers around them."""
+    if named is not None:
+        return float(named[0]), float(named[1])
+    low, high = (float(end) for end in np.round([given.min(), given.max()], 6))
+    if levels is not None and low >= 1 and high <= levels.shape[1]:
+        return 1.0, float(levels.shape[1])
+    return float(np.floor(low)), float(np.ceil(high))
+
+
+def _warnings(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
+    """What a reader has to know of the two tables: what was left out, and scores that do not fit the scale."""
+    if repeats := int(ratings.duplicated([*KEY, "annotator"]).sum()):
         yield f"{repeats:,} ratings repeat one by the same annotator; they were averaged."
     if lost := len(pairing.unjudged):
         first = ", ".join(pairing.unjudged["item_id"].drop_duplicates()[:MOST_LISTED])
@@ -255,175 +351,31 @@ def remarks(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> It
     if only := judged & rated - set(pairing.metrics):
         yield f"No rated item was judged on {', '.join(sorted(only))}."
     for one in pairing.metrics.values():
-        yield from _unused(one, scores[scores["metric"] == one.metric])
-        yield from _on_scales(one)
+        (low, high), own = one.scale, scores[scores["metric"] == one.metric]  # own is empty for a composite
+        if len(own) and one.levels is None and _levels(own[own["score"].notna()]) is not None:
+            yield (
+                f"On {one.metric} p1..p{len(level_columns(own))} are not the whole scores from {low:g} to {high:g}: "
+                "they were not used (name the scale if p1 is not of 1)."
+            )
+        if "length" in own and one.lengths is None:
+            yield f"On {one.metric} the column 'length' does not hold a number for every item: it was not used."
+        yield from _about_scales(one)
 
 
-def _unused(one: Paired, scores: pd.DataFrame) -> Iterator[str]:
-    """What the scores tell and was not used; ``scores`` has no rows where the metric is a composite."""
-    low, high = one.scale
-    if len(scores) and one.levels is None and levels_of(scores[scores["score"].notna()]) is not None:
+def _about_scales(one: Paired) -> Iterator[str]:
+    """Whether judge and human ratings seem to be on one scale, and on the scale of the metric."""
+    (low, high), judge, known = one.scale, one.judge, one.ratings[np.isfinite(one.ratings)]
+    scores = f"On {one.metric} the judge's scores ({judge.min():.2f} to {judge.max():.2f})"
+    ratings = f"human ratings ({known.min():g} to {known.max():g})"
+    if judge.min() > known.max() or judge.max() < known.min():
         yield (
-            f"On {one.metric} p1..p{len(level_names(scores))} are not the whole scores from {low:g} to {high:g}: they "
-            "were not used (name the scale if p1 is not of 1)."
+            f"{scores} and {ratings} do not overlap: if they are on different scales, differences mean nothing; "
+            "correlations may."
         )
-    if "length" in scores and one.lengths is None:
-        yield f"On {one.metric} the column 'length' does not hold a number for every item: it was not used."
-
-
-def _on_scales(one: Paired) -> Iterator[str]:
-    """Whether judge and people seem to be on one scale."""
-    low, high, known = one.judge.min(), one.judge.max(), one.ratings[np.isfinite(one.ratings)]
-    said = f"On {one.metric} the judge's scores ({low:.2f} to {high:.2f})"
-    if low > known.max() or high < known.min():
+    elif judge.min() < low - SCALE_TOLERANCE or judge.max() > high + SCALE_TOLERANCE:
         yield (
-            f"{said} and people's ratings ({known.min():g} to {known.max():g}) do not overlap: if they are on "
-            "different scales, differences mean nothing; correlations may."
-        )
-    elif low < one.scale[0] - ROUNDING or high > one.scale[1] + ROUNDING:
-        yield (
-            f"{said} leave the scale of {one.scale[0]:g} to {one.scale[1]:g}: if they are on another than people's, "
+            f"{scores} leave the scale of {low:g} to {high:g}: if they are on another scale than the human ratings, "
             "differences mean nothing; correlations may."
         )
-    if known.min() < one.scale[0] or known.max() > one.scale[1]:
-        yield (
-            f"On {one.metric} people's ratings ({known.min():g} to {known.max():g}) leave the scale of "
-            f"{one.scale[0]:g} to {one.scale[1]:g}."
-        )
-
-
-def pair(
-    ratings: pd.DataFrame,
-    scores: pd.DataFrame,
-    *,
-    judge: str | None = None,
-    annotators: Sequence[str] = (),
-    scale: Scale = None,
-    composites: Mapping[str, Sequence[str]] | None = None,
-) -> Pairing:
-    """Put ratings beside scores, joined by ``item_id`` and ``metric``.
-
-    Args:
-        ratings: as ``read_ratings`` returns them.
-        scores: as ``read_scores`` returns them; several answers of one judge to one item are averaged.
-        judge: which judge, where the table holds several.
-        annotators: only these; all where empty.
-        scale: of every metric, or of each; None takes it from the levels, or else from what was given.
-        composites: means of several metrics to add as metrics of their own (name -> members).
-
-    What only the ratings tell of an item (its group; its character, where all are known) is taken from them.
-
-    Raises:
-        TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
-            an item has two inclusion probabilities, sources or groups.
-    """
-    ratings, every = of_annotators(ratings, annotators), one_judge(scores, judge)
-    refuse_two_chances(ratings)
-    scores = on_shared_metrics(completed(every, ratings), ratings)
-    unjudged = without_counterpart(ratings, scores)
-    judged = with_composites(scores[scores["score"].notna()], composites)
-    rated = with_composites(averaged(ratings[~unjudged]), composites, ["annotator"])
-    by_metric = dict(iter(rated.groupby("metric", sort=False)))
-    metrics = {
-        str(metric): _paired(str(metric), by_metric[metric], table, scale)
-        for metric, table in judged.groupby("metric", sort=False)
-        if metric in by_metric
-    }
-    pairing = Pairing(
-        judge=_name(scores),
-        metrics=metrics,
-        unjudged=ratings.loc[unjudged, ["item_id", "metric", "annotator"]].reset_index(drop=True),
-        missing=_missing(scores),
-        unrated={metric: int((one.counts == 0).sum()) for metric, one in metrics.items()},
-        remarks=(),
-    )
-    return replace(pairing, remarks=tuple(remarks(pairing, ratings, every)))
-
-
-def without_ratings(
-    scores: pd.DataFrame,
-    *,
-    judge: str | None = None,
-    scale: Scale = None,
-    composites: Mapping[str, Sequence[str]] | None = None,
-) -> Pairing:
-    """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
-    scores = one_judge(scores, judge)
-    judged = with_composites(scores[scores["score"].notna()], composites)
-    none = pd.DataFrame({name: pd.Series(dtype=object) for name in ("item_id", "metric", "annotator", "score")})
-    by_metric = judged.groupby("metric", sort=False)
-    metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
-    return Pairing(
-        _name(scores), metrics, none, _missing(scores), {name: len(one.items) for name, one in metrics.items()}, ()
-    )
-
-
-def _name(scores: pd.DataFrame) -> str | None:
-    return str(scores["judge"].iloc[0]) if "judge" in scores else None
-
-
-def _missing(scores: pd.DataFrame) -> pd.DataFrame:
-    return scores.loc[scores["score"].isna(), ["item_id", "metric"]].reset_index(drop=True)
-
-
-def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Scale) -> Paired:
-    index = pd.Index(scores["item_id"])
-    annotators = tuple(sorted(ratings["annotator"].unique()))
-    matrix = np.full((len(index), len(annotators)), np.nan)
-    row, column = (
-        known.get_indexer(pd.Index(ratings[name]))
-        for known, name in ((index, "item_id"), (pd.Index(annotators), "annotator"))
-    )
-    matrix[row, column] = ratings["score"]
-    judge = scores["score"].to_numpy(float)
-    levels, named = levels_of(scores), scale.get(metric) if isinstance(scale, Mapping) else scale
-    ends = _scale(named, levels, np.append(ratings["score"].to_numpy(float), judge))
-    return Paired(
-        metric=metric,
-        scale=ends,
-        items=_labels(scores["item_id"]),
-        sources=_labels(scores["source"]),
-        groups=_labels(scores["group"]),
-        characters=_labels(scores["character"]) if "character" in scores else None,
-        judge=judge,
-        levels=levels if _are_levels_of(levels, ends, named is not None) else None,
-        ratings=matrix,
-        annotators=annotators,
-        weights=_weights(ratings, index),
-        lengths=_lengths(scores),
-    )
-
-
-def _labels(column: pd.Series) -> Labels:
-    return column.astype(str).to_numpy(dtype=object)
-
-
-def _lengths(scores: pd.DataFrame) -> Floats | None:
-    """Shape (items,), where every item has one."""
-    if "length" not in scores:
-        return None
-    lengths = pd.to_numeric(scores["length"], errors="coerce").to_numpy(float, na_value=np.nan)
-    return lengths if np.isfinite(lengths).all() else None
-
-
-def _scale(named: tuple[float, float] | None, levels: Floats | None, given: Floats) -> tuple[float, float]:
-    """The scale that was named; else that of the levels, if all fits it; else the whole numbers around all."""
-    if named is not None:
-        return float(named[0]), float(named[1])
-    low, high = (float(end) for end in np.round([given.min(), given.max()], 6))
-    if levels is not None and low >= 1 and high <= levels.shape[1]:
-        return 1.0, float(levels.shape[1])
-    return float(np.floor(low)), float(np.ceil(high))
-
-
-def _are_levels_of(levels: Floats | None, scale: tuple[float, float], named: bool) -> bool:
-    """Whether there is a level for each whole score of the scale; of one that was not named, from 1 on."""
-    low, high = np.floor(scale[0]), np.ceil(scale[1])
-    return levels is not None and levels.shape[1] == high - low + 1 and (named or low == 1)
-
-
-def _weights(ratings: pd.DataFrame, index: pd.Index) -> Floats:
-    weights = np.ones(len(index))
-    if "inclusion_probability" in ratings:
-        weights[index.get_indexer(pd.Index(ratings["item_id"]))] = 1 / ratings["inclusion_probability"].to_numpy(float)
-    return weights
+    if known.min() < low or known.max() > high:
+        yield f"On {one.metric} {ratings} leave the scale of {low:g} to {high:g}."

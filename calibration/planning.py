@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import InputError
 from calibration.stats.intervals import MIN_GROUPS, Floats, codes, t_quantile
+from calibration.tables import level_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,20 @@ def frame(scores: pd.DataFrame, ratings: pd.DataFrame | None = None) -> Frame:
     items = known[names].drop_duplicates("item_id").reset_index(drop=True)
     index, metrics = pd.Index(items["item_id"]), tuple(map(str, dict.fromkeys(known["metric"])))
     judge = _wide(known, "score", index, metrics)
-    doubt = _wide(known.assign(doubt=_level_variance(known)), "doubt", index, metrics)
+    levels = level_columns(known)
+    variance = np.full(len(known), np.nan)
+    if levels:
+        chances, values = known[levels].to_numpy(float), np.arange(1, len(levels) + 1)
+        # Of a judge that is all but sure, rounding may leave a variance just under 0.
+        variance = np.maximum(chances @ values**2 - (chances @ values) ** 2, 0.0)
+    doubt = _wide(known.assign(doubt=variance), "doubt", index, metrics)
     if ratings is None or ratings.empty:
         return Frame(items, metrics, judge, doubt, np.full(judge.shape, np.nan), np.ones(len(index)), False)
     human = np.where(np.isfinite(judge), _wide(ratings, "score", index, metrics), np.nan)
     weights = np.ones(len(index))
     if sampled := "inclusion_probability" in ratings:
-        weights = 1 / ratings.groupby("item_id")["inclusion_probability"].first().reindex(index).fillna(1.0).to_numpy(
-            float
-        )
+        chances = ratings.groupby("item_id")["inclusion_probability"].first().reindex(index).fillna(1.0)
+        weights = 1 / chances.to_numpy(float)
     return Frame(items, metrics, judge, doubt, human, weights, sampled)
 
 
@@ -64,17 +70,6 @@ def _wide(table: pd.DataFrame, column: str, index: pd.Index, metrics: tuple[str,
     """Shape (items, metrics): the mean of a column for each item and metric."""
     means = table.groupby(["item_id", "metric"])[column].mean().unstack("metric")
     return means.reindex(index=index, columns=list(metrics)).to_numpy(float)
-
-
-def _level_variance(scores: pd.DataFrame) -> Floats:
-    """Shape (rows,): the variance of p1..pK over the levels 1..K; NaN without them."""
-    names: list[str] = []
-    while f"p{len(names) + 1}" in scores:
-        names.append(f"p{len(names) + 1}")
-    if not names:
-        return np.full(len(scores), np.nan)
-    chances, levels = scores[names].to_numpy(float), np.arange(1, len(names) + 1)
-    return np.asarray(np.maximum(chances @ levels**2 - (chances @ levels) ** 2, 0.0))
 
 
 def inclusion_probabilities(sizes: Floats, budget: float) -> Floats:
@@ -185,7 +180,18 @@ def outlook(frame: Frame) -> pd.DataFrame:
     (what ``open`` rests on).
     """
     source, group = (codes(frame.items[name].to_numpy(object)) for name in ("source", "group"))
-    tables = [_of_metric(frame, column, source, group) for column in range(len(frame.metrics))]
+    count, tables = int(source.max()) + 1, []
+    for column, metric in enumerate(frame.metrics):
+        judge, human = frame.judge[:, column], frame.human[:, column]
+        lambda_, open_, basis = _open(judge, human, frame.doubt[:, column], source)
+        rated = np.flatnonzero(np.isfinite(human))
+        weights = np.bincount(source[rated], weights=frame.weights[rated], minlength=count)
+        squares = np.bincount(source[rated], weights=frame.weights[rated] ** 2, minlength=count)
+        table = pd.DataFrame({"metric": metric, "source": sorted(set(frame.items["source"]))})
+        table = table.assign(open=open_, lambda_=lambda_, judged=_judged(judge, source, group), basis=basis)
+        table = table.assign(labelled=np.bincount(source[rated], minlength=count))
+        groups = _spread_over(source[rated], group[rated], count)
+        tables.append(table.assign(before=_half_width(table, squares / np.maximum(weights, 1.0) ** 2, groups)))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -208,6 +214,7 @@ def expected(frame: Frame, known: pd.DataFrame, chances: Floats, share: Floats) 
 
 
 def _half_width(known: pd.DataFrame, inflation: Floats, groups: Floats) -> Floats:
+    """Shape (rows of an ``outlook``,): of Student's t interval; NaN under eight groups."""
     variance = known["open"] * inflation + known["lambda_"] ** 2 * known["judged"]
     quantile = np.array([np.nan if few < MIN_GROUPS else t_quantile(few - 1) for few in groups])
     return np.asarray(quantile * np.sqrt(variance), dtype=float)
@@ -217,20 +224,6 @@ def _spread_over(source: Codes, group: Codes, count: int) -> Floats:
     """Shape (sources,): in how many groups each has items."""
     cells = np.unique(np.stack([source, group]), axis=1)
     return np.bincount(cells[0], minlength=count).astype(float)
-
-
-def _of_metric(frame: Frame, column: int, source: Codes, group: Codes) -> pd.DataFrame:
-    count = int(source.max()) + 1
-    judge, human = frame.judge[:, column], frame.human[:, column]
-    lambda_, open_, basis = _open(judge, human, frame.doubt[:, column], source)
-    rated = np.flatnonzero(np.isfinite(human))
-    weights = np.bincount(source[rated], weights=frame.weights[rated], minlength=count)
-    squares = np.bincount(source[rated], weights=frame.weights[rated] ** 2, minlength=count)
-    groups = _spread_over(source[rated], group[rated], count)
-    table = pd.DataFrame({"metric": frame.metrics[column], "source": sorted(set(frame.items["source"]))})
-    table = table.assign(open=open_, lambda_=lambda_, judged=_judged(judge, source, group), basis=basis)
-    table = table.assign(labelled=np.bincount(source[rated], minlength=count))
-    return table.assign(before=_half_width(table, squares / np.maximum(weights, 1.0) ** 2, groups))
 
 
 def _judged(judge: Floats, source: Codes, group: Codes) -> Floats:
@@ -275,10 +268,11 @@ def _drawn_together(own: Floats, source: Codes, count: int) -> Floats:
 
 
 OVERLAP = 30
-"""Items that several people are to rate alike; fewer say too little of how people agree."""
+"""Items that several annotators rate; fewer say too little of how far annotators agree."""
 
 
 RATERS = 3
+"""Annotators who rate each item of the overlap."""
 
 
 FLOOR = 0.5
@@ -339,12 +333,18 @@ def plan(
     Raises:
         InputError: the budget is more than the items there are, or less than the overlap; several judges.
     """
-    _check_judge(scores)
+    judges = sorted(set(scores["judge"])) if "judge" in scores else []
+    if len(judges) > 1:
+        raise InputError(f"scores of several judges ({', '.join(judges)}); give those of one")
     items = frame(scores, ratings)
     _check(budget, int((~items.rated).sum()), overlap, raters_per_overlap)
     generator = np.random.default_rng(seed)
     known = outlook(items)
-    chances = _chances(items, known, budget)
+    chances, left = np.ones(len(items.items)), ~items.rated
+    source = items.items["source"].to_numpy(object)[left]
+    counts = pd.Series(source).value_counts()
+    each = (_shares(known, counts, budget) / counts).reindex(source).to_numpy(float)
+    chances[left] = inclusion_probabilities(each * _tilt(items.doubt[left], source), budget)
     drawn = _in_order(items.items, ["source", "character"], np.flatnonzero(~items.rated), generator)
     chosen = drawn[systematic(chances[drawn], generator)]
     again = _in_order(items.items, ["character", "source"], chosen, generator)
@@ -360,12 +360,6 @@ def plan(
     return Plan(table.reset_index(drop=True), whole, both, after[columns], remarks)
 
 
-def _check_judge(scores: pd.DataFrame) -> None:
-    judges = sorted(set(scores["judge"])) if "judge" in scores else []
-    if len(judges) > 1:
-        raise InputError(f"scores of several judges ({', '.join(judges)}); give those of one")
-
-
 def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
     if budget < 1:
         raise InputError(f"a budget of {budget} items; give at least 1")
@@ -375,18 +369,6 @@ def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
         raise InputError(f"a budget of {budget} holds no overlap of {overlap} items; raise it, or lower the overlap")
     if overlap and raters < 2:
         raise InputError(f"an overlap rated by {raters} people shows no agreement; give at least 2, or no overlap")
-
-
-def _chances(items: Frame, known: pd.DataFrame, budget: int) -> Floats:
-    """Shape (items,): the chance of each item; 1 for those rated already."""
-    chances = np.ones(len(items.items))
-    left = ~items.rated
-    source = items.items["source"].to_numpy(object)[left]
-    share = _shares(known, pd.Series(source).value_counts(), budget)
-    each = share / pd.Series(source).value_counts()
-    tilt = _tilt(items.doubt[left], source)
-    chances[left] = inclusion_probabilities(each.reindex(source).to_numpy(float) * tilt, budget)
-    return chances
 
 
 def _shares(known: pd.DataFrame, left: pd.Series[int], budget: int) -> pd.Series[float]:

@@ -1,12 +1,13 @@
 """Means of systems, each with what it is a mean of: no number without its target.
 
 *judge mean*: what this judge gives a system; the interval is over groups (scenarios).
-*human mean of a system with some labels*: what people would give it, from ratings of some items: prediction-powered.
-*human mean of a new system*: what people would give a system that nobody rated, from the judge's mean of it and how
-judge and people differ on the systems that were rated.
+*human mean of a system with some labels*: what annotators would give it, from ratings of some items by
+prediction-powered inference.
+*human mean of a new system*: what annotators would give a system that nobody rated, from the judge's mean of it and
+how judge and annotators differ on the systems that were rated.
 
-Intervals are as in ``resampling``: under eight groups there is none. A ``reason`` says what cannot be told and why; it
-is empty where nothing is missing.
+Intervals are as in ``stats.intervals``: under eight groups there is none. A ``reason`` says what is missing and why; it
+is empty where nothing is missing. A system is told from others by the column ``source``.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ LABELLED = "human mean of a system with some labels"
 NEW_SYSTEM = "human mean of a new system"
 
 
-MIN_SYSTEMS = 5
-"""Under so many other systems with labels nothing is said of a new one."""
+MIN_SYSTEMS_TO_PREDICT_ANOTHER = 5
+"""With fewer other systems with labels, a new one has no human mean."""
 
 
 COLUMNS = ["metric", "source", "target", "mean", "low", "high", "n", "labelled", "equivalent_labels", "reason"]
@@ -67,7 +68,7 @@ def judge_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
 
 
 def labelled_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
-    """The human mean of each source that people rated some items of: see ``powered_mean``.
+    """The human mean of each source of which some items are rated: see ``powered_mean``.
 
     Columns: source, mean, low, high, target, n (items), labelled (of them rated), lambda_, human_mean, human_low,
     human_high (from the ratings alone, weighted), equivalent_labels (how many rated items would give an interval this
@@ -80,20 +81,17 @@ def labelled_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
         row = {"source": source, **_row(mean), "target": LABELLED, "n": len(one.items), "labelled": _rated(one)}
         row |= {"human_mean": alone.value, "human_low": alone.low, "human_high": alone.high}
         row |= {"lambda_": None if mean.value is None else powered.lambda_}
-        rows.append(row | {"equivalent_labels": _equivalent(mean, plain, _rated(one))})
+        if mean.low is not None and mean.high is not None:
+            half = (mean.high - mean.low) / 2
+            row["equivalent_labels"] = equivalent_labels(_rated(one), plain.groups, plain.variance, half)
+        rows.append(row)
     columns = ["source", "mean", "low", "high", "target", "n", "labelled", "lambda_", "human_mean", "human_low",
                "human_high", "equivalent_labels", "reason"]  # fmt: skip
     return _table(rows, columns).astype({"equivalent_labels": "Int64"})
 
 
-def _equivalent(mean: Estimate, plain: Powered, labelled: int) -> int | None:
-    if mean.low is None or mean.high is None:
-        return None
-    return equivalent_labels(labelled, plain.groups, plain.variance, (mean.high - mean.low) / 2)
-
-
 def new_system_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
-    """What people would give each source if nobody had rated it, from the judge and the other sources' labels.
+    """What annotators would give each source if nobody had rated it, from the judge and the other sources' labels.
 
     The mean is the judge's, moved by the mean of human minus judge over the k other sources with labels. The interval
     predicts: t with k - 1 degrees of freedom, on tau^2 (1 + 1/k) for how that difference varies from system to system,
@@ -133,28 +131,24 @@ class _System:
 
 
 def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
+    """A row of ``new_system_means``: a prediction interval for the next system from k others."""
     k, labelled = len(others), sum(one.labelled for one in others)
     row: dict[str, object] = {"systems": k, "judge_mean": system.judge.value, "labelled": labelled}
-    if k < MIN_SYSTEMS:
+    if k < MIN_SYSTEMS_TO_PREDICT_ANOTHER:
         few = "only 1 other system has" if k == 1 else f"only {k} other systems have"
-        reason = f"{few} labels in {MIN_GROUPS} groups; {MIN_SYSTEMS} are needed"
+        reason = f"{few} labels in {MIN_GROUPS} groups; {MIN_SYSTEMS_TO_PREDICT_ANOTHER} are needed"
         return row | _row(Estimate(None, reason=reason))
     differences = np.array([one.difference for one in others])
     shift, tau = float(differences.mean()), float(differences.std(ddof=1))
-    mean = _sayable(_moved(system, shift, tau, k), system.groups)
-    return row | {"shift": shift, "tau": tau, **_row(mean)}
-
-
-def _moved(system: _System, shift: float, tau: float, k: int) -> Estimate:
-    """The judge's mean moved by ``shift``, with the interval that adds what k other systems say of the next one."""
     judge = system.judge
     assert judge.value is not None
-    mean = judge.value + shift
-    if judge.low is None or judge.high is None:
-        return Estimate(mean)
-    own = (judge.high - judge.low) / 2 / t_quantile(system.groups - 1)
-    half = t_quantile(k - 1) * float(np.sqrt(tau**2 * (1 + 1 / k) + own**2))
-    return Estimate(mean, mean - half, mean + half)
+    mean = Estimate(judge.value + shift)
+    if judge.low is not None and judge.high is not None:
+        # The standard error of the judge's own mean is read back from the half-width of its t interval.
+        own = (judge.high - judge.low) / 2 / t_quantile(system.groups - 1)
+        half = t_quantile(k - 1) * float(np.sqrt(tau**2 * (1 + 1 / k) + own**2))
+        mean = Estimate(judge.value + shift, judge.value + shift - half, judge.value + shift + half)
+    return row | {"shift": shift, "tau": tau, **_row(_sayable(mean, system.groups))}
 
 
 def _by_source(paired: Paired) -> list[tuple[str, Paired]]:

@@ -2,7 +2,8 @@
 
 ``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
 ``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
-``probe`` judges degraded dialogues, ``judge_rewrites`` those that you rewrote; ``show`` and ``look_ahead`` are a look
+``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``show`` and ``look_ahead``
+are a look
 before running; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from judge.prompting.rubric import Rubric, load_rubric
     from judge.robustness.attack_analysis import mean_changes, score_changes
     from judge.robustness.attacks import attack
-    from judge.robustness.perturbation import Rewrite, Rewritten, Way, judge_rewrites
+    from judge.robustness.perturbation import Perturbation, PerturbationJudgments, PromptVariant, judge_perturbations
     from judge.robustness.probe_analysis import ProbeAssessment, assess_probes
     from judge.robustness.probes import Probed, probe
     from judge.robustness.prompt_variants import LayoutComparison, compare_layouts
@@ -38,19 +39,19 @@ _LAZY = {
     "Foresight": "judge.scoring.preview",
     "LayoutComparison": "judge.robustness.prompt_variants",
     "Options": "judge.types",
+    "Perturbation": "judge.robustness.perturbation",
+    "PerturbationJudgments": "judge.robustness.perturbation",
     "Probed": "judge.robustness.probes",
+    "PromptVariant": "judge.robustness.perturbation",
     "Result": "judge.scoring.run",
-    "Rewrite": "judge.robustness.perturbation",
-    "Rewritten": "judge.robustness.perturbation",
     "Rubric": "judge.prompting.rubric",
     "Shown": "judge.scoring.preview",
-    "Way": "judge.robustness.perturbation",
     "attack": "judge.robustness.attacks",
     "check": "judge.data.chatanime",
     "compare_layouts": "judge.robustness.prompt_variants",
     "examine": "judge.scoring.setup",
     "fetch": "judge.data.chatanime",
-    "judge_rewrites": "judge.robustness.perturbation",
+    "judge_perturbations": "judge.robustness.perturbation",
     "load_judgments": "judge.scoring.run_folder",
     "load_rubric": "judge.prompting.rubric",
     "load_scores": "judge.scoring.run_folder",
@@ -78,22 +79,22 @@ __all__ = [
     "LayoutComparison",
     "Metric",
     "Options",
+    "Perturbation",
+    "PerturbationJudgments",
     "ProbeAssessment",
     "Probed",
+    "PromptVariant",
     "Result",
-    "Rewrite",
-    "Rewritten",
     "Rubric",
     "Shown",
     "Turn",
-    "Way",
     "assess_probes",
     "attack",
     "check",
     "compare_layouts",
     "examine",
     "fetch",
-    "judge_rewrites",
+    "judge_perturbations",
     "load_judgments",
     "load_rubric",
     "load_scores",

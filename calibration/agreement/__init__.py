@@ -1,1 +1,1 @@
-"""How well people agree with each other, how well a judge agrees with them, and what it may be used for."""
+"""How well annotators agree with each other, how well a judge agrees with them, and what it may be used for."""

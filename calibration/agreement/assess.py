@@ -1,11 +1,15 @@
-"""How far a judge can stand in for people: every statistic of every metric, in one call, and a verdict on each."""
+"""How far a judge can stand in for annotators: every statistic of every metric in one call, and a verdict on each.
+
+The numbers come from the other modules of this folder; here they are put together, judged by fixed rules, and turned
+into what programs read.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +20,12 @@ from calibration.agreement.metrics import Agreement, Discriminant, agreement, di
 from calibration.agreement.reliability import Reliability, reliability
 from calibration.pairing import Paired, Pairing
 from calibration.stats.intervals import MIN_GROUPS, Estimate, clustered_mean
+from calibration.stats.krippendorff import LEVELS
 
 Word = Literal["rank", "estimate", "do not use"]
+
+
+Raters = Literal["people", "slots"]
 
 
 USES: dict[Word, str] = {
@@ -27,12 +35,12 @@ USES: dict[Word, str] = {
 }
 
 
-MIN_SYSTEMS = 5
-"""Under so many rated sources nothing is said of ranking."""
+MIN_RANKED = 5
+"""With fewer rated systems no judge is said to rank them: three may well be ordered right by chance."""
 
 
 MIN_ACCURACY = 0.75
-"""The lower end of the interval of pairwise accuracy over systems from which on a judge may rank them."""
+"""A judge may rank systems if the interval of its pairwise accuracy over systems lies at this or above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,84 +52,79 @@ class Verdict:
     sentence: str
 
 
-def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdict:
-    """The verdict by fixed rules, from intervals and never from values alone.
-
-    *do not use*: no interval can be given, or that of Spearman's correlation over items does not lie above 0, so that
-    the judge is not shown to know more than a constant. *rank*: over at least five sources the interval of pairwise
-    accuracy lies at .75 or above. *estimate*: all else; a judge that goes with people lets labels reach further.
-    """
-    word, why = _word(agreement)
-    sentence = f"On {agreement.metric}, {judge} {USES[word]}: {why}. {_evidence(agreement, reliability)}"
-    return Verdict(word, why, sentence)
-
-
-def _word(agreement: Agreement) -> tuple[Word, str]:
-    items, systems, sources = agreement.judge["spearman"], agreement.systems["pairwise_accuracy"], agreement.sources
-    if items.value is None:
-        return "do not use", f"its correlation with people is undefined ({items.reason})"
-    if items.low is None:
-        return "do not use", _too_little(agreement)
-    if items.low <= 0:
-        against = items.high is not None and items.high < 0
-        return "do not use", f"its correlation with people {'is below 0' if against else 'may be none'}"
-    if sources < MIN_SYSTEMS:
-        return "estimate", f"{_counted(sources, 'rated source')}, and ranking needs {MIN_SYSTEMS}"
-    if systems.low is None:
-        reason = systems.reason or "too few groups have all of them for an interval"
-        return "estimate", f"how it orders the {sources} sources cannot be said ({reason})"
-    told = f"it orders {_said(systems, percent=True)} of the pairs of {sources} sources as people do"
-    return ("rank" if systems.low >= MIN_ACCURACY else "estimate"), told
-
-
-def _too_little(agreement: Agreement) -> str:
-    """Why there is no interval."""
-    if agreement.groups < MIN_GROUPS:
-        return f"{_counted(agreement.groups, 'rated group')} of at least {MIN_GROUPS} tell too little"
-    return "the rated items are too few or too alike for an interval of its correlation with people"
-
-
-def _evidence(agreement: Agreement, reliability: Reliability) -> str:
-    person = reliability.ceiling.get("spearman", Estimate(None))
-    beside = f" (a person left out: {_said(person)})" if person.value is not None else ""
-    judge, constant = agreement.judge["mae"].value or 0.0, agreement.constant["mae"].value or 0.0
-    return (
-        f"Over {_counted(agreement.items, 'item')} its Spearman correlation with the mean rating is "
-        f"{_said(agreement.judge['spearman'])}{beside}, its mean absolute difference {judge:.2f} (the constant "
-        f"predictor's: {constant:.2f})."
-    )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _said(estimate: Estimate, percent: bool = False) -> str:
-    """A value with its interval, as in ``.45 [.41, .50]``."""
-    if estimate.value is None:
-        return f"undefined ({estimate.reason})"
-    form = "{:.0%}" if percent else "{:.2f}"
-    ends = (
-        ""
-        if estimate.low is None or estimate.high is None
-        else f" [{form}, {form}]".format(estimate.low, estimate.high)
-    )
-    return form.format(estimate.value) + ends
-
-
-Raters = Literal["people", "slots"]
-
-
 @dataclass(frozen=True, slots=True)
 class MetricAssessment:
-    """One metric: how people agree with each other, how the judge agrees with them, and what it may be used for."""
+    """One metric: how annotators agree with each other, how the judge agrees with them, and what it may be used for."""
 
     reliability: Reliability
     agreement: Agreement
     alt_test: AltTest
     verdict: Verdict
     family_bias: Estimate | None
-    """Judge minus people on sources of the judge's own family, less that on the others; None where not known."""
+    """Judge minus human ratings on systems of the judge's own family, less that on the others; None if not known."""
+
+    @property
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """Every estimate, by what it is of and by statistic. The names are those of the JSON keys and of the table."""
+        own, found = self.reliability, self.agreement
+        return {
+            "raters": {f"alpha_{level}": getattr(own, f"alpha_{level}") for level in LEVELS},
+            "person_left_out": own.ceiling,
+            "judge": found.judge,
+            "constant": found.constant,
+            "person_with_person": found.people,
+            "within_scenario": found.within,
+            "system": found.systems,
+            "length": found.length,
+            "same_family": {"bias": self.family_bias} if self.family_bias else {},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """What programs read of the metric: numbers by name, None where undefined, with intervals and reasons."""
+        own, found, test = self.reliability, self.agreement, self.alt_test
+        parts = self.estimates
+        values = {part: {name: each.value for name, each in estimates.items()} for part, estimates in parts.items()}
+        intervals = {
+            part: {name: [each.low, each.high] for name, each in estimates.items() if each.low is not None}
+            for part, estimates in parts.items()
+        }
+        undefined = {
+            part: {name: each.reason for name, each in estimates.items() if each.value is None}
+            for part, estimates in parts.items()
+        }
+        return {
+            "n": found.items,
+            "groups": found.groups,
+            "sources": found.sources,
+            "reliability": {
+                **values["raters"],
+                "raters": own.raters,
+                "ratings_per_item": own.ratings_per_item,
+                "intervals": intervals["raters"],
+                "pairs": _records(own.pairs),
+                "annotators": _records(own.annotators),
+            },
+            "agreement": {**values["judge"], "intervals": intervals["judge"]},
+            "undefined": {part: reasons for part, reasons in undefined.items() if reasons},
+            **{
+                part: {**values[part], "intervals": intervals[part]}
+                for part in ("constant", "person_left_out", "person_with_person", "within_scenario", "system", "length")
+            },
+            "strata": _records(found.strata),
+            "same_family": asdict(self.family_bias) if self.family_bias else None,
+            "alt_test": {
+                "winning_rate": test.winning_rate,
+                "advantage_probability": test.advantage_probability,
+                "passed": test.passed,
+                "epsilon": test.epsilon,
+                "scoring": test.scoring,
+                "winning_rate_by_group": test.winning_rate_by_group,
+                "annotators": _records(test.by_annotator),
+                "reason": test.reason,
+            },
+            "verdict": self.verdict.word,
+            "sentence": self.verdict.sentence,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +135,32 @@ class Assessment:
     metrics: dict[str, MetricAssessment]
     discriminant: Discriminant | None
     remarks: tuple[str, ...]
+    """Warnings, a sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """What programs read: numbers by name, None where undefined, with intervals and reasons beside them."""
+        discriminant = None
+        if self.discriminant is not None:
+            found = self.discriminant
+            discriminant = {
+                "spearman": dict(zip(found.matrix.index, _records(found.matrix), strict=True)),
+                "halo": {"judge": found.judge_halo, "people": found.human_halo},
+                "own_is_highest": found.own_is_highest,
+            }
         return {
             "judge": self.judge,
             "remarks": list(self.remarks),
-            "metrics": {name: _metric_dict(one) for name, one in self.metrics.items()},
-            "discriminant": _discriminant_dict(self.discriminant),
+            "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
+            "discriminant": discriminant,
         }
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a number: ``metric, of, statistic, value, low, high, reason``."""
+        """One number a row: ``metric, of, statistic, value, low, high, reason``."""
         rows = [
-            {"metric": name, "of": of, "statistic": statistic, **_plain(estimate)}
+            {"metric": name, "of": of, "statistic": statistic, **asdict(estimate)}
             for name, one in self.metrics.items()
-            for of, estimates in _estimates(one).items()
+            for of, estimates in one.estimates.items()
             for statistic, estimate in estimates.items()
         ]
         return pd.DataFrame(rows, columns=["metric", "of", "statistic", "value", "low", "high", "reason"])
@@ -171,12 +183,12 @@ def assess(
 
     Args:
         judge: its name, for the sentences.
-        raters: whether annotators are people (a name is one person everywhere) or only slots of a form.
-        characters: generalise over characters too.
+        raters: whether an annotator's name is one person everywhere ("people") or only a slot of a form.
+        characters: intervals that hold for other characters too.
         scoring, epsilon, kind: of the alternative annotator test.
         composites: metrics that are means of others, which the matrix of metrics leaves out.
-        same_family: sources of the judge's own family of models.
-        seed: of the bootstrap.
+        same_family: systems of the judge's own family of models.
+        seed: random seed of the bootstrap.
     """
 
     def one(paired: Paired) -> MetricAssessment:
@@ -187,121 +199,99 @@ def assess(
         return MetricAssessment(own, found, test, verdict(found, own, judge), bias)
 
     rated = {name: paired.labelled for name, paired in pairing.metrics.items()}
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # most of the time is spent in numpy, which runs in parallel
         metrics = dict(zip(rated, threads.map(one, rated.values()), strict=True))
     simple = {name: paired for name, paired in rated.items() if name not in set(composites)}
-    return Assessment(judge, metrics, discriminant_validity(simple), _remarks(pairing, metrics))
+    # A warning that holds for all metrics is given once, one that holds for some with their names.
+    by_warning: dict[str, list[str]] = {}
+    for name, found in metrics.items():
+        refused = found.alt_test.reason
+        not_done = [f"The alternative annotator test was not done: {refused}."] if refused else []
+        for warning in (*found.reliability.remarks, *not_done):
+            by_warning.setdefault(warning, []).append(name)
+    warnings = (
+        warning if len(names) == len(metrics) else f"{', '.join(names)}: {warning}"
+        for warning, names in by_warning.items()
+    )
+    return Assessment(judge, metrics, discriminant_validity(simple), (*pairing.remarks, *warnings))
 
 
 def _family_bias(paired: Paired, same_family: Sequence[str], characters: bool) -> Estimate | None:
-    """How much more the judge favours its own family, with an interval over groups (and characters)."""
+    """How much more the judge favours its own family than other systems; None if only one of the two is there."""
     own = np.isin(paired.sources, list(same_family))
     if own.all() or not own.any():
         return None
     apart = paired.judge - paired.human
     shares = [np.average(side, weights=paired.weights) for side in (own, ~own)]
     means = [np.average(apart[side], weights=paired.weights[side]) for side in (own, ~own)]
+    # What each item adds to the difference of the two means, to first order: its mean is the difference, and its spread
+    # between groups gives the interval, although a group holds items of both sides.
     influence = np.where(own, (apart - means[0]) / shares[0], -(apart - means[1]) / shares[1])
-    ways = paired.characters if characters else None
-    return clustered_mean(influence + means[0] - means[1], paired.groups, paired.weights, ways)
+    over = paired.characters if characters else None
+    return clustered_mean(influence + means[0] - means[1], paired.groups, paired.weights, over)
 
 
-def _remarks(pairing: Pairing, metrics: Mapping[str, MetricAssessment]) -> tuple[str, ...]:
-    """What holds for the whole once; what holds for some metrics with their names."""
-    said: dict[str, list[str]] = {}
-    for name, one in metrics.items():
-        refused = (
-            [f"The alternative annotator test was not done: {one.alt_test.reason}."] if one.alt_test.reason else []
-        )
-        for remark in (*one.reliability.remarks, *refused):
-            said.setdefault(remark, []).append(name)
-    named = (r if len(names) == len(metrics) else f"{', '.join(names)}: {r}" for r, names in said.items())
-    return (*pairing.remarks, *named)
+def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdict:
+    """The verdict by fixed rules, from intervals and never from values alone.
+
+    *do not use*: no interval can be given, or that of Spearman's correlation over items does not lie above 0, so that
+    the judge is not shown to know more than a constant. *rank*: over at least five systems the interval of pairwise
+    accuracy lies at .75 or above. *estimate*: all else; with a judge that correlates with human ratings, few of them
+    reach further.
+    """
+    over_items, over_systems = agreement.judge["spearman"], agreement.systems["pairwise_accuracy"]
+    systems, rated_systems = agreement.sources, _counted(agreement.sources, "rated system")
+    groups = _counted(agreement.groups, "rated group")
+    word: Word = "do not use"
+    if over_items.value is None:
+        why = f"its correlation with human ratings is undefined ({over_items.reason})"
+    elif over_items.low is None and agreement.groups < MIN_GROUPS:
+        why = f"{groups} of at least {MIN_GROUPS} say too little"
+    elif over_items.low is None:
+        why = "the rated items are too few or too alike for an interval of its correlation with human ratings"
+    elif over_items.low <= 0:
+        is_against = over_items.high is not None and over_items.high < 0
+        why = f"its correlation with human ratings {'is below 0' if is_against else 'may be none'}"
+    elif systems < MIN_RANKED:
+        word, why = "estimate", f"{rated_systems}, and ranking needs {MIN_RANKED}"
+    elif over_systems.low is None:
+        reason = over_systems.reason or "too few groups have all of them for an interval"
+        word, why = "estimate", f"how it orders the {systems} systems cannot be said ({reason})"
+    else:
+        word = "rank" if over_systems.low >= MIN_ACCURACY else "estimate"
+        accuracy = _said(over_systems, percent=True)
+        why = f"it orders {accuracy} of the pairs of {systems} systems as human ratings do"
+    items, correlation = _counted(agreement.items, "item"), _said(over_items)
+    human = reliability.ceiling.get("spearman", Estimate(None))
+    beside = f" (human ceiling: {_said(human)})" if human.value is not None else ""
+    of_judge, of_constant = agreement.judge["mae"].value or 0.0, agreement.constant["mae"].value or 0.0
+    evidence = (
+        f"Over {items} its Spearman correlation with the mean rating is {correlation}{beside}, its mean absolute "
+        f"difference {of_judge:.2f} (the constant predictor's: {of_constant:.2f})."
+    )
+    return Verdict(word, why, f"On {agreement.metric}, {judge} {USES[word]}: {why}. {evidence}")
 
 
-def _estimates(one: MetricAssessment) -> dict[str, dict[str, Estimate]]:
-    own, found = one.reliability, one.agreement
-    alphas = {f"alpha_{level}": getattr(own, f"alpha_{level}") for level in ("nominal", "ordinal", "interval")}
-    return {
-        "raters": alphas,
-        "person_left_out": own.ceiling,
-        "judge": found.judge,
-        "constant": found.constant,
-        "person_with_person": found.people,
-        "within_scenario": found.within,
-        "system": found.systems,
-        "length": found.length,
-        "same_family": {"bias": one.family_bias} if one.family_bias else {},
-    }
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _metric_dict(one: MetricAssessment) -> dict[str, Any]:
-    own, found, test = one.reliability, one.agreement, one.alt_test
-    parts = _estimates(one)
-    return {
-        "n": found.items,
-        "groups": found.groups,
-        "sources": found.sources,
-        "reliability": {
-            **_values(parts["raters"]),
-            "raters": own.raters,
-            "ratings_per_item": own.ratings_per_item,
-            "intervals": _intervals(parts["raters"]),
-            "pairs": _records(own.pairs),
-            "annotators": _records(own.annotators),
-        },
-        "agreement": {**_values(found.judge), "intervals": _intervals(found.judge)},
-        "undefined": {name: reasons for name, part in parts.items() if (reasons := _undefined(part))},
-        **{
-            name: {**_values(parts[name]), "intervals": _intervals(parts[name])}
-            for name in ("constant", "person_left_out", "person_with_person", "within_scenario", "system", "length")
-        },
-        "strata": _records(found.strata),
-        "same_family": _plain(one.family_bias) if one.family_bias else None,
-        "alt_test": {
-            "winning_rate": test.winning_rate,
-            "advantage_probability": test.advantage_probability,
-            "passed": test.passed,
-            "epsilon": test.epsilon,
-            "scoring": test.scoring,
-            "winning_rate_by_group": test.winning_rate_by_group,
-            "annotators": _records(test.by_annotator),
-            "reason": test.reason,
-        },
-        "verdict": one.verdict.word,
-        "sentence": one.verdict.sentence,
-    }
-
-
-def _discriminant_dict(found: Discriminant | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    matrix = {row: {c: _number(v) for c, v in cells.items()} for row, cells in found.matrix.to_dict("index").items()}
-    halo = {"judge": found.judge_halo, "people": found.human_halo}
-    return {"spearman": matrix, "halo": halo, "own_is_highest": found.own_is_highest}
-
-
-def _values(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
-    return {name: estimate.value for name, estimate in estimates.items()}
-
-
-def _undefined(estimates: Mapping[str, Estimate]) -> dict[str, str | None]:
-    return {name: estimate.reason for name, estimate in estimates.items() if estimate.value is None}
-
-
-def _intervals(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
-    return {name: [e.low, e.high] for name, e in estimates.items() if e.low is not None}
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "reason": estimate.reason}
-
-
-def _number(value: Any) -> Any:
-    """A value of a table as JSON has it: NaN is None."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+def _said(estimate: Estimate, percent: bool = False) -> str:
+    """A value with its interval, as in ``0.45 [0.41, 0.50]``."""
+    if estimate.value is None:
+        return f"undefined ({estimate.reason})"
+    value, low, high = (
+        "" if number is None else f"{number:.0%}" if percent else f"{number:.2f}"
+        for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} [{low}, {high}]" if low and high else value
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): _number(value) for name, value in row.items()} for row in table.to_dict("records")]
+    """A table's rows with plain numbers, as JSON has them; a number that is missing or not finite is None."""
+
+    def plain(value: Any) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    return [{str(name): plain(value) for name, value in row.items()} for row in table.to_dict("records")]

@@ -1,7 +1,8 @@
 """Agreement with single ratings: exact, within one, weighted kappa, and scores of the whole distribution.
 
-A predictor here is what it says of every rating: a whole score, and probabilities of the scores where it has them.
-Every rating counts once, with its item's weight. All this is for ratings in whole numbers.
+What is compared with every rating is a whole score, and the probability of each score where there is one. Every rating
+counts once, with its item's weight. All this is for ratings in whole numbers. The module knows of a predictor (a judge,
+or a constant) no more than its scores and probabilities.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.pairing import Paired
+from calibration.stats.correlation import kappa, kappa_draws
 from calibration.stats.intervals import Estimate, Floats, Resampler, clustered_mean
 
 RATING_MEASURES = ("exact", "within_one", "qwk", "rps", "log_loss")
@@ -26,198 +28,156 @@ OFF_SCALE = "a rating is off the scale"
 NOT_WHOLE = "ratings are not whole numbers"
 
 
+ALL_SAME = "all scores are the same"
+
+
 MOST_BROKEN = 0.1
-"""Up to this share of ratings that are not whole are left out; with more, nothing here is said."""
+"""Up to this share of ratings that are not whole are left out; with more, no measure here is given."""
 
 
-ROUNDING = 1e-12
-
-
-LEAST = 1e-12
+LEAST_PROBABILITY = 1e-12
 """The smallest probability that log loss takes, so that one rating cannot make it infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ratings:
-    """All ratings of one metric, a row each."""
+    """All ratings of one metric, as arrays of shape (ratings,)."""
 
     value: Floats
     item: NDArray[np.intp]
+    """The place of each rating's item in ``paired``."""
     paired: Paired
+    is_whole: bool
+    """Whether all ratings are whole numbers."""
 
     @property
     def weights(self) -> Floats:
         return self.paired.weights[self.item]
 
-    def mean(self, values: Floats, characters: bool) -> Estimate:
-        """The mean over ratings, with an interval over groups."""
-        ways = self.paired.characters if characters else None
-        return clustered_mean(
-            values, self.paired.groups[self.item], self.weights, None if ways is None else ways[self.item]
-        )
+    def measures(
+        self, rounded: Floats, levels: Floats | None, qwk: Estimate, characters: bool = False
+    ) -> dict[str, Estimate]:
+        """Each of ``RATING_MEASURES`` of a predictor, with intervals over groups where it is a mean over ratings.
+
+        Args:
+            rounded: shape (ratings,), the whole score predicted for the item of each rating.
+            levels: shape (items, K), the probability of each score of the scale; None where there are none.
+            qwk: the weighted kappa, which is no mean over ratings.
+        """
+        paired, item = self.paired, self.item
+        over = paired.characters[item] if characters and paired.characters is not None else None
+
+        def mean(values: Floats) -> Estimate:
+            return clustered_mean(values, paired.groups[item], self.weights, over)
+
+        if not self.is_whole:
+            whole = dict.fromkeys(("exact", "within_one"), Estimate(None, reason=NOT_WHOLE))
+        else:
+            apart = np.abs(rounded - self.value)
+            whole = {"exact": mean((apart == 0).astype(float)), "within_one": mean((apart <= 1).astype(float))}
+        if levels is None or levels.shape[1] != len(paired.values):
+            of_distribution = dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NO_LEVELS))
+        elif not self.is_whole:
+            of_distribution = dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NOT_WHOLE))
+        elif not np.isin(self.value, paired.values).all():
+            of_distribution = dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=OFF_SCALE))
+        else:
+            given = levels[item]
+            # Both as cumulative distributions, of which that of a rating is a step; the last place is 1 in both.
+            step = (self.value[:, None] <= paired.values[:-1]).astype(float)
+            squares = ((np.cumsum(given, axis=1)[:, :-1] - step) ** 2).sum(axis=1)
+            place = (self.value - paired.values[0]).astype(np.intp)
+            chance = given[np.arange(len(place)), place]
+            of_distribution = {
+                "rps": mean(squares / (len(paired.values) - 1)),
+                "log_loss": mean(-np.log(np.maximum(chance, LEAST_PROBABILITY))),
+            }
+        return {**whole, "qwk": qwk, **of_distribution}
 
 
 def agreement_with_ratings(paired: Paired, resampler: Resampler, characters: bool = False) -> dict[str, Estimate]:
     """How a judge's scores agree with each rating.
 
-    ``exact`` and ``within_one`` are shares of ratings, the judge's expected score rounded half up; ``qwk`` is Cohen's
-    (1968) kappa with quadratic weights over all whole scores of the scale, whether seen or not; ``rps`` is the ranked
-    probability score over K - 1 (Epstein 1969; 0 best, 1 worst) and ``log_loss`` the mean of -ln p of the rating given.
+    ``exact`` and ``within_one`` are shares of ratings, with the judge's expected score rounded half up. ``qwk`` is
+    Cohen's (1968) kappa with quadratic weights over all whole scores of the scale, seen or not. ``rps`` is the ranked
+    probability score over K - 1 (Epstein 1969; 0 is best, 1 worst), and ``log_loss`` the mean of -ln p of the rating.
 
     Args:
-        paired: items that somebody rated.
+        paired: items with at least one rating.
+        resampler: of the same items.
+        characters: intervals that hold for other characters too.
     """
     ratings = _ratings(paired)
-    rounded = _on_scale(np.floor(paired.judge + 0.5), paired)[ratings.item]
-    return {
-        **_whole(ratings, rounded, characters),
-        "qwk": _kappa(ratings, rounded, resampler),
-        **_of_distribution(ratings, paired.levels, characters),
-    }
+    ends = np.floor(paired.scale[0]), np.ceil(paired.scale[1])
+    rounded = np.clip(np.floor(paired.judge + 0.5), *ends)[ratings.item]
+    qwk = _kappa(ratings, rounded)
+    if qwk.value is not None:
+        draws = kappa_draws(rounded, ratings.value, ratings.weights, resampler.at(ratings.item))
+        qwk = Estimate(qwk.value, *resampler.interval(draws))
+    return ratings.measures(rounded, paired.levels, qwk, characters)
 
 
 def agreement_with_constant(paired: Paired, characters: bool = False) -> dict[str, Estimate]:
-    """The same of a predictor that says of every item what people say on average: their mean, and their shares.
+    """The same measures of a predictor that gives every item the mean rating, and the share of each score.
 
-    It is taken from the ratings it predicts, so it does a little better on them than it would on new ones.
+    It is taken from the ratings it predicts, so it does a little better on them than it would on new ones. Shares are
+    used only where the judge has probabilities too.
     """
     ratings = _ratings(paired)
-    constant = np.floor(np.average(ratings.value, weights=ratings.weights) + 0.5)
-    rounded = np.full(len(ratings.value), constant)
-    sums = _sums(ratings.value, rounded, ratings.weights).sum(axis=0)
-    return {
-        **_whole(ratings, rounded, characters),
-        "qwk": _estimate_or_reason(kappa(sums)) if _is_whole(ratings.paired) else Estimate(None, reason=NOT_WHOLE),
-        **_of_distribution(ratings, _shares(ratings), characters),
-    }
+    weights = ratings.weights
+    # Rounded as a judge's expected score is, so that both are compared in whole scores.
+    rounded = np.full(len(ratings.value), np.floor(np.average(ratings.value, weights=weights) + 0.5))
+    levels = None
+    if paired.levels is not None:
+        shares = [np.average(ratings.value == value, weights=weights) for value in paired.values]
+        levels = np.tile(shares, (len(paired.items), 1))
+    return ratings.measures(rounded, levels, _kappa(ratings, rounded), characters)
 
 
 def agreement_of_people(paired: Paired) -> dict[str, Estimate]:
-    """``exact``, ``within_one`` and ``qwk`` of one person's rating with another's of the same item, over all pairs.
+    """``exact``, ``within_one`` and ``qwk`` of one annotator's rating with another's of the same item, over all pairs.
 
-    Items count by their number of pairs over the number of their ratings less one, so that a rating counts once.
+    A pair of ratings has the weight of its item over the number of the item's ratings less one, so that a rating counts
+    once.
     """
-    paired = _without_broken(paired)
-    several = paired.at(paired.counts > 1)
-    if not len(several.items):
-        return dict.fromkeys(("exact", "within_one", "qwk"), Estimate(None, reason="no item has two ratings"))
-    if not _is_whole(several):
-        return dict.fromkeys(("exact", "within_one", "qwk"), Estimate(None, reason=NOT_WHOLE))
-    one, other, weights = _pairs(several)
+    ratings = _ratings(paired)
+    counts = ratings.paired.counts
+    names = ("exact", "within_one", "qwk")
+    if counts.max() < 2:
+        return dict.fromkeys(names, Estimate(None, reason="no item has two ratings"))
+    shared = counts[ratings.item] > 1
+    value, item = ratings.value[shared], ratings.item[shared]
+    if not np.all(value == np.round(value)):
+        return dict.fromkeys(names, Estimate(None, reason=NOT_WHOLE))
+    # The ratings of an item stand side by side, so any two of them are fewer than its number of ratings apart.
+    firsts = [np.flatnonzero(item[lag:] == item[:-lag]) for lag in range(1, int(counts.max()))]
+    first = np.concatenate(firsts)
+    one, other = value[first], value[np.concatenate([places + lag for lag, places in enumerate(firsts, 1)])]
+    weights = (ratings.paired.weights / np.maximum(counts - 1, 1))[item[first]]
     apart = np.abs(one - other)
-    both = _sums(np.append(one, other), np.append(other, one), np.append(weights, weights))
+    # Neither of the two is the first, so each pair is taken both ways round.
+    qwk = kappa(np.append(one, other), np.append(other, one), np.append(weights, weights))
     return {
         "exact": Estimate(float(np.average(apart == 0, weights=weights))),
         "within_one": Estimate(float(np.average(apart <= 1, weights=weights))),
-        "qwk": _estimate_or_reason(kappa(both.sum(axis=0))),
+        "qwk": Estimate(qwk) if np.isfinite(qwk) else Estimate(None, reason=ALL_SAME),
     }
-
-
-def kappa(sums: Floats) -> Floats:
-    """Cohen's kappa with quadratic weights from the sums of ``_sums`` along the last axis; NaN where undefined.
-
-    One less the mean squared difference over that of independent scores with the same margins (Fleiss and Cohen 1973),
-    so that no table is needed, and it is no matter which scores of the scale were seen.
-    """
-    n, x, y, squares, apart = np.moveaxis(sums, -1, 0)
-    by_chance = n * squares - 2 * x * y
-    known = by_chance > ROUNDING * n * squares
-    return np.where(known, 1 - n * apart / np.where(known, by_chance, 1), np.nan)
 
 
 def _ratings(paired: Paired) -> _Ratings:
-    paired = _without_broken(paired)
+    """All ratings; without those that are not whole (means of repeats, say) where these are few."""
+    known = np.isfinite(paired.ratings)
+    broken = known & (paired.ratings != np.round(paired.ratings))
+    is_few = broken.sum() <= MOST_BROKEN * known.sum()
+    if is_few:
+        paired = replace(paired, ratings=np.where(broken, np.nan, paired.ratings))
     item, annotator = np.nonzero(np.isfinite(paired.ratings))
-    return _Ratings(paired.ratings[item, annotator], item, paired)
+    return _Ratings(paired.ratings[item, annotator], item, paired, bool(is_few))
 
 
-def _without_broken(paired: Paired) -> Paired:
-    """Without the ratings that are not whole (means of repeats, say), where those are few."""
-    broken = np.isfinite(paired.ratings) & (paired.ratings != np.round(paired.ratings))
-    if broken.sum() > MOST_BROKEN * np.isfinite(paired.ratings).sum():
-        return paired
-    return replace(paired, ratings=np.where(broken, np.nan, paired.ratings))
-
-
-def _is_whole(paired: Paired) -> bool:
-    known = paired.ratings[np.isfinite(paired.ratings)]
-    return bool(np.all(known == np.round(known)))
-
-
-def _on_scale(scores: Floats, paired: Paired) -> Floats:
-    return np.clip(scores, np.floor(paired.scale[0]), np.ceil(paired.scale[1]))
-
-
-def _shares(ratings: _Ratings) -> Floats | None:
-    """The share of each whole score among the ratings, for every item; None where the judge gives none."""
-    if ratings.paired.levels is None:
-        return None
-    shares = [np.average(ratings.value == value, weights=ratings.weights) for value in ratings.paired.values]
-    return np.tile(shares, (len(ratings.paired.items), 1))
-
-
-def _sums(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Shape (scores, 5): weight times 1, x, y, x² + y² and (x - y)², both from the middle of x."""
-    middle = (x.min() + x.max()) / 2
-    x, y = x - middle, y - middle
-    return np.stack([np.ones(len(x)), x, y, x**2 + y**2, (x - y) ** 2], axis=1) * weights[:, None]
-
-
-def _whole(ratings: _Ratings, rounded: Floats, characters: bool) -> dict[str, Estimate]:
-    if not _is_whole(ratings.paired):
-        return dict.fromkeys(("exact", "within_one"), Estimate(None, reason=NOT_WHOLE))
-    apart = np.abs(rounded - ratings.value)
-    return {
-        "exact": ratings.mean((apart == 0).astype(float), characters),
-        "within_one": ratings.mean((apart <= 1).astype(float), characters),
-    }
-
-
-def _kappa(ratings: _Ratings, rounded: Floats, resampler: Resampler) -> Estimate:
-    """Kappa with a bootstrap interval."""
-    if not _is_whole(ratings.paired):
+def _kappa(ratings: _Ratings, rounded: Floats) -> Estimate:
+    """The weighted kappa of predicted whole scores with the ratings, without an interval."""
+    if not ratings.is_whole:
         return Estimate(None, reason=NOT_WHOLE)
-    sums = np.zeros((len(ratings.paired.items), 5))
-    np.add.at(sums, ratings.item, _sums(ratings.value, rounded, ratings.weights))
-    found = _estimate_or_reason(kappa(sums.sum(axis=0)))
-    if found.value is None:
-        return found
-    return Estimate(found.value, *resampler.interval(kappa(resampler.sums(sums))))
-
-
-def _estimate_or_reason(value: Floats) -> Estimate:
-    if not np.isfinite(value):
-        return Estimate(None, reason="all scores are the same")
-    return Estimate(float(value))
-
-
-def _of_distribution(ratings: _Ratings, levels: Floats | None, characters: bool) -> dict[str, Estimate]:
-    paired = ratings.paired
-    if levels is None or levels.shape[1] != len(paired.values):
-        return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NO_LEVELS))
-    if not _is_whole(paired):
-        return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=NOT_WHOLE))
-    if not np.isin(ratings.value, paired.values).all():
-        return dict.fromkeys(("rps", "log_loss"), Estimate(None, reason=OFF_SCALE))
-    given = levels[ratings.item]
-    below = (ratings.value[:, None] <= paired.values[:-1]).astype(float)
-    scores = ((np.cumsum(given, axis=1)[:, :-1] - below) ** 2).sum(axis=1) / (len(paired.values) - 1)
-    place = (ratings.value - paired.values[0]).astype(np.intp)
-    chance = given[np.arange(len(place)), place]
-    return {
-        "rps": ratings.mean(scores, characters),
-        "log_loss": ratings.mean(-np.log(np.maximum(chance, LEAST)), characters),
-    }
-
-
-def _pairs(paired: Paired) -> tuple[Floats, Floats, Floats]:
-    """Every two ratings of an item by two people, and their weight: the item's over the number of its ratings less one.
-
-    The ratings of an item stand side by side, so two of them are fewer than its number of ratings places apart.
-    """
-    item, annotator = np.nonzero(np.isfinite(paired.ratings))
-    value, each = paired.ratings[item, annotator], paired.weights / (paired.counts - 1)
-    lags = [(lag, np.flatnonzero(item[lag:] == item[:-lag])) for lag in range(1, int(paired.counts.max()))]
-    one = np.concatenate([first for _, first in lags])
-    other = np.concatenate([first + lag for lag, first in lags])
-    return value[one], value[other], each[item[one]]
+    value = kappa(rounded, ratings.value, ratings.weights)
+    return Estimate(value) if np.isfinite(value) else Estimate(None, reason=ALL_SAME)

@@ -1,1 +1,1 @@
-"""Maps from a judge's scores to people's scale: fitted, chosen on what they were not fitted on, kept in a file."""
+"""Maps from a judge's scores to the human scale: fitted, chosen by held-out items, and kept in a file."""

@@ -1,4 +1,8 @@
-"""A calibration: one judge's maps to the human scale, all metrics, in one file bound to that judge."""
+"""A calibration: one judge's maps to the human scale, all metrics, in one JSON file bound to that judge.
+
+This module takes tables and gives tables and that file. What a run is, and how a dialogue is scored again for a drift
+check, it must not know: the anchor dialogues are kept as plain values for whoever does.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from calibration.calibrators.drift import Anchor, Drift, anchor_of, drift_of
-from calibration.calibrators.features import Items, Ratings, features, signals, training
-from calibration.calibrators.maps import KINDS, Calibrator, calibrator_from_dict, calibrator_to_dict, in_range, to_plain
-from calibration.calibrators.model_selection import Evaluation, Figure, OutOfFold, Selection, select
+from calibration.calibrators.features import Items, features, signals_table, training
+from calibration.calibrators.maps import KINDS, Calibrator, in_range
+from calibration.calibrators.model_selection import Evaluation, select
 from calibration.errors import InputError
 from calibration.pairing import Pairing, one_judge
-from calibration.stats.intervals import Floats
+from calibration.stats.intervals import LEVEL, Floats
 
-COVERAGE = 0.95
+FORMAT = "esrp-calibration"
+"""What a file says it is."""
+
+
+VERSION = 1
+"""Of the file's layout; a file of another one is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class FittedMetric:
     chosen_by: str
     named_by: str
     evaluations: dict[str, dict[str, Evaluation]]
-    """How items were left out (the headline first) -> kind -> figures; ``raw`` and ``constant`` stand beside."""
+    """How items were left out (the headline first) -> kind -> figures. ``raw`` is the judge's score as it is."""
     skipped: dict[str, str]
     remarks: tuple[str, ...]
     items: int
@@ -66,14 +76,20 @@ def fit_metric(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None
         KINDS[kind](paired.scale, seed).fit(items, ratings) for kind in (selection.chosen, selection.chosen_named)
     )
     ways = [] if selection.headline is None else [selection.headline, *selection.others]
-    widths = (None, None) if not ways else _half_widths(selection, ways[0], ratings)
+    half_width = half_width_named = None
+    if selection.headline is not None:
+        of_items = np.abs(selection.headline.predicted[selection.chosen] - ratings.mean)
+        half_width = conformal_quantile(of_items, ratings.weights)
+        item, rater = np.nonzero(np.isfinite(ratings.scores))
+        of_ratings = np.abs(selection.headline.rated[selection.chosen_named] - ratings.scores)[item, rater]
+        half_width_named = conformal_quantile(of_ratings, ratings.weights[item])
     return FittedMetric(
         calibrator=chosen,
         named=named,
         scale=paired.scale,
         trained=(float(items.judge.min()), float(items.judge.max())),
-        half_width=widths[0],
-        half_width_named=widths[1],
+        half_width=half_width,
+        half_width_named=half_width_named,
         chosen_by=selection.why,
         named_by=selection.why_named,
         evaluations={way.scheme: way.evaluations for way in ways},
@@ -92,71 +108,25 @@ def conformal_quantile(errors: Floats, weights: Floats) -> float | None:
     """
     order = np.argsort(errors, kind="stable")
     share = np.cumsum(weights[order]) / (weights.sum() + weights.mean())
-    enough = np.flatnonzero(share >= COVERAGE - 1e-12)
+    enough = np.flatnonzero(share >= LEVEL - 1e-12)
     return float(errors[order][enough[0]]) if len(enough) else None
 
 
-def _half_widths(selection: Selection, found: OutOfFold, ratings: Ratings) -> tuple[float | None, float | None]:
-    """Of an item's mean rating, and of one annotator's rating."""
-    of_items = np.abs(found.predicted[selection.chosen] - ratings.mean)
-    item, rater = np.nonzero(np.isfinite(ratings.scores))
-    of_ratings = np.abs(found.rated[selection.chosen_named] - ratings.scores)[item, rater]
-    return conformal_quantile(of_items, ratings.weights), conformal_quantile(of_ratings, ratings.weights[item])
-
-
-# As plain numbers
-
-
-def metric_to_dict(fitted: FittedMetric) -> dict[str, Any]:
-    """What a file holds of a metric."""
-    rest = {name: getattr(fitted, name) for name in fitted.__slots__ if name not in ("calibrator", "named")}
-    maps = {"calibrator": calibrator_to_dict(fitted.calibrator), "named": calibrator_to_dict(fitted.named)}
-    return {**maps, **to_plain(rest)}
-
-
-def metric_from_dict(saved: Mapping[str, Any]) -> FittedMetric:
-    """The one that ``metric_to_dict`` was taken of; raises KeyError, TypeError or ValueError for anything else."""
-    parts = dict(saved)
-    parts["calibrator"] = calibrator_from_dict(saved["calibrator"])
-    parts["named"] = calibrator_from_dict(saved["named"])
-    for name in ("scale", "trained"):
-        low, high = saved[name]
-        parts[name] = (float(low), float(high))
-    for name in ("half_width", "half_width_named"):
-        parts[name] = None if saved[name] is None else float(saved[name])
-    parts["remarks"] = tuple(saved["remarks"])
-    parts["evaluations"] = {
-        scheme: {kind: _evaluation(figures) for kind, figures in kinds.items()}
-        for scheme, kinds in saved["evaluations"].items()
-    }
-    return FittedMetric(**parts)
-
-
-def _evaluation(saved: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(**{name: Figure(**figure) for name, figure in saved.items()})
-
-
-FORMAT = "esrp-calibration"
-
-
-VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """One judge's maps to the human scale."""
 
     judge_id: str
     identity: dict[str, Any]
     """What makes the judge, by part (model, rubric, ...); empty for a plain table of scores."""
-    metrics: dict[str, FittedMetric]
     groups: int
     """How many groups the rated items are of."""
     sources: tuple[str, ...]
     created: str
     anchor: tuple[Anchor, ...]
     dialogues: dict[str, Any] = field(default_factory=dict)
-    """What the anchor items are, by id, as plain values: for whoever scores them again; nothing here reads it."""
+    """The anchor dialogues by item id, as plain values: for whoever scores them again; nothing here reads them."""
+    metrics: dict[str, FittedMetric]
 
     @property
     def scales(self) -> dict[str, tuple[float, float]]:
@@ -165,8 +135,7 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; the same calibration gives the same bytes."""
-        saved = {"format": FORMAT, "version": VERSION, **_to_dict(self)}
-        text = json.dumps(saved, ensure_ascii=False, indent=1, allow_nan=False)
+        text = json.dumps(_saved(self), ensure_ascii=False, indent=1, allow_nan=False)
         Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")
 
     @classmethod
@@ -181,10 +150,20 @@ class Calibration:
         if saved.get("version") != VERSION:
             raise InputError(f"{path}: format version {saved.get('version')}, not {VERSION}; fit it again")
         try:
-            return _from_dict(saved)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-            reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+            found = LAYOUT.validate_python(saved)
+            if strangers := {metric for _, metric, _ in found.anchor} - set(found.metrics):
+                raise ValueError(f"anchors of {', '.join(sorted(strangers))}, which have no map")
+            # A learned number that is not there would be its default, which no map may predict with.
+            if json.loads(json.dumps(_saved(found), allow_nan=False)) != saved:
+                raise ValueError("parts are missing or are not what was written")
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("\n", " ")
             raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
+        except (ValueError, RecursionError) as error:
+            reason = str(error).replace("\n", " ")
+            raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
+        return found
 
     def refuse_another(self, judge_id: str, identity: Mapping[str, Any]) -> None:
         """Raise InputError, naming the parts that differ, if this is not the judge it was fitted on."""
@@ -202,7 +181,7 @@ class Calibration:
         ``low`` and ``high`` are the calibrated value less and plus the 95% quantile of the absolute errors on items
         left out (the ceil(0.95 (n + 1))-th smallest of n; of weighted items, by weight), within the scale. They hold
         the mean rating (with an annotator: that annotator's rating) of 95% of items like those rated, by as many
-        raters as those had; not of each item, and not a mean over items. Where n is under 19 they are the scale.
+        annotators as those had; not of each item, and not a mean over items. Where n is under 19 they are the scale.
 
         Args:
             scores: columns item_id, metric, score and, where the judge gives them, p1..pK; a row an item and metric,
@@ -213,14 +192,39 @@ class Calibration:
             InputError: a column is missing, a judgment is there twice or of several judges, no metric has a map,
                 or levels that a map needs are missing.
         """
-        _check(scores, self.metrics)
-        scores = one_judge(scores).reset_index(drop=True)
-        judged = scores[scores["score"].notna()]
-        tables = {metric: _signals(judged[judged["metric"] == metric]) for metric in self.metrics}
-        parts = [
-            _predicted(metric, one, scores[scores["metric"] == metric], tables, annotator)
-            for metric, one in self.metrics.items()
+        _check_columns(scores)
+        if not scores["metric"].isin(list(self.metrics)).any():
+            raise InputError(f"the scores are of no metric that was calibrated ({', '.join(self.metrics)})")
+        if "judge" in scores and scores["judge"].nunique() > 1:
+            raise InputError(f"the scores are of several judges ({', '.join(scores['judge'].unique())}); give one's")
+        twice = scores[
+            scores.duplicated(["item_id", "metric", *(["sample_index"] if "sample_index" in scores else [])])
         ]
+        if len(twice):
+            item, metric = twice[["item_id", "metric"]].iloc[0]
+            raise InputError(f"item {item!r} is scored twice on {metric!r}; give one judge's scores, one an item")
+        scores = one_judge(scores).reset_index(drop=True)
+        by_metric = {metric: scores[scores["metric"] == metric] for metric in self.metrics}
+        judged = {metric: rows[rows["score"].notna()] for metric, rows in by_metric.items()}
+        # Some maps use what the judge said of the same item on other metrics: the signals of all are needed for each.
+        tables = {
+            metric: signals_table(rows["item_id"].to_numpy(object), rows["score"].to_numpy(float), _levels(rows))
+            for metric, rows in judged.items()
+        }
+        parts = []
+        for metric, fitted in self.metrics.items():
+            rows, own = by_metric[metric], judged[metric]
+            values = np.full((3, len(rows)), np.nan)
+            if len(own):
+                signals = features(tables, own["item_id"].to_numpy(dtype=object))
+                items = Items(own["score"].to_numpy(float), _levels(own), signals)
+                try:
+                    values[:, rows["score"].notna().to_numpy()] = fitted.predict(items, annotator)
+                except ValueError as error:
+                    raise InputError(f"scores of {metric!r}: {error}; give the levels its map was fitted on") from error
+            columns = dict(zip(("calibrated", "low", "high"), values, strict=True))
+            inside = in_range(rows["score"].to_numpy(float), fitted.trained)
+            parts.append(rows[["item_id", "metric"]].assign(**columns, in_range=inside))
         return pd.concat(parts).sort_index().reset_index(drop=True)
 
     def drift(self, scores: pd.DataFrame) -> Drift:
@@ -230,6 +234,10 @@ class Calibration:
             return drift_of(self.anchor, scores, self.scales)
         except ValueError as error:
             raise InputError(str(error)) from error
+
+
+LAYOUT = TypeAdapter(Calibration)
+"""How a file holds a calibration: its fields by name, and ``format`` and ``version`` beside them."""
 
 
 def fit_calibration(
@@ -247,7 +255,7 @@ def fit_calibration(
         pairing: ratings and scores of the same items.
         judge_id, identity: what the calibration is bound to.
         kinds: which calibrators to choose among; all where None.
-        seed: of the folds.
+        seed: random seed of the folds.
         created: when, as text; now where None.
     """
     wanted = None if kinds is None else list(kinds)
@@ -264,22 +272,6 @@ def fit_calibration(
     )
 
 
-# Predicting from a table
-
-
-def _check(scores: pd.DataFrame, metrics: Mapping[str, FittedMetric]) -> None:
-    _check_columns(scores)
-    if not scores["metric"].isin(list(metrics)).any():
-        raise InputError(f"the scores are of no metric that was calibrated ({', '.join(metrics)})")
-    if "judge" in scores and scores["judge"].nunique() > 1:
-        raise InputError(f"the scores are of several judges ({', '.join(scores['judge'].unique())}); give one's")
-    again = ["sample_index"] if "sample_index" in scores else []
-    twice = scores[scores.duplicated(["item_id", "metric", *again])]
-    if len(twice):
-        item, metric = twice[["item_id", "metric"]].iloc[0]
-        raise InputError(f"item {item!r} is scored twice on {metric!r}; give one judge's scores, one an item")
-
-
 def _check_columns(scores: pd.DataFrame) -> None:
     if absent := [name for name in ("item_id", "metric", "score") if name not in scores]:
         raise InputError(f"the scores have no column {', '.join(absent)}; add or rename one")
@@ -291,60 +283,21 @@ def _levels(table: pd.DataFrame) -> Floats | None:
     return table[sorted(names, key=lambda name: int(str(name)[1:]))].to_numpy(float) if names else None
 
 
-def _signals(judged: pd.DataFrame) -> pd.DataFrame:
-    """The signals of one metric by item."""
-    columns = signals(judged["score"].to_numpy(float), _levels(judged))
-    return pd.DataFrame(columns, index=pd.Index(judged["item_id"]))
-
-
-def _predicted(
-    metric: str, fitted: FittedMetric, rows: pd.DataFrame, tables: Mapping[str, pd.DataFrame], annotator: str | None
-) -> pd.DataFrame:
-    """One metric's rows of what ``predict`` returns, with the index of ``rows``."""
-    there = rows["score"].notna().to_numpy()
-    judged = rows[there]
-    judge = judged["score"].to_numpy(float)
-    values = np.full((3, len(rows)), np.nan)
-    if len(judged):
-        items = Items(judge, _levels(judged), features(tables, judged["item_id"].to_numpy(dtype=object)))
-        try:
-            values[:, there] = fitted.predict(items, annotator)
-        except ValueError as error:
-            raise InputError(f"scores of {metric!r}: {error}; give the levels its map was fitted on") from error
-    inside = in_range(rows["score"].to_numpy(float), fitted.trained)
-    columns = dict(zip(("calibrated", "low", "high"), values, strict=True))
-    return rows[["item_id", "metric"]].assign(**columns, in_range=inside)
-
-
-# The file
-
-
-def _to_dict(calibration: Calibration) -> dict[str, Any]:
-    metrics = {metric: metric_to_dict(one) for metric, one in calibration.metrics.items()}
-    rest = {name: getattr(calibration, name) for name in calibration.__slots__ if name != "metrics"}
-    return {**to_plain(rest), "metrics": metrics}
-
-
-def _from_dict(saved: Mapping[str, Any]) -> Calibration:
-    if strangers := {str(metric) for _, metric, _ in saved["anchor"]} - set(saved["metrics"]):
-        raise ValueError(f"anchors of {', '.join(sorted(strangers))}, which have no map")
-    return Calibration(
-        judge_id=str(saved["judge_id"]),
-        identity=dict(saved["identity"]),
-        metrics={metric: metric_from_dict(one) for metric, one in saved["metrics"].items()},
-        groups=int(saved["groups"]),
-        sources=tuple(saved["sources"]),
-        created=str(saved["created"]),
-        anchor=tuple((str(item), str(metric), float(score)) for item, metric, score in saved["anchor"]),
-        dialogues=dict(saved["dialogues"]),
-    )
+def _saved(calibration: Calibration) -> dict[str, Any]:
+    """What a file holds."""
+    return {"format": FORMAT, "version": VERSION, **LAYOUT.dump_python(calibration)}
 
 
 def _read(path: Path) -> Any:
+    """The JSON of a file, which has no NaN or infinity in it. Raises InputError."""
+
+    def no_number(text: str) -> float:
+        raise ValueError(f"{text} is not JSON")
+
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: cannot be read (a folder, a pipe or a device); give a file")
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except InputError:
@@ -353,10 +306,6 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError):
         raise InputError(f"{path}: not JSON; give a file that was written by fitting a calibration") from None
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:

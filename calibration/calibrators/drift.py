@@ -1,4 +1,4 @@
-"""Some training items kept with a calibration, to see later whether the judge still scores them the same."""
+"""The drift check: anchor items kept with a calibration show later whether the judge still scores them the same."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ Anchor = tuple[str, str, float]
 
 
 MOST_ANCHORS = 50
+"""Items that are kept at most."""
 
 
 TOLERANCE = 0.02
-
-
-SHARE = 0.005
-"""A score has moved when it differs by more than 0.02, or half a percent of the scale's length where that is more.
+"""A score has moved when it differs by more than this, in points of the scale ...
 
 Engines and batch sizes differ by less; another model, prompt or template by more.
 """
+
+
+SHARE = 0.005
+"""... or by more than this part of the scale's length, where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,11 @@ class Drift:
 
 def anchor_of(pairing: Pairing, seed: int = 0) -> list[Anchor]:
     """The judge's scores of up to 50 rated items, as evenly from sources and characters as there are."""
-    items = _rated(pairing)
+    tables = []
+    for one in (paired.labelled for paired in pairing.metrics.values()):
+        characters = np.full(len(one.items), "") if one.characters is None else one.characters
+        tables.append(pd.DataFrame({"item_id": one.items, "source": one.sources, "character": characters}))
+    items = pd.concat(tables).drop_duplicates("item_id").sort_values("item_id", ignore_index=True)
     chosen = set(items["item_id"].iloc[_spread(items, seed)])
     rows = [
         (str(item), metric, float(score))
@@ -73,22 +79,11 @@ def drift_of(anchor: Sequence[Anchor], scores: pd.DataFrame, scales: Mapping[str
     apart = both.groupby("metric")["apart"]
     largest = {str(metric): float(value) for metric, value in apart.max().items()}
     mean = {str(metric): float(value) for metric, value in apart.mean().items()}
-    moved = any(value > _tolerance(scales[metric]) for metric, value in largest.items())
+    lengths = {metric: high - low for metric, (low, high) in scales.items()}
+    # The last addend is for rounding: a score that lies exactly at the bound has not moved.
+    moved = any(value > max(TOLERANCE, SHARE * lengths[metric]) + 1e-9 for metric, value in largest.items())
     absent = len(anchor) - len(both.drop_duplicates(["item_id", "metric"]))
     return Drift(len(both), absent, largest, mean, moved)
-
-
-def _tolerance(scale: tuple[float, float]) -> float:
-    return max(TOLERANCE, SHARE * (scale[1] - scale[0])) + 1e-9
-
-
-def _rated(pairing: Pairing) -> pd.DataFrame:
-    """item_id, source and character (empty where unknown) of every item that somebody rated, in the items' order."""
-    tables = []
-    for one in (paired.labelled for paired in pairing.metrics.values()):
-        characters = np.full(len(one.items), "") if one.characters is None else one.characters
-        tables.append(pd.DataFrame({"item_id": one.items, "source": one.sources, "character": characters}))
-    return pd.concat(tables).drop_duplicates("item_id").sort_values("item_id", ignore_index=True)
 
 
 def _spread(items: pd.DataFrame, seed: int) -> list[int]:

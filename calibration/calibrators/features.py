@@ -1,27 +1,57 @@
-"""Weighted ridge regression with a penalty for each column, chosen by cross-validation over groups.
+"""What the maps learn from: the judge's side and the annotators' side of rated items, and weighted ridge regression.
 
-scikit-learn's Ridge has one penalty for all columns; partial pooling of raters needs another for them than for items.
-The penalties are in units of observations: a column of variance 1 with penalty 10 is shrunk to half by 10 of them.
+scikit-learn's Ridge has one penalty for all columns. Partial pooling of annotators needs another penalty for them than
+for items, so the regression here takes a penalty for each column. Penalties are in units of observations: a column of
+variance 1 with penalty 10 is shrunk to half by 10 observations. Files and tables of the user are unknown here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
 from sklearn.model_selection import GroupKFold
 
 from calibration.pairing import Paired, Pairing
 from calibration.stats.intervals import Floats, Labels
 
-FLOOR = 1e-3
+LEAST_PROBABILITY = 1e-3
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken."""
 
 
+FOLDS = 5
+"""Folds of cross-validation over groups, where there are as many groups."""
+
+
+def as_array(saved: Any, kind: type[np.generic]) -> NDArray[Any]:
+    """An array from the list that a file holds in its place. Raises ValueError where it is no such list."""
+    try:
+        return np.array(saved, dtype=kind)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"not a list of numbers ({error})") from error
+
+
+LearnedFloats = Annotated[
+    Floats, PlainValidator(lambda saved: as_array(saved, np.float64)), PlainSerializer(lambda array: array.tolist())
+]
+"""An array of a fitted map; a list in a calibration file."""
+
+
+LearnedPlaces = Annotated[
+    NDArray[np.intp],
+    PlainValidator(lambda saved: as_array(saved, np.intp)),
+    PlainSerializer(lambda array: array.tolist()),
+]
+"""The same of column numbers."""
+
+
 Chosen = NDArray[np.bool_] | NDArray[np.intp]
+"""Which items: a mask, or row numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +80,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
-    """What people rated of the same items on one metric; every item was rated by somebody."""
+    """The human ratings of the same items on one metric; every item has at least one."""
 
     scores: Floats
     """Shape (items, annotators), NaN where an annotator did not rate an item."""
@@ -72,9 +102,9 @@ class Ratings:
 
 
 def training(pairing: Pairing, metric: str) -> tuple[Paired, Items, Ratings]:
-    """The rated items of a metric: as paired, as the judge's side and as people's side."""
+    """The rated items of a metric: as paired, the judge's side and the annotators' side."""
     paired = pairing.metrics[metric].labelled
-    tables = {name: _table(one.items, one.judge, one.levels) for name, one in pairing.metrics.items()}
+    tables = {name: signals_table(one.items, one.judge, one.levels) for name, one in pairing.metrics.items()}
     items = Items(paired.judge, paired.levels, features(tables, paired.items))
     return paired, items, Ratings(paired.ratings, paired.annotators, paired.weights, paired.groups)
 
@@ -85,14 +115,14 @@ def log_odds(levels: Floats) -> Floats:
     Probabilities are first kept within 0.001 and 0.999.
     """
     above = 1 - np.cumsum(levels, axis=1)[:, :-1]
-    above = np.clip(above, FLOOR, 1 - FLOOR)
+    above = np.clip(above, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     return np.asarray(np.log(above / (1 - above)))
 
 
 def signals(judge: Floats, levels: Floats | None) -> Floats:
     """Shape (items, 2): the score, and the mean of its cumulative log-odds (NaN where there are no levels).
 
-    The second tells apart scores that are all but at an end of the scale, where an over-lenient judge crowds.
+    A lenient judge crowds its scores at the upper end of the scale; the log-odds still tell such scores apart.
     """
     if levels is None or levels.shape[1] < 2:
         return np.column_stack([judge, np.full(len(judge), np.nan)])
@@ -104,11 +134,9 @@ def features(tables: Mapping[str, pd.DataFrame], items: Labels) -> Floats:
     return np.hstack([table.reindex(items).to_numpy(float) for table in tables.values()])
 
 
-def _table(items: Labels, judge: Floats, levels: Floats | None) -> pd.DataFrame:
+def signals_table(items: Labels, judge: Floats, levels: Floats | None) -> pd.DataFrame:
+    """The signals of one metric, a row an item id, as ``features`` takes them."""
     return pd.DataFrame(signals(judge, levels), index=pd.Index(items))
-
-
-FOLDS = 5
 
 
 def group_folds(groups: Labels, seed: int, most: int = FOLDS) -> NDArray[np.intp]:
@@ -136,17 +164,20 @@ def ridge(design: Floats, target: Floats, weights: Floats, penalties: Floats) ->
 def best_penalties(
     design: Floats, target: Floats, weights: Floats, folds: NDArray[np.intp], candidates: Sequence[Floats]
 ) -> int:
-    """Which of the candidates predicts held-out folds best; the last, meant to be the strongest, with one fold."""
+    """Which of the candidates (penalties, see ``ridge``) has the least squared error on held-out folds.
+
+    With one fold nothing can be held out, and it is the last, which should be the strongest.
+
+    Args:
+        design, target, weights: as in ``ridge``.
+        folds: shape (rows,), numbered from 0.
+        candidates: of shape (columns,) each.
+    """
     if folds.max() == 0:
         return len(candidates) - 1
-    return int(np.argmin(_losses(design, target, weights / weights.mean(), folds, candidates)))
-
-
-def _losses(
-    design: Floats, target: Floats, weights: Floats, folds: NDArray[np.intp], candidates: Sequence[Floats]
-) -> Floats:
-    """Shape (candidates,): the weighted sum of squared errors out of fold."""
+    weights = weights / weights.mean()
     losses = np.zeros(len(candidates))
+    # The normal equations of the other folds are those of all rows less those of the fold: each is summed only once.
     gram, moment = _normal(design, target, weights)
     for fold in range(int(folds.max()) + 1):
         held = folds == fold
@@ -154,10 +185,11 @@ def _losses(
         for index, penalties in enumerate(candidates):
             learned = _solve(gram - held_gram, moment - held_moment, penalties)
             losses[index] += weights[held] @ (target[held] - design[held] @ learned) ** 2
-    return losses
+    return int(np.argmin(losses))
 
 
 def _normal(design: Floats, target: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """The weighted normal equations: X'WX, shape (columns, columns), and X'Wy, shape (columns,)."""
     weighted = design * weights[:, None]
     return weighted.T @ design, weighted.T @ target
 
@@ -168,18 +200,18 @@ def _solve(gram: Floats, moment: Floats, penalties: Floats) -> Floats:
 
 @dataclass(slots=True)
 class Standardiser:
-    """Columns kept within the range seen in training, at mean 0 and SD 1, and what is missing at the mean.
+    """Brings columns to mean 0 and SD 1, clipped to the range seen in training; missing values take the mean.
 
     A column that had gaps in training gets a second one that says where (1 missing, 0 not); a column that never had a
     value is left out.
     """
 
-    low_: Floats = field(default_factory=lambda: np.zeros(0))
-    high_: Floats = field(default_factory=lambda: np.zeros(0))
-    mean_: Floats = field(default_factory=lambda: np.zeros(0))
-    sd_: Floats = field(default_factory=lambda: np.zeros(0))
-    used_: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    gaps_: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    low_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
+    high_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
+    mean_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
+    sd_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
+    used_: LearnedPlaces = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    gaps_: LearnedPlaces = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
     def fit(self, columns: Floats, weights: Floats) -> Standardiser:
         """Learn from shape (items, columns), NaN where missing, and weights of shape (items,)."""
@@ -192,6 +224,7 @@ class Standardiser:
         total = weight.sum(axis=0)
         self.mean_ = (weight * np.where(there, used, 0)).sum(axis=0) / total
         variance = (weight * np.where(there, used - self.mean_, 0) ** 2).sum(axis=0) / total
+        # A column that never varies is left as it is: its variance is rounding, and dividing by that would blow it up.
         self.sd_ = np.where(variance > 1e-18, np.sqrt(variance), 1.0)
         return self
 

@@ -1,83 +1,66 @@
-"""Maps from a judge's scores to the human scale, of items: each with ``fit`` and ``predict``.
+"""Maps from a judge's scores of items to the human scale, each with ``fit`` and ``predict``.
 
-They make an item's score comparable with people's. They do not rank systems: all but ``shift`` draw scores together,
-and the better they predict single items, the more they flatten the differences of systems.
+They make an item's score comparable with human ratings. They do not rank systems: all but ``shift`` draw scores
+together, and the better they predict single items, the more they flatten the differences between systems.
+
+A map is a dataclass of what it learned, so a calibration file holds its fields; ``kind`` says which map it is. Which
+map is used, and how well it does, is decided elsewhere (``model_selection``).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Discriminator
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators.features import Items, Ratings, Standardiser, best_penalties, group_folds, log_odds, ridge
+from calibration.calibrators.features import (
+    Items,
+    LearnedFloats,
+    Ratings,
+    Standardiser,
+    best_penalties,
+    group_folds,
+    log_odds,
+    ridge,
+)
 from calibration.stats.intervals import Floats
 
-Kind = TypeVar("Kind")
-
-
-def to_plain(value: Any) -> Any:
-    """Dataclasses as dicts, arrays and tuples as lists, numbers as Python's; raises ValueError for one not finite."""
-    if is_dataclass(value):
-        return {one.name: to_plain(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): to_plain(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(part) for part in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return to_plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} cannot be saved")
-    return value
-
-
-def from_plain(like: Kind, saved: Mapping[str, Any]) -> Kind:
-    """A dataclass of the kind of ``like`` with what ``to_plain`` gave of another; raises KeyError or TypeError."""
-    parts = {one.name: _as(getattr(like, one.name), saved[one.name]) for one in fields(like)}  # type: ignore[arg-type]
-    return type(like)(**parts)
-
-
-def _as(like: Any, saved: Any) -> Any:
-    """What was saved, as the type of what stands in its place."""
-    if isinstance(like, np.ndarray):
-        return np.array(saved, dtype=like.dtype)
-    if is_dataclass(like):
-        return from_plain(like, saved)
-    if isinstance(like, tuple):
-        return tuple(saved)
-    return saved if saved is None else type(like)(saved)
-
-
 COEFFICIENTS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+"""Penalties that ``raters`` tries for the coefficients of items, in observations."""
 
 
 SEVERITIES = (2.0, 5.0, 10.0, 30.0)
+"""Those it tries for how much higher or lower an annotator rates."""
 
 
 SLOPES = (5.0, 15.0, 50.0, np.inf)
-"""Penalties that are tried; an infinite one is no slopes at all."""
+"""Those it tries for how much more or less of the scale an annotator uses; infinity means no slopes at all."""
+
+
+PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Those that ``ordinal`` tries."""
 
 
 @dataclass(slots=True)
 class Raters:
-    """The rater-aware calibrator of several metrics.
+    """Ridge regression on the signals of every metric, with a severity and a slope for each annotator.
 
-    ``predict`` without an annotator, or with one that was not seen, is for the average of raters like those seen.
+    ``predict`` without an annotator, or with one that was not seen, is for the average of annotators like those seen.
     """
 
+    kind: Literal["raters"] = field(default="raters", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
-    name: ClassVar[str] = "raters"
     standardiser_: Standardiser = field(default_factory=Standardiser)
     slope_on_: Standardiser = field(default_factory=Standardiser)
     intercept_: float = 0.0
-    coefficients_: Floats = field(default_factory=lambda: np.zeros(0))
+    coefficients_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
     severity_: dict[str, float] = field(default_factory=dict)
     slope_: dict[str, float] = field(default_factory=dict)
     penalties_: dict[str, float | None] = field(default_factory=dict)
@@ -86,63 +69,51 @@ class Raters:
     def fit(self, items: Items, ratings: Ratings) -> Raters:
         """Learn from all ratings, each with its item's weight; penalties by cross-validation over groups."""
         item, rater = np.nonzero(np.isfinite(ratings.scores))
-        design, width = self._design(items, ratings, item, rater)
         target, weights = ratings.scores[item, rater], ratings.weights[item]
+        # A row a rating; columns: 1, the signals of the item, who rated, who rated times the judge's score.
+        columns = self.standardiser_.fit(items.signals, ratings.weights).transform(items.signals)
+        score = self.slope_on_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
+        width, annotators = columns.shape[1], len(ratings.annotators)
+        who = np.eye(annotators)[rater]
+        design = np.hstack([np.ones((len(item), 1)), columns[item], who, who * score[item]])
+
+        def by_column(of_item: float, severity: float, slope: float) -> Floats:
+            # The solver takes no infinity: no slopes is a penalty too great to leave any.
+            return np.repeat([0.0, of_item, severity, min(slope, 1e12)], [1, width, annotators, annotators])
+
+        # Trying all three penalties with each other takes four times as long: slopes are chosen after the other two.
         pick = partial(best_penalties, design, target, weights, group_folds(ratings.groups, self.seed)[item])
-        spread = partial(_spread, width, len(ratings.annotators))
         pairs = [(of_item, severity, np.inf) for of_item in COEFFICIENTS for severity in SEVERITIES]
-        penalties = pairs[pick([spread(*one) for one in pairs])]
+        penalties = pairs[pick([by_column(*one) for one in pairs])]
         with_slopes = [(*penalties[:2], slope) for slope in SLOPES]
-        penalties = with_slopes[pick([spread(*one) for one in with_slopes])]
-        learned = ridge(design, target, weights, spread(*penalties))
-        self._keep(learned, penalties, width, ratings.annotators)
+        penalties = with_slopes[pick([by_column(*one) for one in with_slopes])]
+
+        learned = ridge(design, target, weights, by_column(*penalties))
+        self.intercept_, self.coefficients_ = float(learned[0]), learned[1 : 1 + width]
+        severities, slopes = np.split(learned[1 + width :], 2)
+        self.severity_ = dict(zip(ratings.annotators, severities.tolist(), strict=True))
+        has_slopes = np.isfinite(penalties[2])
+        self.slope_ = dict(zip(ratings.annotators, slopes.tolist(), strict=True)) if has_slopes else {}
+        chosen = zip(("coefficients", "severity", "slope"), penalties, strict=True)
+        self.penalties_ = {name: value if np.isfinite(value) else None for name, value in chosen}
         return self
 
     def predict(self, items: Items, annotator: str | None = None) -> Floats:
-        """Shape (items,): the annotator's rating, or that of the average rater, on the scale."""
+        """Shape (items,): the annotator's rating, or that of the average annotator, on the scale."""
         found = self.intercept_ + self.standardiser_.transform(items.signals) @ self.coefficients_
         if annotator is not None:
             score = self.slope_on_.transform(items.judge[:, None])[:, 0]
             found = found + self.severity_.get(annotator, 0.0) + self.slope_.get(annotator, 0.0) * score
-        return np.asarray(np.clip(found, *self.scale))
-
-    def _design(
-        self, items: Items, ratings: Ratings, item: NDArray[np.intp], rater: NDArray[np.intp]
-    ) -> tuple[Floats, int]:
-        """Shape (ratings, 1 + width + 2 x annotators), and the width: how many columns are of items."""
-        columns = self.standardiser_.fit(items.signals, ratings.weights).transform(items.signals)
-        score = self.slope_on_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
-        who = np.eye(len(ratings.annotators))[rater]
-        return np.hstack([np.ones((len(item), 1)), columns[item], who, who * score[item]]), columns.shape[1]
-
-    def _keep(self, learned: Floats, penalties: tuple[float, ...], width: int, annotators: tuple[str, ...]) -> None:
-        """Take the coefficients apart."""
-        self.intercept_ = float(learned[0])
-        self.coefficients_ = learned[1 : 1 + width]
-        severity, slope = np.split(learned[1 + width :], 2)
-        self.severity_ = dict(zip(annotators, severity.tolist(), strict=True))
-        self.slope_ = dict(zip(annotators, slope.tolist(), strict=True)) if np.isfinite(penalties[2]) else {}
-        chosen = zip(("coefficients", "severity", "slope"), penalties, strict=True)
-        self.penalties_ = {name: value if np.isfinite(value) else None for name, value in chosen}
-
-
-def _spread(width: int, annotators: int, of_item: float, severity: float, slope: float) -> Floats:
-    """A penalty a column; no slopes is a penalty too great to have any."""
-    columns = [(1, 0.0), (width, of_item), (annotators, severity), (annotators, min(slope, 1e12))]
-    return np.concatenate([np.full(count, penalty) for count, penalty in columns])
-
-
-PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-"""What ``ordinal`` tries."""
+        return _clipped(found, self.scale)
 
 
 @dataclass(slots=True)
 class Constant:
-    """The mean of people's item means, whatever the judge says: what every other map has to beat."""
+    """The mean of the items' mean ratings, whatever the judge says: what every other map has to beat."""
 
+    kind: Literal["constant"] = field(default="constant", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
-    name: ClassVar[str] = "constant"
     mean_: float = 0.0
 
     def fit(self, items: Items, ratings: Ratings) -> Constant:
@@ -157,11 +128,11 @@ class Constant:
 
 @dataclass(slots=True)
 class Shift:
-    """The judge's score plus what people rate higher on average."""
+    """The judge's score plus how much higher annotators rate on average."""
 
+    kind: Literal["shift"] = field(default="shift", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
-    name: ClassVar[str] = "shift"
     shift_: float = 0.0
 
     def fit(self, items: Items, ratings: Ratings) -> Shift:
@@ -178,9 +149,9 @@ class Shift:
 class Linear:
     """The weighted least-squares line, never falling: a line that reverses the judge's order is drawn flat."""
 
+    kind: Literal["linear"] = field(default="linear", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
-    name: ClassVar[str] = "linear"
     slope_: float = 0.0
     intercept_: float = 0.0
 
@@ -203,11 +174,11 @@ class Linear:
 class Isotonic:
     """The best rising step line (scikit-learn's IsotonicRegression), level outside the range seen."""
 
+    kind: Literal["isotonic"] = field(default="isotonic", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
-    name: ClassVar[str] = "isotonic"
-    x_: Floats = field(default_factory=lambda: np.zeros(1))
-    y_: Floats = field(default_factory=lambda: np.zeros(1))
+    x_: LearnedFloats = field(default_factory=lambda: np.zeros(1))
+    y_: LearnedFloats = field(default_factory=lambda: np.zeros(1))
 
     def fit(self, items: Items, ratings: Ratings) -> Isotonic:
         """Learn the steps' corners."""
@@ -228,12 +199,12 @@ class Ordinal:
     Each level boundary has a coefficient, so how far apart the judge's levels are is learned, not taken for granted.
     """
 
+    kind: Literal["ordinal"] = field(default="ordinal", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
-    name: ClassVar[str] = "ordinal"
     standardiser_: Standardiser = field(default_factory=Standardiser)
     intercept_: float = 0.0
-    coefficients_: Floats = field(default_factory=lambda: np.zeros(0))
+    coefficients_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
 
     def fit(self, items: Items, ratings: Ratings) -> Ordinal:
         """Learn a coefficient for each boundary. Raises ValueError where there are no levels."""
@@ -256,11 +227,17 @@ class Ordinal:
         return _clipped(found, self.scale)
 
 
-Calibrator = Constant | Shift | Linear | Isotonic | Ordinal | Raters
+Calibrator = Annotated[Constant | Shift | Linear | Isotonic | Ordinal | Raters, Discriminator("kind")]
+"""Any map; in a file told apart by its ``kind``."""
 
 
-KINDS: Mapping[str, type[Calibrator]] = {
-    kind.name: kind for kind in (Constant, Shift, Linear, Isotonic, Ordinal, Raters)
+KINDS: Mapping[str, type[Constant | Shift | Linear | Isotonic | Ordinal | Raters]] = {
+    "constant": Constant,
+    "shift": Shift,
+    "linear": Linear,
+    "isotonic": Isotonic,
+    "ordinal": Ordinal,
+    "raters": Raters,
 }
 """By name, the simplest first."""
 
@@ -277,22 +254,12 @@ def in_range(scores: Floats, trained: tuple[float, float]) -> NDArray[np.bool_]:
     return np.asarray((scores >= trained[0] - 1e-9) & (scores <= trained[1] + 1e-9))
 
 
-def calibrator_to_dict(calibrator: Calibrator) -> dict[str, Any]:
-    """What was learned, for JSON, with its kind."""
-    return {"kind": calibrator.name, **to_plain(calibrator)}
-
-
-def calibrator_from_dict(saved: Mapping[str, Any]) -> Calibrator:
-    """The one that ``calibrator_to_dict`` was taken of. Raises KeyError, TypeError or ValueError for anything else."""
-    rest = {name: value for name, value in saved.items() if name != "kind"}
-    return from_plain(KINDS[saved["kind"]]((0.0, 0.0)), rest)
-
-
 def _clipped(values: Floats, scale: tuple[float, float]) -> Floats:
     return np.asarray(np.clip(values, scale[0], scale[1]))
 
 
 def _odds(items: Items) -> Floats:
+    """Shape (items, K - 1): see ``log_odds``. Raises ValueError where a level probability is missing."""
     if items.levels is None or not np.isfinite(items.levels).all():
         raise ValueError("the level probabilities (p1, p2, ...) are missing")
     return log_odds(items.levels)

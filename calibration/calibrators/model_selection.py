@@ -1,34 +1,37 @@
 """Which map to use for a metric: by how well each predicts items that it was not fitted on.
 
-Out of fold means: groups (scenarios) left out, five folds; and from five sources on, a source left out at a time, which
-is the headline, for a calibration is mostly used on systems that nobody has rated.
+Items are left out in two ways: groups (scenarios) in five folds and, where there are five systems or more, one system
+at a time. The second is the headline, for a calibration is mostly used on systems that nobody has rated.
 
 Predictions of different folds come from different fits, so pooling them lowers correlations by itself. The judge's
-raw scores and the constant therefore stand beside, and what is chosen is chosen by squared error.
+raw scores and the constant are therefore reported too, and the choice is made by squared error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.calibrators.features import FOLDS, Items, Ratings, group_folds, training
 from calibration.calibrators.maps import KINDS, unavailable
 from calibration.pairing import Paired, Pairing
+from calibration.stats.correlation import pearson, spearman
 from calibration.stats.intervals import Floats, Labels, codes
 
 CANNOT_RANK = "cannot rank systems on this metric"
+"""The warning where the constant was chosen."""
 
 
 BLOCKS = 50
 """Groups are merged into this many at most before each is left out in turn for a standard error."""
 
 
-MIN_SOURCES = 5
+MIN_SYSTEMS_TO_LEAVE_ONE_OUT = 5
+"""With fewer systems, only groups are left out."""
 
 
 Statistic = Callable[[NDArray[np.bool_]], float]
@@ -48,8 +51,8 @@ class Figure:
 class Evaluation:
     """How well one kind predicts items that it was not fitted on; ``raw`` is the judge's score as it is.
 
-    Against the items' mean ratings, without naming a rater; ``rmse_ratings`` is against each rating, with its rater
-    named.
+    Against the items' mean ratings, without naming an annotator; ``rmse_ratings`` is against each rating, with its
+    annotator named.
     """
 
     rmse: Figure
@@ -70,7 +73,7 @@ class OutOfFold:
     left_out: Labels
     """Shape (items,): the source or group that standard errors are over."""
     predicted: dict[str, Floats]
-    """Kind -> shape (items,), for a rater that is not named."""
+    """Kind -> shape (items,), for an annotator who is not named."""
     rated: dict[str, Floats]
     """Kind -> shape (items, annotators), for each annotator by name."""
     evaluations: dict[str, Evaluation]
@@ -82,10 +85,10 @@ class Selection:
 
     metric: str
     chosen: str
-    """For an item's mean rating, no rater named."""
+    """For an item's mean rating, no annotator named."""
     why: str
     chosen_named: str
-    """For the rating of a rater who is named."""
+    """For the rating of an annotator who is named."""
     why_named: str
     headline: OutOfFold | None
     """None where nothing could be left out."""
@@ -102,18 +105,33 @@ def select(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None, se
     what the items have in common is then no part of it. Raises ValueError for an unknown kind.
     """
     paired, items, ratings = training(pairing, metric)
-    wanted = [kind for kind in KINDS if kind in _known(kinds)]
+    named = set(KINDS) if kinds is None else set(kinds)
+    if unknown := sorted(named - set(KINDS)):
+        raise ValueError(f"no calibrator {', '.join(unknown)} (there are {', '.join(KINDS)})")
+    wanted = [kind for kind in KINDS if kind in named]
     skipped = {kind: reason for kind in wanted if (reason := unavailable(kind, items)) is not None}
     able = [kind for kind in wanted if kind not in skipped] or ["constant"]
     ways = [_out_of_fold(way, paired, items, ratings, able, seed) for way in _ways(paired, seed)]
     if not ways:
-        return _unchecked(metric, able[0], skipped)
+        simplest = able[0]
+        why = f"{simplest}: the simplest, for all items are of one group and nothing can be left out to compare by"
+        warnings: tuple[str, ...] = (
+            "not checked on items left out",
+            *((CANNOT_RANK,) if simplest == "constant" else ()),
+        )
+        return Selection(metric, simplest, why, simplest, why, None, (), skipped, warnings)
     headline, mean = ways[0], ratings.mean
     of_items = {kind: (headline.predicted[kind] - mean) ** 2 for kind in able}
     of_ratings = {kind: np.nanmean((headline.rated[kind] - ratings.scores) ** 2, axis=1) for kind in able}
     choices = [_choose(losses, ratings.weights, headline) for losses in (of_items, of_ratings)]
-    remarks = _remarks(choices[0][0], headline)
-    return Selection(metric, *choices[0], *choices[1], headline, tuple(ways[1:]), skipped, remarks)
+    ratio = headline.evaluations[choices[0][0]].system_spread_ratio.value
+    if choices[0][0] == "constant":
+        warnings = (CANNOT_RANK,)
+    elif ratio is not None and ratio < 0.5:
+        warnings = (f"draws systems together to {ratio:.2f} of the spread that annotators see between them",)
+    else:
+        warnings = ()
+    return Selection(metric, *choices[0], *choices[1], headline, tuple(ways[1:]), skipped, warnings)
 
 
 def jackknife(statistic: Statistic, groups: Labels) -> float | None:
@@ -135,6 +153,8 @@ def jackknife(statistic: Statistic, groups: Labels) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
+    """One way of leaving out: what it is called, each item's fold, and its group or system; shape (items,)."""
+
     scheme: str
     folds: NDArray[np.intp]
     left_out: Labels
@@ -143,7 +163,7 @@ class _Way:
 def _ways(paired: Paired, seed: int) -> list[_Way]:
     """The ways of leaving out that the data allow, the headline first."""
     ways = []
-    if (count := len(np.unique(paired.sources))) >= MIN_SOURCES:
+    if (count := len(np.unique(paired.sources))) >= MIN_SYSTEMS_TO_LEAVE_ONE_OUT:
         ways.append(_Way(f"leaving one of {count} sources out", codes(paired.sources), paired.sources))
     folds = group_folds(paired.groups, seed)
     if (count := int(folds.max()) + 1) > 1:
@@ -153,32 +173,26 @@ def _ways(paired: Paired, seed: int) -> list[_Way]:
 
 
 def _out_of_fold(way: _Way, paired: Paired, items: Items, ratings: Ratings, kinds: list[str], seed: int) -> OutOfFold:
+    """Fit each kind without each fold in turn, and predict that fold: without an annotator, and for each of them."""
     predicted = {"raw": paired.judge.copy()}
     rated = {"raw": np.broadcast_to(paired.judge[:, None], ratings.scores.shape)}
     for kind in kinds:
-        predicted[kind], rated[kind] = _predictions(kind, way.folds, paired.scale, items, ratings, seed)
+        predicted[kind], rated[kind] = np.empty(len(items.judge)), np.empty(ratings.scores.shape)
+        for fold in np.unique(way.folds):
+            held = way.folds == fold
+            calibrator = KINDS[kind](paired.scale, seed).fit(items.at(~held), ratings.at(~held))
+            predicted[kind][held] = calibrator.predict(items.at(held))
+            for column, annotator in enumerate(ratings.annotators):
+                rated[kind][held, column] = calibrator.predict(items.at(held), annotator)
     found = OutOfFold(way.scheme, way.left_out, predicted, rated, {})
     return replace(found, evaluations={kind: _evaluation(found, kind, paired, ratings) for kind in predicted})
-
-
-def _predictions(
-    kind: str, folds: NDArray[np.intp], scale: tuple[float, float], items: Items, ratings: Ratings, seed: int
-) -> tuple[Floats, Floats]:
-    """Shapes (items,) and (items, annotators): for nobody by name, and for each annotator."""
-    predicted, rated = np.empty(len(items.judge)), np.empty(ratings.scores.shape)
-    for fold in np.unique(folds):
-        held = folds == fold
-        calibrator = KINDS[kind](scale, seed).fit(items.at(~held), ratings.at(~held))
-        predicted[held] = calibrator.predict(items.at(held))
-        for column, annotator in enumerate(ratings.annotators):
-            rated[held, column] = calibrator.predict(items.at(held), annotator)
-    return predicted, rated
 
 
 # Figures
 
 
 def _evaluation(found: OutOfFold, kind: str, paired: Paired, ratings: Ratings) -> Evaluation:
+    """The figures of one kind, each with its jackknife standard error over what was left out."""
     human, weights, predicted = ratings.mean, ratings.weights, found.predicted[kind]
     error, each = predicted - human, found.rated[kind] - ratings.scores
     square = np.nansum(each**2, axis=1)
@@ -187,83 +201,56 @@ def _evaluation(found: OutOfFold, kind: str, paired: Paired, ratings: Ratings) -
     def figure(statistic: Statistic) -> Figure:
         return Figure(statistic(np.full(len(human), True)), jackknife(statistic, found.left_out))
 
-    def correlation(of: Callable[[Floats, Floats], float]) -> Figure:
-        if reason := _unrankable(kind, predicted, human):
+    if kind == "constant":
+        reason = "one number for every item ranks nothing"
+    elif np.ptp(human) == 0:
+        reason = "annotators rated every item the same"
+    else:
+        reason = "every item is predicted the same" if np.ptp(predicted) == 0 else ""
+
+    def correlation(of: Callable[[Floats, Floats, Floats], Floats]) -> Figure:
+        if reason:
             return Figure(None, reason=reason)
-        return figure(lambda kept: of(predicted[kept], human[kept]))
+        # Every item counts once, whatever its chance of being rated.
+        return figure(lambda kept: float(of(predicted[kept], human[kept], np.ones(kept.sum()))))
 
     return Evaluation(
         rmse=figure(lambda kept: float(np.average(error[kept] ** 2, weights=weights[kept]) ** 0.5)),
         mae=figure(lambda kept: float(np.average(np.abs(error[kept]), weights=weights[kept]))),
-        pearson=correlation(_pearson),
-        spearman=correlation(lambda one, other: _pearson(stats.rankdata(one), stats.rankdata(other))),
+        pearson=correlation(pearson),
+        spearman=correlation(spearman),
         rmse_ratings=figure(lambda kept: float((weights[kept] @ square[kept] / (weights * counts)[kept].sum()) ** 0.5)),
         system_spread_ratio=Figure(0.0) if kind == "constant" else _spread_ratio(predicted, human, paired),
     )
 
 
-def _unrankable(kind: str, predicted: Floats, human: Floats) -> str | None:
-    """Why two columns have no correlation."""
-    if kind == "constant":
-        return "one number for every item ranks nothing"
-    if np.ptp(human) == 0:
-        return "people rated every item the same"
-    return "every item is predicted the same" if np.ptp(predicted) == 0 else None
-
-
-def _pearson(one: Floats, other: Floats) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    size = float(np.sqrt((one @ one) * (other @ other)))
-    return float(one @ other) / size if size > 0 else float("nan")
-
-
 def _spread_ratio(predicted: Floats, human: Floats, paired: Paired) -> Figure:
+    """``Evaluation.system_spread_ratio``, from columns of shape (items,)."""
     sources = codes(paired.sources)
     if sources.max() == 0:
-        return Figure(None, reason="there is one source only")
+        return Figure(None, reason="there is one system only")
     total = np.bincount(sources, weights=paired.weights)
     means = [np.bincount(sources, weights=paired.weights * values) / total for values in (predicted, human)]
     if np.ptp(means[1]) == 0:
-        return Figure(None, reason="people's means of the sources are all the same")
+        return Figure(None, reason="the human means of the systems are all the same")
     return Figure(float(np.std(means[0]) / np.std(means[1])))
 
 
 # The choice
 
 
-def _known(kinds: Iterable[str] | None) -> set[str]:
-    wanted = set(KINDS) if kinds is None else set(kinds)
-    if unknown := sorted(wanted - set(KINDS)):
-        raise ValueError(f"no calibrator {', '.join(unknown)} (there are {', '.join(KINDS)})")
-    return wanted
-
-
 def _choose(losses: Mapping[str, Floats], weights: Floats, found: OutOfFold) -> tuple[str, str]:
     """The simplest kind whose squared error, shape (items,), is within one standard error of the best; and why."""
     best = min(losses, key=lambda kind: np.average(losses[kind], weights=weights))
-    chosen = next(kind for kind in losses if _is_as_good(losses[kind] - losses[best], weights, found.left_out))
+    everything = np.full(len(weights), True)
+
+    def worse_by(kind: str, kept: NDArray[np.bool_]) -> float:
+        return float(np.average((losses[kind] - losses[best])[kept], weights=weights[kept]))
+
+    chosen = next(
+        kind
+        for kind in losses
+        if worse_by(kind, everything) <= (jackknife(partial(worse_by, kind), found.left_out) or 0.0)
+    )
     reason = "the best" if chosen == best else f"the simplest within one standard error of the best ({best})"
     return chosen, f"{chosen}: {reason}, {found.scheme}"
-
-
-def _is_as_good(worse_by: Floats, weights: Floats, groups: Labels) -> bool:
-    def mean(kept: NDArray[np.bool_]) -> float:
-        return float(np.average(worse_by[kept], weights=weights[kept]))
-
-    return mean(np.full(len(weights), True)) <= (jackknife(mean, groups) or 0.0)
-
-
-def _unchecked(metric: str, simplest: str, skipped: Mapping[str, str]) -> Selection:
-    why = f"{simplest}: the simplest, for all items are of one group and nothing can be left out to compare by"
-    remarks = (CANNOT_RANK,) if simplest == "constant" else ()
-    remarks = ("not checked on items left out", *remarks)
-    return Selection(metric, simplest, why, simplest, why, None, (), dict(skipped), remarks)
-
-
-def _remarks(chosen: str, found: OutOfFold) -> tuple[str, ...]:
-    if chosen == "constant":
-        return (CANNOT_RANK,)
-    ratio = found.evaluations[chosen].system_spread_ratio.value
-    if ratio is not None and ratio < 0.5:
-        return (f"draws systems together to {ratio:.2f} of the spread that people see between them",)
-    return ()

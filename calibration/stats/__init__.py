@@ -1,1 +1,1 @@
-"""calibration.stats"""
+"""Statistics on plain arrays: intervals, correlations, Krippendorff's alpha, prediction-powered means."""

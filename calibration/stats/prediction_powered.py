@@ -1,9 +1,9 @@
-"""Prediction-powered means: a few human ratings, made to go further by a judge's scores of everything.
+"""Prediction-powered means: a few human ratings that reach further with a judge's scores of all items.
 
-Where people rated some items and a judge scored all, the mean of the ratings is corrected by how the judge's mean of
-the rated items misses its mean of all: Angelopoulos, Duchi and Zrnic 2023, "PPI++: Efficient Prediction-Powered
-Inference" (arXiv 2311.01453). Items of a group (a scenario, say) resemble each other, rated or not, so what they add to
-the error is summed within groups before it is squared.
+Where some items are rated and a judge scored all, the mean of the ratings is corrected by the difference between the
+judge's mean of the rated items and its mean of all items: Angelopoulos, Duchi and Zrnic 2023, "PPI++: Efficient
+Prediction-Powered Inference" (arXiv 2311.01453). Items of a group (a scenario, say) resemble each other, rated or not,
+so what they add to the error is summed within groups before it is squared. The module works on plain arrays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.stats.intervals import LEVEL, Estimate, Floats, Labels, clustered_variance, student, t_quantile
@@ -27,7 +26,7 @@ class Powered:
 
     estimate: Estimate
     lambda_: float
-    """How much of the judge's differences between items is used: 0 is the mean of the ratings alone."""
+    """How much of the judge's differences between items is used, from 0 (the mean of the ratings alone) to 1."""
     influence: Floats
     """Shape (items,): what each item adds to the error of the mean, to first order."""
     variance: float
@@ -59,7 +58,7 @@ def powered_mean(
             (Hajek) and the judge's mean is over all items. None for the paper's two samples: the judge's mean is over
             the items that nobody rated. With equal weights the two differ only in the scale of lambda, by
             1 + rated / unrated.
-        characters: shape (items,), to generalise over characters too.
+        characters: shape (items,), for an interval that holds for other characters too.
         lambda_: from 0 to 1; None chooses it (the paper's power tuning, for a mean the slope of human on judge),
             clipped to [0, 1].
     """
@@ -67,15 +66,26 @@ def powered_mean(
     if not rated.any():
         return Powered(Estimate(None, reason=NO_LABELS), 0.0, np.zeros(len(human)), float("nan"), 0)
     known = np.where(rated, human, 0.0)
-    own, whole = _shares(rated, weights)
+    # What each item counts in the means of rated items, and in the judge's mean; each sums to 1.
+    own = rated * (1.0 if weights is None else weights)
+    whole = ~rated if weights is None and not rated.all() else np.ones(len(rated))
+    own, whole = own / own.sum(), whole / whole.sum()
     if lambda_ is None:
-        lambda_ = _tuned(known, judge, own) / (1.0 if weights is not None else 1 + rated.sum() / max(1, (~rated).sum()))
-        lambda_ = float(np.clip(lambda_, 0, 1))
+        # The slope of human on judge: covariance over rated items by variance over all; 0 for a constant judge.
+        spread = float(np.var(judge, ddof=1)) if len(judge) > 1 else 0.0
+        covariance = float(own @ ((known - own @ known) * (judge - own @ judge)))
+        slope = covariance / spread if spread >= 1e-20 else 0.0
+        samples = 1.0 if weights is not None else 1 + rated.sum() / max(1, (~rated).sum())
+        lambda_ = float(np.clip(slope / samples, 0, 1))
     left = known - lambda_ * judge
     value = float(own @ left + lambda_ * (whole @ judge))
+    # What each item adds to the error: a rated one through its rating less lambda times its score, and each through
+    # the judge's mean of all.
     influence = own * (left - own @ left) + lambda_ * whole * (judge - whole @ judge)
     if groups is None:
-        return _independent(value, lambda_, influence, int(rated.sum()))
+        variance = float(influence @ influence)
+        half = float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5
+        return Powered(Estimate(value, value - half, value + half), lambda_, influence, variance, int(rated.sum()))
     fewest = min(len(set(way[rated])) for way in (groups, characters) if way is not None)
     variance = labelled_variance(influence, groups, characters, fewest)
     return Powered(student(value, variance, fewest), lambda_, influence, variance, fewest)
@@ -84,7 +94,8 @@ def powered_mean(
 def labelled_variance(influence: Floats, groups: Labels, characters: Labels | None, labelled: int) -> float:
     """The variance of a sum of influences, shape (items,), of which only ``labelled`` groups have labels.
 
-    The correction for few groups is by those with labels, which bring most of the error. NaN under two.
+    The correction for few groups counts those with labels only, as they bring most of the error. NaN with fewer than
+    two.
     """
     variance, every = clustered_variance(influence, groups, characters)
     return variance * labelled / (labelled - 1) * (every - 1) / every if labelled > 1 else float("nan")
@@ -104,29 +115,10 @@ def equivalent_labels(labels: int, groups: int, variance: float, half_width: flo
         return None
 
     def narrowness(number: int) -> float:
+        """Minus half the width of the interval with so many labels: it grows, as bisection needs."""
         freedom = max(groups * number / labels - 1, 1)
         return -t_quantile(freedom) * float(np.sqrt(variance * labels / number))
 
+    # An interval that narrow surely needs no more than this: widths fall at least as fast as the root of labels.
     most = labels + ceil(labels * (narrowness(labels) / half_width) ** 2)
     return 1 + bisect_left(range(1, most + 1), -half_width * (1 + 1e-9), key=narrowness)
-
-
-def _shares(rated: NDArray[np.bool_], weights: Floats | None) -> tuple[Floats, Floats]:
-    """What each item counts in the means of rated items, and in the judge's mean; each sums to 1."""
-    own = rated * (1.0 if weights is None else weights)
-    whole = ~rated if weights is None and not rated.all() else np.ones(len(rated))
-    return own / own.sum(), whole / whole.sum()
-
-
-def _tuned(known: Floats, judge: Floats, own: Floats) -> float:
-    """The slope of human on judge: covariance over rated items, variance over all; 0 for a constant judge."""
-    spread = float(np.var(judge, ddof=1)) if len(judge) > 1 else 0.0
-    if spread < 1e-20:
-        return 0.0
-    return float(own @ ((known - own @ known) * (judge - own @ judge))) / spread
-
-
-def _independent(value: float, lambda_: float, influence: Floats, rated: int) -> Powered:
-    variance = float(influence @ influence)
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5
-    return Powered(Estimate(value, value - half, value + half), lambda_, influence, variance, rated)

@@ -1,15 +1,18 @@
-"""What ``agree`` does and shows: an assessment of a run or table, and published means beside a run of ChatAnime."""
+"""The command ``agree``: agreement of a run or table with human ratings, or of a ChatAnime run with published means.
+
+The numbers come from ``judge.human_ratings.agreement``; here they are only asked for and printed. pandas and the
+statistics are imported when the command runs, so that ``--help`` stays quick.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 import typer
 from rich.text import Text
 
-from calibration.stats.intervals import Estimate
 from judge.cli.common import (
     Annotators,
     Generalise,
@@ -25,24 +28,27 @@ from judge.cli.common import (
 from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
 from judge.errors import InputError
 from judge.files import as_json_text, replacing, save_csv
-from judge.human_ratings.agreement import Published
 from judge.types import STAND_IN
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from calibration import Assessment
+    from calibration.stats.intervals import Estimate
+    from judge.human_ratings.agreement import Published
 
 
-LEGEND = """alpha: Krippendorff's, ordinal, of people; Spearman: of judge and mean rating; person: a person left out
+LEGEND = """alpha: Krippendorff's, ordinal, of annotators; Spearman: of judge and mean rating; human: human ceiling
 MAE: mean absolute difference from the mean rating; constant: that of saying the same of every item
-QWK: quadratic weighted kappa with each rating; systems: pairs of sources ordered as people do
-alt: winning rate of the alternative annotator test (the judge may stand in for a person from .5 on)"""
+QWK: quadratic weighted kappa with each rating; systems: pairs of systems ordered as annotators do
+alt: winning rate of the alternative annotator test (the judge may replace an annotator from .5 on)"""
 
 
 ROOM_FOR_ALL = 110
 """Columns of a terminal from which on the table has all of its own."""
 
 
-LEFT_OUT = ("n", "constant", "QWK", "alt")
+COLUMNS_OF_A_WIDE_TERMINAL = ("n", "constant", "QWK", "alt")
 
 
 OUTPUTS = ("agreement.csv", "agreement.json")
@@ -57,55 +63,53 @@ def write_agreement(folder: Path, table: pd.DataFrame, found: dict[str, Any]) ->
 
 
 def show_agreement(assessment: Assessment) -> None:
-    """Print the table, what it says, a sentence per metric, and remarks."""
+    """Print the table, what it says, a sentence per metric, and warnings."""
     out = console()
-    rows = [{"metric": name, **_row(one)} for name, one in assessment.metrics.items()]
-    heads = [head for head in rows[0] if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
+    rows = []
+    for name, one in assessment.metrics.items():
+        found, rate = one.agreement, one.alt_test.winning_rate
+        rows.append(
+            {
+                "metric": name,
+                "n": f"{found.items:,}",
+                "alpha": _cell(one.reliability.alpha_ordinal),
+                "Spearman": _cell(found.judge["spearman"]),
+                "human": _cell(one.reliability.ceiling.get("spearman")),
+                "MAE": _cell(found.judge["mae"]),
+                "constant": _cell(found.constant["mae"]),
+                "QWK": _cell(found.judge["qwk"]),
+                "systems": _cell(found.systems["pairwise_accuracy"], "{:.0%}"),
+                "alt": "–" if rate is None else f"{rate:.2f}",
+                "verdict": one.verdict.word,
+            }
+        )
+    heads = [head for head in rows[0] if out.width >= ROOM_FOR_ALL or head not in COLUMNS_OF_A_WIDE_TERMINAL]
     cells = [[row[head] for head in heads] for row in rows]
-    out.print(plain_table(f"{assessment.judge} beside people", heads, cells))
+    out.print(plain_table(f"{assessment.judge} and human ratings", heads, cells))
     out.print(Text(LEGEND + "\n"))
     for one in assessment.metrics.values():
         out.print(line(f"* {one.verdict.sentence}"))
     if halo := assessment.discriminant:
-        out.print(line(f"* {_halo(halo)}"))
+        among = [f"{value:.2f}" if value is not None else "–" for value in (halo.judge_halo, halo.human_halo)]
+        own = "–" if halo.own_is_highest is None else f"{halo.own_is_highest:.0%}"
+        out.print(
+            line(
+                f"* Metrics correlate at {among[0]} among themselves in the judge's scores and at {among[1]} in human "
+                f"ratings; {own} of the judge's metrics go with annotators' same metric more than with any other."
+            )
+        )
     for remark in assessment.remarks:
         out.print(line(f"- {remark}"))
     if assessment.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
 
-def _row(one: Any) -> dict[str, str]:
-    found = one.agreement
-    rate = one.alt_test.winning_rate
-    return {
-        "n": f"{found.items:,}",
-        "alpha": _cell(one.reliability.alpha_ordinal),
-        "Spearman": _cell(found.judge["spearman"]),
-        "person": _cell(one.reliability.ceiling.get("spearman")),
-        "MAE": _cell(found.judge["mae"]),
-        "constant": _cell(found.constant["mae"]),
-        "QWK": _cell(found.judge["qwk"]),
-        "systems": _cell(found.systems["pairwise_accuracy"], "{:.0%}"),
-        "alt": "–" if rate is None else f"{rate:.2f}",
-        "verdict": one.verdict.word,
-    }
-
-
 def _cell(estimate: Estimate | None, form: str = "{:.2f}") -> str:
     return "–" if estimate is None or estimate.value is None else form.format(estimate.value)
 
 
-def _halo(found: Any) -> str:
-    judge, people = (f"{halo:.2f}" if halo is not None else "–" for halo in (found.judge_halo, found.human_halo))
-    own = "–" if found.own_is_highest is None else f"{found.own_is_highest:.0%}"
-    return (
-        f"Metrics correlate at {judge} among themselves in the judge's scores and at {people} in people's; {own} of "
-        "the judge's metrics go with people's same metric more than with any other."
-    )
-
-
 def show_published(published: Published) -> None:
-    """Print a run's means beside the published ones."""
+    """Print how far a run's system means agree with the published ones."""
     out = console()
     heads = ("metric", "sources", "decided pairs", "in their order", "p", "Spearman", "Pearson")
     rows = [
@@ -132,14 +136,14 @@ def show_published(published: Published) -> None:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
 
-def _number(value: float, form: str = "{:.2f}") -> str:
-    return "–" if pd.isna(value) else form.format(value)
+def _number(value: float | None, form: str = "{:.2f}") -> str:
+    return "–" if value is None or math.isnan(value) else form.format(value)
 
 
 def agree(
     scores: Scores,
     annotations: Annotated[
-        Path | None, typer.Option(help="People's ratings; without them, published means of ChatAnime's sources.")
+        Path | None, typer.Option(help="Human ratings; without them, published means of ChatAnime's systems.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write agreement.csv and agreement.json to this folder.")
@@ -147,7 +151,8 @@ def agree(
     judge: OfJudge = None,
     annotators: Annotators = "",
     raters: Annotated[
-        Literal["people", "slots"], typer.Option(help="Whether an annotator's name is one person everywhere.")
+        Literal["people", "slots"],
+        typer.Option(help="Whether a name is one annotator everywhere (people)."),
     ] = "people",
     scoring: Annotated[
         Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")
@@ -163,9 +168,9 @@ def agree(
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
-    """Say how far the judge agrees with people, beside how far people agree with each other, and a verdict per metric.
+    """Agreement of the judge with human ratings, beside that of annotators with each other, and a verdict per metric.
 
-    Without --annotations: beside the published means of ChatAnime's sources, the only human figures there are of it.
+    Without --annotations: with the published means of ChatAnime's systems, the only human figures there are of it.
     """
     from judge.human_ratings.agreement import assess_run, compare_with_published
 
@@ -174,7 +179,7 @@ def agree(
         raise InputError(f"--epsilon {epsilon}: give a number from 0 to 1")
     published = compare_with_published(scores)
     if annotations is None and published is None:
-        raise InputError(f"{scores}: no published means of its sources; give people's ratings (--annotations FILE)")
+        raise InputError(f"{scores}: no published means of its sources; give human ratings (--annotations FILE)")
     assessment = (
         None
         if annotations is None

@@ -27,7 +27,7 @@ from judge.cli.common import (
 from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
 from judge.files import save_text
 from judge.robustness.attack_analysis import BIASES, NONE, Robustness, _is_lacking, _records, assess
-from judge.robustness.perturbation import Rewritten
+from judge.robustness.perturbation import PerturbationJudgments
 from judge.types import STAND_IN
 
 FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
@@ -47,7 +47,7 @@ mass: change of the mass of the levels; flag: share that the detector flags
 miss: judgments missing, as of answers that an attack empties"""
 
 
-def show_robustness(found: Rewritten, robustness: Robustness) -> None:
+def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> None:
     """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
     out = console()
     asked = f"{found.settings['layout']}, {found.settings['language']}"
@@ -144,7 +144,7 @@ def attack(
     return 1 if _is_lacking(found.judgments) else 0
 
 
-def _as_json(found: Rewritten, robustness: Robustness) -> str:
+def _as_json(found: PerturbationJudgments, robustness: Robustness) -> str:
     facts = {name: getattr(found, name) for name in ("judge", "judge_id", "dialogues", "missing", "settings")}
     tables = {name: getattr(robustness, name) for name in ("families", "rewrites", "metrics", "bias", "sources")}
     own = {"flagged_originals": robustness.flagged_originals, "remarks": robustness.remarks}

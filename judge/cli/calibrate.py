@@ -1,4 +1,7 @@
-"""What ``calibrate`` and ``score --calibration`` do and show: maps to people's scale, fitted, checked and applied."""
+"""The command ``calibrate``: maps to the human scale are fitted or applied, and what was chosen is printed.
+
+The work is done by ``judge.human_ratings.calibrated_run``, which is imported when the command runs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from calibration import Calibration
 from judge.cli.common import (
     Annotators,
     Json,
@@ -27,7 +29,7 @@ from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
 if TYPE_CHECKING:
-    from calibration import FittedMetric
+    from calibration import Calibration
 
 
 LEGEND = """map: the simplest within one standard error of the best, by the way of leaving out that is named below
@@ -37,39 +39,44 @@ of saying the same of every item; spread: SD of the sources' calibrated means ov
 
 def to_dict(calibration: Calibration) -> dict[str, Any]:
     """What ``--json`` prints: by metric what was chosen, why, and how well it does."""
-    metrics = {name: _metric_dict(one) for name, one in calibration.metrics.items()}
     facts = {"judge_id": calibration.judge_id, "groups": calibration.groups, "sources": list(calibration.sources)}
+    metrics = {
+        name: {
+            "map": one.calibrator.kind,
+            "map_of_a_named_annotator": one.named.kind,
+            "why": one.chosen_by,
+            "items": one.items,
+            "ratings": one.ratings,
+            "trained_on_scores": list(one.trained),
+            "half_width": one.half_width,
+            "left_out": {
+                scheme: {kind: asdict(figures) for kind, figures in kinds.items()}
+                for scheme, kinds in one.evaluations.items()
+            },
+            "not_tried": one.skipped,
+            "remarks": list(one.remarks),
+        }
+        for name, one in calibration.metrics.items()
+    }
     return {**facts, "metrics": metrics}
 
 
-def _metric_dict(one: FittedMetric) -> dict[str, Any]:
-    return {
-        "map": one.calibrator.name,
-        "map_of_a_named_annotator": one.named.name,
-        "why": one.chosen_by,
-        "items": one.items,
-        "ratings": one.ratings,
-        "trained_on_scores": list(one.trained),
-        "half_width": one.half_width,
-        "left_out": {
-            scheme: {kind: {n: asdict(f) for n, f in _figures(e).items()} for kind, e in kinds.items()}
-            for scheme, kinds in one.evaluations.items()
-        },
-        "not_tried": one.skipped,
-        "remarks": list(one.remarks),
-    }
-
-
-def _figures(evaluation: Any) -> dict[str, Any]:
-    return {name: getattr(evaluation, name) for name in evaluation.__slots__}
-
-
 def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
-    """Print what was chosen for each metric, how well it does on items left out, and remarks."""
+    """Print what was chosen for each metric, how well it does on items left out, and warnings."""
     out = console()
     heads = ("metric", "items", "map", "RMSE", "as it is", "constant", "spread")
-    rows = [(name, f"{one.items:,}", one.calibrator.name, *_row(one)) for name, one in calibration.metrics.items()]
-    out.print(plain_table(f"maps from {calibration.judge_id} to people's scale", heads, rows))
+    rows = []
+    for name, one in calibration.metrics.items():
+        # The headline way of leaving out comes first; there is none where nothing could be left out.
+        headline = next(iter(one.evaluations.values()), {})
+        chosen = headline.get(one.calibrator.kind)
+        figures = [
+            headline[kind].rmse if kind in headline else None for kind in (one.calibrator.kind, "raw", "constant")
+        ]
+        figures.append(chosen.system_spread_ratio if chosen else None)
+        cells = ("–" if figure is None or figure.value is None else f"{figure.value:.2f}" for figure in figures)
+        rows.append((name, f"{one.items:,}", one.calibrator.kind, *cells))
+    out.print(plain_table(f"maps from {calibration.judge_id} to the human scale", heads, rows))
     out.print(Text(LEGEND + "\n"))
     for name, one in calibration.metrics.items():
         for text in (one.chosen_by, *one.remarks):
@@ -79,16 +86,6 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
     out.print(line(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
 
 
-def _row(one: FittedMetric) -> tuple[str, ...]:
-    headline = next(iter(one.evaluations.values()), {})
-    figures = [
-        headline[kind].rmse.value if kind in headline else None for kind in (one.calibrator.name, "raw", "constant")
-    ]
-    chosen = headline.get(one.calibrator.name)
-    figures.append(chosen.system_spread_ratio.value if chosen else None)
-    return tuple("–" if value is None else f"{value:.2f}" for value in figures)
-
-
 def calibration_json(calibration: Calibration, path: Path, remarks: list[str]) -> str:
     """All of it for programs."""
     return as_json_text({"file": str(path), **to_dict(calibration), "remarks": remarks})
@@ -96,9 +93,9 @@ def calibration_json(calibration: Calibration, path: Path, remarks: list[str]) -
 
 def calibrate(
     scores: Scores,
-    annotations: Annotated[Path | None, typer.Option(help="People's ratings, to fit maps to.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Human ratings, to fit maps to.")] = None,
     use: Annotated[
-        Path | None, typer.Option(help="Fit nothing: put the scores on people's scale by this file.")
+        Path | None, typer.Option(help="Fit nothing: put the scores on the human scale by this file.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write: calibration.json, with --use calibrated.csv.")
@@ -106,26 +103,26 @@ def calibrate(
     judge: OfJudge = None,
     annotators: Annotators = "",
     annotator: Annotated[
-        str | None, typer.Option(help="With --use: whose ratings to predict; by default people's mean.")
+        str | None, typer.Option(help="With --use: whose ratings to predict; by default the mean rating.")
     ] = None,
     scale: Scale = None,
     average_repeats: Repeats = False,
     maps: Annotated[
         str, typer.Option(help="Choose among these only: constant, shift, linear, isotonic, ordinal, raters.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the folds.")] = 0,
     as_json: Json = False,
 ) -> int:
-    """Fit maps from the judge's scores to people's scale, each metric's chosen on items left out, into a file.
+    """Fit maps from the judge's scores to the human scale, each metric's chosen on items left out, into a file.
 
-    The file is bound to the judge: it is refused for another, or where the judge has moved. score --calibration uses it
-    on a run, --use on any table of scores.
+    The file is bound to the judge: it is refused for another, or where the drift check fails. score --calibration uses
+    it on a run, --use on any table of scores.
     """
     from judge.human_ratings import calibrated_run
     from judge.human_ratings.agreement import read_pairing
 
     if (annotations is None) == (use is None):
-        raise InputError("give people's ratings to fit maps to (--annotations), or a calibration to use (--use)")
+        raise InputError("give human ratings to fit maps to (--annotations), or a calibration to use (--use)")
     out = out or Path("calibrated.csv" if use else "calibration.json")
     refuse_unwritable(out)
     if use:

@@ -121,3 +121,27 @@ Generalise = Annotated[
     Literal["scenarios", "characters"],
     typer.Option(help="What intervals are about: other scenarios, or other scenarios and other characters."),
 ]
+
+
+Raters = Annotated[
+    Literal["people", "slots"], typer.Option(help="Whether an annotator's name is one person everywhere.")
+]
+
+
+Scoring = Annotated[Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")]
+
+
+Epsilon = Annotated[
+    float | None, typer.Option(help="By how much the judge may lose in that test; by default by --annotator-kind.")
+]
+
+
+AnnotatorKind = Annotated[
+    Literal["expert", "skilled", "crowd"], typer.Option(help="Which annotators: epsilon is .2, .15 or .1.")
+]
+
+
+def refuse_wrong_epsilon(epsilon: float | None) -> None:
+    """InputError where epsilon of the alternative annotator test is given and is no share."""
+    if epsilon is not None and not 0 <= epsilon <= 1:
+        raise InputError(f"--epsilon {epsilon}: give a number from 0 to 1")

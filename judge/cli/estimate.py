@@ -1,17 +1,18 @@
-"""What ``estimate`` and ``compare`` do and show: means of systems, each with what it is a mean of, and differences."""
+"""The commands ``estimate`` and ``compare``: means of systems, each with what it is a mean of, and differences.
+
+The numbers come from ``judge.human_ratings.agreement``; here they are only asked for and printed. pandas and the
+statistics are imported when a command runs, so that ``--help`` stays quick.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 from rich.text import Text
 
-from calibration import Comparison, Pairing
-from calibration.system_means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
 from judge.cli.common import (
     Annotations,
     Annotators,
@@ -29,15 +30,18 @@ from judge.cli.common import (
 from judge.cli.console import console, line, plain_table
 from judge.errors import InputError
 from judge.files import as_json_text, save_csv
-from judge.human_ratings.agreement import name_of
 from judge.types import OVERALL
 
-HEADS = {JUDGE_MEAN: "judge mean", LABELLED: "human mean, with labels", NEW_SYSTEM: "human mean, if new"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from calibration import Comparison, Pairing
+    from calibration.system_differences import Difference
 
 
-LEGEND = """judge mean: what the judge gives; its interval says nothing of people
-human mean, with labels: prediction-powered, of the systems that people rated some items of
-human mean, if new: as if nobody had rated the system, from how judge and people differ on the others
+LEGEND = """judge mean: what the judge gives; its interval says nothing of human ratings
+human mean, with labels: prediction-powered, of the systems that have human ratings of some items
+human mean, if new: as if nobody had rated the system, from how judge and annotators differ on the others
 labels: rated items, and how many would be as tight without the judge; ranks: by the judge's means, all at once"""
 
 
@@ -52,14 +56,26 @@ def chosen(table: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
 
 def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) -> None:
     """Print a table per metric and what cannot be said."""
+    from calibration.system_means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
+    from judge.human_ratings.agreement import name_of
+
+    heads = {JUDGE_MEAN: "judge mean", LABELLED: "human mean, with labels", NEW_SYSTEM: "human mean, if new"}
     out = console()
     for metric in metrics:
         rows = table[table["metric"] == metric]
-        by_source = {source: part.set_index("target") for source, part in rows.groupby("source", sort=False)}
         judged = rows[rows["target"] == JUDGE_MEAN].sort_values("mean", ascending=False)
-        cells = [_row(source, by_source[source]) for source in judged["source"]]
-        heads = ("source", *HEADS.values(), "labels", "ranks")
-        out.print(plain_table(f"{metric}: means by {name_of(pairing)}", heads, cells))
+        cells = []
+        for source in judged["source"]:
+            by_target = {row["target"]: row for row in _records(rows[rows["source"] == source])}
+            labelled, ranks = by_target[LABELLED], by_target[JUDGE_MEAN]
+            labels = f"{labelled['labelled']:,.0f}"
+            if labelled["equivalent_labels"] is not None:
+                labels += f" (as {labelled['equivalent_labels']:,.0f})"
+            rank = "–" if ranks["rank_low"] is None else f"{ranks['rank_low']:.0f}–{ranks['rank_high']:.0f}"
+            means = (_with_interval(one["mean"], one["low"], one["high"]) for one in map(by_target.get, heads) if one)
+            cells.append((str(source), *means, labels, rank))
+        titles = ("source", *heads.values(), "labels", "ranks")
+        out.print(plain_table(f"{metric}: means by {name_of(pairing)}", titles, cells))
     out.print(Text(LEGEND))
     shown = table[table["metric"].isin(metrics) & (table["reason"].fillna("") != "")]
     for (target, reason), part in shown.groupby(["target", "reason"], sort=False):
@@ -71,62 +87,57 @@ def estimates_json(pairing: Pairing, table: pd.DataFrame) -> str:
     return as_one_json({"judge": pairing.judge, "remarks": list(pairing.remarks)}, estimates=table)
 
 
-def _row(source: Any, one: pd.DataFrame) -> tuple[str, ...]:
-    labelled, judged = (one.loc[target].to_dict() for target in (LABELLED, JUDGE_MEAN))
-    as_tight = labelled["equivalent_labels"]
-    labels = f"{labelled['labelled']:,.0f}" + ("" if pd.isna(as_tight) else f" (as {as_tight:,.0f})")
-    ranks = "–" if pd.isna(judged["rank_low"]) else f"{judged['rank_low']:.0f}–{judged['rank_high']:.0f}"
-    return (str(source), *(_mean(one.loc[target]) for target in HEADS), labels, ranks)
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table, None for what is missing."""
+    return [
+        {str(name): None if missing[name] else value for name, value in row.items()}
+        for row, missing in zip(table.to_dict("records"), table.isna().to_dict("records"), strict=True)
+    ]
 
 
-def _mean(row: Any) -> str:
-    if pd.isna(row["mean"]):
+def _with_interval(value: float | None, low: float | None, high: float | None, form: str = ".2f") -> str:
+    """A number and its confidence interval, or as much as is known."""
+    if value is None:
         return "–"
-    ends = "" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
-    return f"{row['mean']:.2f}{ends}"
+    return f"{value:{form}}" + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
 
 
 def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
-    """Print the differences, by judge and by people, and what it would take to settle them."""
+    """Print the differences, by the judge and by annotators, and what it would take to settle them."""
+    from calibration.system_means import LABELLED
+    from judge.human_ratings.agreement import name_of
+
+    def cells(one: Difference) -> tuple[str, str]:
+        p = "–" if one.p is None else f"{one.p:.3f}" if one.p >= 0.001 else "<.001"
+        return _with_interval(one.value, one.low, one.high, "+.2f"), p
+
     out, first = console(), next(iter(found.values()))
     rated = any(one.human.value is not None for one in found.values())
-    heads = ("metric", "by the judge", "p", *(("by people", "p") if rated else ()), "outlook")
+    heads = ("metric", "by the judge", "p", *(("by annotators", "p") if rated else ()), "outlook")
     rows = [
-        (name, _difference(one.judge), _p(one.judge), *((_difference(one.human), _p(one.human)) if rated else ()),
-         one.judge.outlook)
+        (name, *cells(one.judge), *(cells(one.human) if rated else ()), one.judge.outlook)
         for name, one in found.items()
-    ]  # fmt: skip
+    ]
     out.print(plain_table(f"{first.a} less {first.b}, by {name_of(pairing)}", heads, rows))
     out.print(Text("by the judge: paired over scenarios, target: judge mean; outlook: of that difference"))
     if rated:
-        out.print(line(f"by people: difference of prediction-powered means, target: {LABELLED}"))
+        out.print(line(f"by annotators: difference of prediction-powered means, target: {LABELLED}"))
     elif any(one.annotators for one in pairing.metrics.values()):
-        out.print(line(f"by people: {first.human.reason}"))
-
-
-def _difference(one: Any) -> str:
-    if one.value is None:
-        return "–"
-    ends = "" if one.low is None else f" [{one.low:+.2f}, {one.high:+.2f}]"
-    return f"{one.value:+.2f}{ends}"
-
-
-def _p(one: Any) -> str:
-    if one.p is None:
-        return "–"
-    return f"{one.p:.3f}" if one.p >= 0.001 else "<.001"
+        out.print(line(f"by annotators: {first.human.reason}"))
 
 
 def comparison_json(pairing: Pairing, found: dict[str, Comparison]) -> str:
     """All of it for programs."""
-    metrics = {name: {"judge": _as_dict(one.judge), "human": _as_dict(one.human)} for name, one in found.items()}
+    metrics = {
+        name: {
+            by: {**asdict(difference), "outlook": difference.outlook}
+            for by, difference in (("judge", one.judge), ("human", one.human))
+        }
+        for name, one in found.items()
+    }
     first = next(iter(found.values()))
     facts = {"judge": pairing.judge, "a": first.a, "b": first.b, "remarks": list(pairing.remarks)}
     return as_json_text({**facts, "metrics": metrics})
-
-
-def _as_dict(one: Any) -> dict[str, Any]:
-    return {**asdict(one), "outlook": one.outlook}
 
 
 def estimate(
@@ -141,7 +152,7 @@ def estimate(
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
-    """Estimate means of systems, each with what it is a mean of: the judge's, people's, people's of a new system."""
+    """Estimate means of systems, each with what it is a mean of: the judge's, the human mean, that of a new system."""
     from judge.human_ratings import agreement
     from judge.human_ratings.agreement import read_pairing
 
@@ -160,9 +171,9 @@ def estimate(
 
 def compare(
     scores: Scores,
-    a: Annotated[str, typer.Argument(metavar="A", help="A source.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another source.")],
-    annotations: Annotated[Path | None, typer.Option(help="People's ratings, to compare by them too.")] = None,
+    a: Annotated[str, typer.Argument(metavar="A", help="A system (its source).")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another system.")],
+    annotations: Annotated[Path | None, typer.Option(help="Human ratings, to compare by them too.")] = None,
     judge: OfJudge = None,
     annotators: Annotators = "",
     generalise: Generalise = "scenarios",
@@ -170,7 +181,7 @@ def compare(
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
-    """Compare two sources over the scenarios that both answer, and say what it would take to settle the difference."""
+    """Compare two systems over the scenarios that both answer, and say what it would take to settle the difference."""
     from judge.human_ratings import agreement
     from judge.human_ratings.agreement import read_pairing, read_unrated
 

@@ -1,26 +1,29 @@
-"""The command ``import-annotations``: what annotators filled in becomes a table of ratings, and how far they agree."""
+"""The command ``import-annotations``: filled-in forms become a table of human ratings, and the annotators' agreement.
+
+What a form holds is checked in ``judge.human_ratings``; how far annotators agree is worked out by ``calibration``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
-from judge.cli.common import Json, as_one_json, refuse_unwritable
-from judge.files import save_csv
+from judge.cli.common import Json
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from judge.human_ratings.blinding import Entry, Imported, Key, Wrong
 
 
-HEADS = ("metric", "ratings", "dialogues", "people", "alpha", "95%", "person")
+HEADS = ("metric", "ratings", "dialogues", "annotators", "alpha", "95%", "ceiling")
+"""The heads of the printed table; those of its counts stand beside the names of their columns in ``_show``."""
 
 
 LEGEND = """alpha: Krippendorff's, ordinal, with its interval over scenarios
-person: rank correlation (Spearman) of a person left out with the mean of the others"""
+ceiling: rank correlation (Spearman) of an annotator left out with the mean of the others"""
 
 
 def import_annotations(
@@ -31,39 +34,46 @@ def import_annotations(
     out: Annotated[Path, typer.Option(help="The CSV file to write the ratings to.")],
     as_json: Json = False,
 ) -> int:
-    """Read what annotators filled in, check it, put the sources back, and say how far they agree so far.
+    """Read what annotators filled in, check it, put the systems back, and say how far they agree so far.
 
     A sheet has a row a dialogue and a column a metric; a table with task, metric, annotator, score will do too. What
     was left empty is missing in the ratings.
     """
+    from calibration.records import read_records
+    from judge.cli.common import as_one_json, refuse_unwritable
+    from judge.files import save_csv
     from judge.human_ratings.blinding import import_entries, read_key
+    from judge.human_ratings.label_studio import read_export
+    from judge.human_ratings.spreadsheet import entries_of, read_workbook
 
     refuse_unwritable(out)
     plan = read_key(key)
-    imported = import_entries((one for path in files for one in _entries(path, plan)), plan)
+    entries: list[Entry | Wrong] = []
+    for path in files:
+        if path.suffix.lower() == ".json":
+            entries += read_export(path, plan)
+        else:
+            table = read_workbook(path) if path.suffix.lower() == ".xlsx" else read_records(path)
+            entries += entries_of(path, table, plan)
+    imported = import_entries(entries, plan)
     save_csv(out, imported.ratings)
-    agreement, remarks = agreement_so_far(out)
+    counts = _counts(imported, plan)
+    agreement, warnings = agreement_so_far(out)
     if as_json:
-        facts = {"file": str(out), **_counts(imported, plan), "remarks": remarks}
-        print(as_one_json(facts, agreement=agreement))
+        print(as_one_json({"file": str(out), **counts, "remarks": warnings}, agreement=agreement))
     else:
-        _show(out, imported, plan, agreement, remarks)
+        _show(out, counts, agreement, warnings)
     return 0
 
 
-def _entries(path: Path, key: Key) -> Iterator[Entry | Wrong]:
-    from calibration.records import read_records
-    from judge.human_ratings import label_studio, spreadsheet
-
-    if path.suffix.lower() == ".json":
-        return label_studio.read_export(path, key)
-    if path.suffix.lower() == ".xlsx":
-        return spreadsheet.entries_of(path, spreadsheet.read_workbook(path), key)
-    return spreadsheet.entries_of(path, read_records(path), key)
-
-
 def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:
-    """A row a metric: how far the people of a table of ratings agree, NaN where it cannot be said; and remarks."""
+    """How far the annotators of a table of ratings agree, a row a metric (NaN where it cannot be said); and warnings.
+
+    ``calibration`` pairs ratings with a judge's scores. Here no judge is there yet, so one rating of each item stands
+    in its place; what is reported is of the annotators alone and does not depend on it.
+    """
+    import pandas as pd
+
     from calibration import pair
     from calibration.agreement.reliability import reliability
     from judge.human_ratings.agreement import OWN_SCALE, read_annotations
@@ -73,15 +83,15 @@ def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:
     found = [reliability(one) for one in pair(table, in_a_judges_place, scale=OWN_SCALE).metrics.values()]
     rows = []
     for one in found:
-        alpha, person = one.alpha_ordinal, one.ceiling["spearman"]
-        numbers = {"alpha_ordinal": alpha.value, "low": alpha.low, "high": alpha.high, "person_spearman": person.value}
+        alpha, ceiling = one.alpha_ordinal, one.ceiling["spearman"]
+        numbers = {"alpha_ordinal": alpha.value, "low": alpha.low, "high": alpha.high, "person_spearman": ceiling.value}
         counts = {"ratings": int((table["metric"] == one.metric).sum()), "dialogues": one.items, "people": one.raters}
         rows.append({"metric": one.metric, **counts, **numbers})
-    return pd.DataFrame(rows), list(dict.fromkeys(remark for one in found for remark in one.remarks))
+    return pd.DataFrame(rows), list(dict.fromkeys(warning for one in found for warning in one.remarks))
 
 
 def _counts(imported: Imported, key: Key) -> dict[str, Any]:
-    """How much was rated, of what was to be."""
+    """How much was rated, and how much of the plan that is."""
     by_task = imported.ratings.groupby(["source", "character", "scenario"])["annotator"].nunique()
     due = {(task.source, task.character, task.scenario): task.raters for task in key.tasks.values()}
     return {
@@ -94,36 +104,36 @@ def _counts(imported: Imported, key: Key) -> dict[str, Any]:
     }
 
 
-def _show(out: Path, imported: Imported, key: Key, agreement: pd.DataFrame, remarks: list[str]) -> None:
+def _show(out: Path, counts: dict[str, Any], agreement: pd.DataFrame, warnings: list[str]) -> None:
     """Print what was read, what is still to be rated, and the agreement so far."""
+    import pandas as pd
     from rich.text import Text
 
     from judge.cli.console import console, line, plain_table
 
-    screen, counts = console(), _counts(imported, key)
+    def number(value: float) -> str:
+        return "–" if pd.isna(value) else f"{value:.2f}"
+
+    screen = console()
     rows = [
         (
             str(row["metric"]),
             *(f"{row[name]:,}" for name in ("ratings", "dialogues", "people")),
-            _number(row["alpha_ordinal"]),
+            number(row["alpha_ordinal"]),
             "–" if pd.isna(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
-            _number(row["person_spearman"]),
+            number(row["person_spearman"]),
         )
         for row in agreement.to_dict(orient="records")
     ]
     screen.print(plain_table("agreement so far", HEADS, rows))
     screen.print(Text(LEGEND))
-    for remark in remarks:
-        screen.print(line(f"- {remark}"))
-    people = f"{len(counts['annotators'])} people ({', '.join(counts['annotators'])})"
-    screen.print(line(f"{counts['ratings']:,} ratings by {people} in {out}; {counts['empty']:,} cells are empty"))
+    for warning in warnings:
+        screen.print(line(f"- {warning}"))
+    who = f"{len(counts['annotators'])} annotators ({', '.join(counts['annotators'])})"
+    screen.print(line(f"{counts['ratings']:,} ratings by {who} in {out}; {counts['empty']:,} cells are empty"))
     screen.print(
         line(
             f"{counts['rated']:,} of {counts['tasks']:,} dialogues are rated, {counts['rated_by_all']:,} of them by as "
-            "many people as planned"
+            "many annotators as planned"
         )
     )
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

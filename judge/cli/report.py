@@ -1,4 +1,8 @@
-"""``report``, and the report at the end of ``score``: what the page needs of people is put together here."""
+"""The command ``report``, and the report that ``score`` writes at the end of a run.
+
+Here the human ratings are read and assessed, by the same call and with the same options as in ``agree``; how the page
+looks is up to ``judge.report``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from judge.cli.common import (
+    AnnotatorKind,
+    Annotators,
+    Epsilon,
+    Generalise,
+    Json,
+    OfJudge,
+    Raters,
+    Repeats,
+    Scale,
+    Scoring,
+)
 from judge.files import as_json_text
 
 if TYPE_CHECKING:
@@ -16,23 +32,43 @@ if TYPE_CHECKING:
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     annotations: Annotated[
-        Path | None, typer.Option(help="People's ratings, to say how far the judge may be trusted.")
+        Path | None, typer.Option(help="Human ratings, to say how far the judge may be trusted.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The file to write; by default report.html in the run.")] = None,
     dialogues: Annotated[int, typer.Option(help="How many dialogues it holds; of more, a chosen set.", min=0)] = 600,
     language: Annotated[str | None, typer.Option(help="zh or en, shown first; by default the rubric's.")] = None,
-    annotators: Annotated[str, typer.Option(help="Only these annotators, with commas.")] = "",
-    average_repeats: Annotated[
-        bool, typer.Option("--average-repeats", help="Average ratings that an annotator gave twice.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")] = False,
+    judge: OfJudge = None,
+    annotators: Annotators = "",
+    raters: Raters = "people",
+    scoring: Scoring = "rmse",
+    epsilon: Epsilon = None,
+    annotator_kind: AnnotatorKind = "expert",
+    generalise: Generalise = "scenarios",
+    scale: Scale = None,
+    average_repeats: Repeats = False,
+    as_json: Json = False,
 ) -> int:
-    """Write a run's report: one HTML file that opens offline, with charts, verdicts and the dialogues behind them."""
-    from judge.cli.common import refuse_unwritable, some_names
+    """Write a run's report: one HTML file that opens offline, with charts, verdicts and the dialogues behind them.
+
+    The options from --judge to --average-repeats are those of agree, and need --annotations: with the same ones the
+    page states the same verdicts as agree.
+    """
+    from judge.cli.common import refuse_unwritable, refuse_wrong_epsilon, some_names
 
     refuse_unwritable(out)
-    names = some_names(annotators, "--annotators")
-    people = _people(run, annotations, names, average_repeats) if annotations else None
+    refuse_wrong_epsilon(epsilon)
+    chosen = some_names(annotators, "--annotators")
+    people = None
+    if annotations:
+        from judge.human_ratings.agreement import assess_pairing, estimate_all, read_pairing
+        from judge.report.tables import People
+
+        characters = generalise == "characters"
+        pairing = read_pairing(run, annotations, scale, judge, chosen, average_repeats)
+        assessment = assess_pairing(
+            pairing, raters=raters, characters=characters, scoring=scoring, epsilon=epsilon, kind=annotator_kind
+        )
+        people = People(pairing, assessment, estimate_all(pairing, characters))
     path = _write(run, people, out, dialogues, language)
     size = path.stat().st_size
     print(as_json_text({"file": str(path), "bytes": size}) if as_json else f"{path} ({size / 1e6:.1f} MB)")
@@ -40,16 +76,20 @@ def report(
 
 
 def write_after_run(run: Path) -> str:
-    """The report of a run that just ended, and a line about it: whatever goes wrong here is no fault of the run."""
+    """Write the report of a run that just ended; returns a line about it.
+
+    The run is whole without its report, so that any error here becomes that line and does not fail the run.
+    """
     try:
         return f"report: {_write(run, None, None, None, None)}"
-    except Exception as error:  # the run is whole without it
+    except Exception as error:
         from judge.errors import one_line
 
         return f"no report.html ({type(error).__name__}: {one_line(error)}); try esrp-judge report {run}"
 
 
 def _write(run: Path, people: People | None, out: Path | None, dialogues: int | None, language: str | None) -> Path:
+    """Write the page, with ChatAnime's published means where the run has their systems; None means the default."""
     from judge.human_ratings.agreement import compare_with_published
     from judge.report.page import DIALOGUES, write_report
 
@@ -57,11 +97,3 @@ def _write(run: Path, people: People | None, out: Path | None, dialogues: int | 
     most = DIALOGUES if dialogues is None else dialogues
     table = published.table if published else None
     return write_report(run, people, table, out=out, dialogues=most, language=language)
-
-
-def _people(run: Path, annotations: Path, annotators: tuple[str, ...], average_repeats: bool) -> People:
-    from judge.human_ratings.agreement import assess_pairing, estimate_all, read_pairing
-    from judge.report.tables import People
-
-    pairing = read_pairing(run, annotations, None, None, annotators, average_repeats)
-    return People(pairing, assess_pairing(pairing), estimate_all(pairing, False))

@@ -76,12 +76,24 @@ def fetch(
     ``base`` is not https (http is for 127.0.0.1 and localhost), or ``folder`` cannot be written. EngineError: the
     network or the server failed, after a few tries.
     """
-    _require_safe(base)
+    try:
+        url = httpx.URL(base)
+    except httpx.InvalidURL as error:
+        raise InputError(f"{base}: not an address ({error}); it begins with https://") from error
+    local = url.scheme == "http" and url.host in ("127.0.0.1", "localhost")
+    if not (local or (url.scheme == "https" and url.host)):
+        raise InputError(f"{base}: files are fetched by https only (http is for 127.0.0.1); use an https:// address")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         missing = [name for name in FILES if _wrong(folder / name, name)]
         if origin is not None:
-            _copy(missing, origin, folder, on_progress)
+            if problems := _problems(origin, missing):
+                raise InputError(listed(problems))
+            for name in missing:
+                part = _part(folder, name)
+                shutil.copyfile(origin / name, part)
+                _accept(part, folder / name)
+                on_progress(name, FILES[name][0], FILES[name][0])
         elif missing:
             _download(missing, base, folder, on_progress)
     except OSError as error:
@@ -99,98 +111,57 @@ def is_complete(folder: Path) -> bool:
     return all(_size(folder / name) == size for name, (size, _) in FILES.items())
 
 
-def _require_safe(base: str) -> None:
-    try:
-        url = httpx.URL(base)
-    except httpx.InvalidURL as error:
-        raise InputError(f"{base}: not an address ({error}); it begins with https://") from error
-    local = url.scheme == "http" and url.host in ("127.0.0.1", "localhost")
-    if not (local or (url.scheme == "https" and url.host)):
-        raise InputError(f"{base}: files are fetched by https only (http is for 127.0.0.1); use an https:// address")
-
-
-def _copy(names: list[str], origin: Path, folder: Path, on_progress: Progress) -> None:
-    if problems := _problems(origin, names):
-        raise InputError(listed(problems))
-    for name in names:
-        part = _part(folder, name)
-        shutil.copyfile(origin / name, part)
-        _accept(part, folder / name)
-        on_progress(name, FILES[name][0], FILES[name][0])
-
-
 def _download(names: list[str], base: str, folder: Path, on_progress: Progress) -> None:
-    with _client() as client:
-        for name in names:
-            url, part = f"{base.rstrip('/')}/{name}", _part(folder, name)
-            resumed = _discard_if_too_long(part, FILES[name][0]) > 0
-            receive = partial(_receive_patiently, client, url, part, partial(_report, on_progress, name))
-            receive()
-            if resumed and _wrong(part, name):  # what lay there was not the beginning of this file
-                part.unlink()
-                receive()
-            _accept(part, folder / name)
-
-
-def _client() -> httpx.Client:
-    """A client that obeys the environment's proxies and asks for files uncompressed, so that bytes can be counted."""
+    """Receive files over one connection, going on with what an earlier call left of them."""
     try:
-        return httpx.Client(timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
+        # The environment's proxies are obeyed. Files are asked for uncompressed, so that bytes can be counted.
+        client = httpx.Client(timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         message = f"the proxy named by the environment cannot be used ({_first_line(error)}); correct or unset it"
         raise EngineError(message) from error
+    with client:
+        for name in names:
+            part, size = _part(folder, name), FILES[name][0]
+            if (_size(part) or 0) >= size:
+                part.unlink()  # no beginning of this file
+            resumed = (_size(part) or 0) > 0
+            url = f"{base.rstrip('/')}/{name}"
+            _receive(client, url, part, partial(on_progress, name), size)
+            if resumed and _wrong(part, name):  # what lay there was not the beginning of this file
+                part.unlink()
+                _receive(client, url, part, partial(on_progress, name), size)
+            _accept(part, folder / name)
 
 
-def _receive_patiently(client: httpx.Client, url: str, part: Path, report: Callable[[int], None]) -> None:
+def _receive(client: httpx.Client, url: str, part: Path, report: Callable[[int, int], None], size: int) -> None:
+    """Receive what ``part`` lacks of a file, with a few tries; EngineError after the last of them."""
     for wait in (*BACKOFF_S, None):
+        have = _size(part) or 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
         try:
-            return _receive(client, url, part, report)
+            with client.stream("GET", url, headers=headers) as response:
+                response.raise_for_status()
+                # A server that cannot resume sends all of it, and the file starts over.
+                with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+                        report(file.tell(), size)
+            return
         except httpx.HTTPError as error:
-            if wait is None or not _is_transient(error):
-                raise EngineError(_unreachable(url, error)) from error
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+            if status is None:
+                transient = isinstance(error, httpx.TransportError)
+            else:
+                transient = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS
+            if wait is None or not transient:
+                reason = f"the server answered {status}" if status else _first_line(error)
+                message = f"{url}: cannot be fetched ({reason}); without network, {_BY_HAND}"
+                raise EngineError(message) from error
             time.sleep(wait)
-
-
-def _receive(client: httpx.Client, url: str, part: Path, report: Callable[[int], None]) -> None:
-    """One request for what ``part`` lacks; a server that cannot resume sends all of it, and ``part`` starts over."""
-    have = _size(part) or 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with client.stream("GET", url, headers=headers) as response:
-        response.raise_for_status()
-        with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-                report(file.tell())
-
-
-def _is_transient(error: httpx.HTTPError) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        return status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS
-    return isinstance(error, httpx.TransportError)
-
-
-def _unreachable(url: str, error: httpx.HTTPError) -> str:
-    status = isinstance(error, httpx.HTTPStatusError) and error.response.status_code
-    reason = f"the server answered {status}" if status else _first_line(error)
-    return f"{url}: cannot be fetched ({reason}); without network, {_BY_HAND}"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _report(on_progress: Progress, name: str, have: int) -> None:
-    on_progress(name, have, FILES[name][0])
-
-
-def _discard_if_too_long(part: Path, size: int) -> int:
-    """Bytes of ``part`` that may be the beginning of a file of ``size`` bytes; none of one that is no shorter."""
-    have = _size(part) or 0
-    if have < size:
-        return have
-    part.unlink()
-    return 0
 
 
 def _accept(part: Path, place: Path) -> None:

@@ -71,12 +71,18 @@ class Corpus:
             if rated is not None:
                 self._keep_rated(rated)
             if limit is not None:
-                self._thin(limit)
+                if limit < 1:
+                    raise InputError(f"--limit {limit}: must be at least 1")
+                drawn = "SELECT source, character, scenario FROM dialogue ORDER BY lot, character, scenario, source"
+                self._table.execute(
+                    f"DELETE FROM dialogue WHERE (source, character, scenario) NOT IN ({drawn} LIMIT ?)", (limit,)
+                )
         except BaseException:
             self.close()
             raise
         self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
-        self.unit_digests, self.unit_sizes = self._measure_units()
+        measured = [(unit.digest, len(unit.dialogues)) for unit in self.units()]
+        self.unit_digests, self.unit_sizes = [name for name, _ in measured], [size for _, size in measured]
         self.digest = digest(self.unit_digests)
 
     def __len__(self) -> int:
@@ -124,7 +130,10 @@ class Corpus:
         size = 0
         for dialogue in self:
             more = sum(len(turn.user) + len(turn.character) for turn in dialogue.turns)
-            if unit and (_is_full(unit, dialogue) or size + more > UNIT_CHARACTERS):
+            role = (dialogue.source, dialogue.character, dialogue.profile)
+            changes = bool(unit) and role != (unit[-1].source, unit[-1].character, unit[-1].profile)
+            full = len(unit) >= UNIT_DIALOGUES or (changes and len(unit) >= UNIT_DIALOGUES // 2)
+            if unit and (full or size + more > UNIT_CHARACTERS):
                 yield Unit(tuple(unit))
                 unit, size = [], 0
             unit.append(dialogue)
@@ -193,19 +202,3 @@ class Corpus:
                 f"--annotations: none of its {len(set(rated)):,} items is among the dialogues, which are named like "
                 f"{plain(some)} (source/character/scenario), not {plain(min(rated))}"
             )
-
-    def _thin(self, limit: int) -> None:
-        if limit < 1:
-            raise InputError(f"--limit {limit}: must be at least 1")
-        drawn = "SELECT source, character, scenario FROM dialogue ORDER BY lot, character, scenario, source LIMIT ?"
-        self._table.execute(f"DELETE FROM dialogue WHERE (source, character, scenario) NOT IN ({drawn})", (limit,))
-
-    def _measure_units(self) -> tuple[list[str], list[int]]:
-        measured = [(unit.digest, len(unit.dialogues)) for unit in self.units()]
-        return [name for name, _ in measured], [size for _, size in measured]
-
-
-def _is_full(unit: list[Dialogue], following: Dialogue) -> bool:
-    last = unit[-1]
-    changes = (last.source, last.character, last.profile) != (following.source, following.character, following.profile)
-    return len(unit) >= UNIT_DIALOGUES or (changes and len(unit) >= UNIT_DIALOGUES // 2)

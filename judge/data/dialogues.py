@@ -57,9 +57,30 @@ def read_dialogues(paths: Iterable[Path]) -> Iterator[Record | Problem]:
     Raises:
         InputError: a path that is missing, or of a kind that is not known.
     """
-    files = [file for path in paths for file in _files(path)]
-    for file in files:
-        yield from _read_file(file)
+    for file in [file for path in paths for file in _files(path)]:
+        count = 0
+        try:
+            if not file.is_file():
+                raise _Wrong("cannot be read (a folder, a pipe or a device); give a file")
+            for place, fields in READERS[file.suffix](file):
+                count += 1
+                try:
+                    if isinstance(fields, _Wrong):
+                        raise fields
+                    found: Record | Problem = Record(place, _dialogue(fields))
+                except _Wrong as wrong:
+                    found = Problem(f"{place}: {wrong}")
+                yield found
+        # A fault that ends the file is one more problem, so that the other files are still read.
+        except _Wrong as wrong:
+            yield Problem(f"{file}: {wrong}")
+        except UnicodeDecodeError as error:
+            yield Problem(f"{file}: not UTF-8 (byte {error.start} of a line or file); save it as UTF-8")
+        except OSError as error:
+            yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
+        else:
+            if not count:
+                yield Problem(f"{file}: no dialogues in it; remove it or fill it")
 
 
 def example_files() -> list[Path]:
@@ -74,134 +95,105 @@ def example_dialogues() -> list[Dialogue]:
 
 
 def _files(path: Path) -> list[Path]:
+    """The files that a path stands for."""
     try:
-        return _listed(path)
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the path")
+        if not path.is_dir():
+            if path.suffix not in READERS:
+                raise InputError(f"{path}: cannot tell its format; use one of {', '.join(READERS)}")
+            return [path]
+        inside = sorted(file for file in path.iterdir() if file.suffix in READERS and not file.name.startswith("."))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-
-
-def _listed(path: Path) -> list[Path]:
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
-    if not path.is_dir():
-        if path.suffix not in READERS:
-            raise InputError(f"{path}: cannot tell its format; use one of {', '.join(READERS)}")
-        return [path]
-    inside = sorted(file for file in path.iterdir() if file.suffix in READERS and not file.name.startswith("."))
     found = [file for file in inside if file.suffix == ".json"] or inside
     if not found:
         raise InputError(f"{path}: a folder without dialogues; it should hold {', '.join(READERS)} files")
     return found
 
 
-def _read_file(file: Path) -> Iterator[Record | Problem]:
-    """The file's records; a fault that ends the file is one more problem."""
-    count = 0
-    try:
-        if not file.is_file():
-            raise _Wrong("cannot be read (a folder, a pipe or a device); give a file")
-        for item in READERS[file.suffix](file):
-            count += 1
-            yield item
-    except _Wrong as wrong:
-        yield Problem(f"{file}: {wrong}")
-    except UnicodeDecodeError as error:
-        yield Problem(f"{file}: not UTF-8 (byte {error.start} of a line or file); save it as UTF-8")
-    except OSError as error:
-        yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
-    else:
-        if not count:
-            yield Problem(f"{file}: no dialogues in it; remove it or fill it")
-
-
-def _read_json(file: Path) -> Iterator[Record | Problem]:
+def _read_json(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
     """ChatAnime: ``{character: [{dialog_id, question_r1, answer_r1, …}]}``; the source is the file's name."""
     content = _parse(file.read_text(encoding="utf-8-sig"))
     if not isinstance(content, dict):
         raise _Wrong(f"is a JSON {type(content).__name__}, not ChatAnime's {{character: [dialogue, …]}}; use .jsonl?")
     for character, records in content.items():
         if not isinstance(records, list):
-            yield Problem(f"{file}: {character}: is not a list of dialogues; see ChatAnime's format")
+            yield f"{file}: {character}", _Wrong("is not a list of dialogues; see ChatAnime's format")
             continue
         for number, fields in enumerate(records, start=1):
             place = f"{file}: {character}: record {number}"
-            yield _record(place, lambda f=fields, c=character: _chatanime_fields(f, file.stem, c))  # type: ignore[misc]
+            if not isinstance(fields, dict):
+                yield place, _Wrong("is not an object with dialog_id, question_r1, answer_r1, …; fix the record")
+            elif "dialog_id" not in fields:
+                yield place, _Wrong("field dialog_id is missing; add it")
+            else:
+                yield (
+                    place,
+                    {**fields, "source": file.stem, "character": character, "scenario": fields["dialog_id"]},
+                )
 
 
-def _chatanime_fields(fields: Any, source: str, character: str) -> Fields:
-    if not isinstance(fields, dict):
-        raise _Wrong("is not an object with dialog_id, question_r1, answer_r1, …; mend the record")
-    if "dialog_id" not in fields:
-        raise _Wrong("field dialog_id is missing; add it")
-    return {**fields, "source": source, "character": character, "scenario": fields["dialog_id"]}
-
-
-def _read_jsonl(file: Path) -> Iterator[Record | Problem]:
+def _read_jsonl(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _record(f"{file}: record {number}", lambda text=line: _json_fields(text))  # type: ignore[misc]
+            if not line.strip():
+                continue
+            try:
+                fields = _parse(line.decode("utf-8-sig"))
+                found = fields if isinstance(fields, dict) else _Wrong("is not a JSON object; write one object a line")
+            except UnicodeDecodeError as error:
+                found = _Wrong(f"not UTF-8 at byte {error.start}; save the file as UTF-8")
+            except _Wrong as wrong:
+                found = wrong
+            yield f"{file}: record {number}", found
 
 
-def _json_fields(line: bytes) -> Fields:
-    try:
-        fields = _parse(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise _Wrong(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    if not isinstance(fields, dict):
-        raise _Wrong("is not a JSON object; write one object a line")
-    return fields
-
-
-def _read_csv(file: Path) -> Iterator[Record | Problem]:
+def _read_csv(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
     csv.field_size_limit(2**31 - 1)
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text, strict=True)
         try:
             _check_columns(rows.fieldnames or [])
             for number, fields in enumerate(rows, start=1):
-                yield _record(f"{file}: record {number}", lambda f=fields: _csv_fields(f))  # type: ignore[misc]
+                place = f"{file}: record {number}"
+                if None in fields or None in fields.values():
+                    yield place, _Wrong("has more or fewer cells than the header; fix the row")
+                else:
+                    # An empty cell is an empty text everywhere but in a profile, where it means that there is none.
+                    yield place, {name: cell for name, cell in fields.items() if cell or not name.startswith("profile")}
         except csv.Error as error:
-            raise _Wrong(f"not CSV near line {rows.line_num} ({error}); mend the quoting") from error
+            raise _Wrong(f"not CSV near line {rows.line_num} ({error}); fix the quoting") from error
 
 
-def _csv_fields(fields: dict[str | None, Any]) -> Fields:
-    if None in fields or None in fields.values():
-        raise _Wrong("has more or fewer cells than the header; mend the row")
-    return {str(name): value for name, value in fields.items() if value != "" or not str(name).startswith("profile")}
-
-
-def _read_parquet(file: Path) -> Iterator[Record | Problem]:
+def _read_parquet(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as table:
             _check_columns(table.schema_arrow.names)
-            _refuse_bomb(file, table.metadata)
+            about = table.metadata
+            texts = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+            # A small file may say that it holds far more than itself. Empty cells take no room in it, but in memory.
+            size = texts + 16 * about.num_rows * about.num_columns
+            if size > ROOM + EXPANSION * file.stat().st_size:
+                raise _Wrong(f"holds {size / 2**20:,.0f} MiB in so small a file; write it again, or as JSONL")
             rows = (row for batch in table.iter_batches(batch_size=1024) for row in batch.to_pylist())
             for number, fields in enumerate(rows, start=1):
-                present = {name: value for name, value in fields.items() if value is not None}
-                yield _record(f"{file}: record {number}", lambda f=present: f)  # type: ignore[misc]
+                yield f"{file}: record {number}", {name: cell for name, cell in fields.items() if cell is not None}
     except _Wrong:
         raise
     except Exception as error:  # a broken file fails in many ways inside the library
         raise _Wrong(f"not Parquet ({one_line(error)}); write it again") from error
 
 
-def _refuse_bomb(file: Path, about: Any) -> None:
-    """A small file may say that it holds far more than itself."""
-    texts = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-    size = texts + 16 * about.num_rows * about.num_columns
-    if size > ROOM + EXPANSION * file.stat().st_size:
-        raise _Wrong(f"holds {size / 2**20:,.0f} MiB in so small a file; write it again, or as JSONL")
-
-
-READERS: dict[str, Callable[[Path], Iterator[Record | Problem]]] = {
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, Fields | _Wrong]]]] = {
     ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
+"""By suffix: what gives the place of each record with its fields, or what is wrong with it."""
 
 
 def _check_columns(columns: Iterable[str]) -> None:
@@ -216,29 +208,46 @@ def _check_columns(columns: Iterable[str]) -> None:
         )
 
 
-def _record(place: str, fields: Callable[[], Fields]) -> Record | Problem:
-    try:
-        return Record(place, _dialogue(fields()))
-    except _Wrong as wrong:
-        return Problem(f"{place}: {wrong}")
-
-
 def _dialogue(fields: Fields) -> Dialogue:
-    source, character, scenario = (_name(fields, name) for name in NAMES)
-    profile = fields.get("profile")
-    return Dialogue(source, character, scenario, _turns(fields), None if profile is None else _text(profile, "profile"))
+    """The dialogue of a record; _Wrong where it is none."""
+    names = []
+    for name in NAMES:
+        value = fields.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise _Wrong(f"field {name} is missing; add it")
+        found = _text(value, name).strip()
+        if any(category(char) in ("Cc", "Zl", "Zp") for char in found):
+            raise _Wrong(f"field {name} holds a line break or a control character; a name is one line of text")
+        names.append(found)
+    source, character, scenario = names
+    turns, profile = _turns(fields), fields.get("profile")
+    return Dialogue(source, character, scenario, turns, None if profile is None else _text(profile, "profile"))
 
 
-def _name(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise _Wrong(f"field {name} is missing; add it")
-    found = _text(value, name).strip()
-    if any(category(char) in ("Cc", "Zl", "Zp") for char in found):
-        raise _Wrong(f"field {name} holds a line break or a control character; a name is one line of text")
-    return found
+def _turns(fields: Fields) -> tuple[Turn, ...]:
+    """The rounds of a record, which has them as a list ``turns`` or as numbered fields."""
+    numbers = [int(m[1]) for name in fields if (m := re.fullmatch(r"(?:question|answer)_r([1-9]\d{0,5})", name))]
+    if "turns" not in fields:
+        sides = [(f"question_r{number}", f"answer_r{number}") for number in range(1, max(numbers, default=1) + 1)]
+        for name in (name for pair in sides for name in pair):
+            if name not in fields:
+                raise _Wrong(f"field {name} is missing; add it")
+        turns = [Turn(_text(fields[user], user), _text(fields[answer], answer)) for user, answer in sides]
+    else:
+        if any(name.startswith(("question_r", "answer_r")) for name in fields):
+            raise _Wrong("has both turns and question_r…; keep one of the two")
+        given = fields["turns"]
+        if not isinstance(given, list) or not given:
+            raise _Wrong("field turns is not a list of {user, character}; write one object a round")
+        for number, turn in enumerate(given, start=1):
+            if not isinstance(turn, dict) or {"user", "character"} - set(turn):
+                raise _Wrong(f"field turns[{number}] lacks user or character; add both")
+        turns = [Turn(_text(one["user"], "turns.user"), _text(one["character"], "turns.character")) for one in given]
+    while len(turns) > 1 and not turns[-1].user and not turns[-1].character:
+        turns.pop()  # a table gives shorter dialogues empty cells
+    return tuple(turns)
 
 
 def _text(value: Any, name: str) -> str:
@@ -247,58 +256,28 @@ def _text(value: Any, name: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _Wrong(
-            f"field {name} holds half a character (a lone surrogate) at {error.start}; mend the text"
-        ) from error
+        where = f"holds half a character (a lone surrogate) at {error.start}"
+        raise _Wrong(f"field {name} {where}; fix the text") from error
     return value
 
 
-def _turns(fields: Fields) -> tuple[Turn, ...]:
-    if "turns" in fields and any(name.startswith(("question_r", "answer_r")) for name in fields):
-        raise _Wrong("has both turns and question_r…; keep one of the two")
-    turns = _listed_turns(fields["turns"]) if "turns" in fields else _numbered_turns(fields)
-    while len(turns) > 1 and not turns[-1].user and not turns[-1].character:
-        turns.pop()  # a table gives shorter dialogues empty cells
-    return tuple(turns)
-
-
-def _listed_turns(turns: Any) -> list[Turn]:
-    if not isinstance(turns, list) or not turns:
-        raise _Wrong("field turns is not a list of {user, character}; write one object a round")
-    for number, turn in enumerate(turns, start=1):
-        if not isinstance(turn, dict) or {"user", "character"} - set(turn):
-            raise _Wrong(f"field turns[{number}] lacks user or character; add both")
-    return [Turn(_text(t["user"], "turns.user"), _text(t["character"], "turns.character")) for t in turns]
-
-
-def _numbered_turns(fields: Fields) -> list[Turn]:
-    numbers = sorted(int(m[1]) for name in fields if (m := re.fullmatch(r"(?:question|answer)_r([1-9]\d{0,5})", name)))
-    rounds = range(1, max(numbers, default=1) + 1)
-    for name in (f"{side}_r{number}" for number in rounds for side in ("question", "answer")):
-        if name not in fields:
-            raise _Wrong(f"field {name} is missing; add it")
-    return [
-        Turn(*(_text(fields[f"{side}_r{number}"], f"{side}_r{number}") for side in ("question", "answer")))
-        for number in rounds
-    ]
-
-
 def _parse(text: str) -> Any:
+    """What a JSON text holds; _Wrong where it is none, or an object has a key twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise _Wrong(f"the key {twice!r} stands twice in one object; remove one")
+        return content
+
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         if not text.strip():
             raise _Wrong("is empty; remove it or fill it") from error
         raise _Wrong(
-            f"not JSON at line {error.lineno} column {error.colno} ({error.msg}); mend or fetch it again"
+            f"not JSON at line {error.lineno} column {error.colno} ({error.msg}); fix it or fetch it again"
         ) from error
     except (RecursionError, ValueError) as error:
-        raise _Wrong(f"not JSON that can be read ({error}); mend it") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise _Wrong(f"the key {twice!r} stands twice in one object; remove one")
-    return content
+        raise _Wrong(f"not JSON that can be read ({error}); fix it") from error

@@ -1,4 +1,7 @@
-"""What the commands about people read: a run or a table of scores, and a table of ratings, put side by side."""
+"""What the commands about human ratings do: read a run or a table of scores and a table of ratings, pair, compute.
+
+The statistics themselves are ``calibration``'s; printing is the commands'.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,11 @@ if TYPE_CHECKING:
 
 
 OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
+"""Lowest and highest score of a run's metrics."""
 
 
 NUMBER = r"-?\d+(?:\.\d+)?"
+"""An end of a scale in ``--scale``."""
 
 
 Scale = Any
@@ -59,7 +64,7 @@ def is_run(path: Path) -> bool:
 
 
 def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
-    """People's ratings; InputError where the file cannot be used."""
+    """Human ratings; InputError where the file cannot be used."""
     from calibration import read_ratings
 
     with naming("--annotations"):
@@ -69,7 +74,7 @@ def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool
 def read_judge_scores(
     path: Path, scale: Scale, ratings: pd.DataFrame | None = None, source: str | None = None
 ) -> pd.DataFrame:
-    """A judge's scores of a run or a table, which may leave out sources where ratings tell them or ``source`` does."""
+    """A judge's scores of a run or a table, which may leave out sources where ratings or ``source`` give them."""
     from calibration import read_scores
 
     if is_run(path):
@@ -89,7 +94,7 @@ def read_pairing(
     average_repeats: bool = False,
     with_composites: bool = True,
 ) -> Pairing:
-    """Ratings beside the scores of a run or a table; InputError where they do not go together."""
+    """Ratings paired with the scores of a run or a table; InputError where they do not go together."""
     from calibration import pair
 
     scales = scale_of(path, scale)
@@ -134,6 +139,7 @@ def parse_scale(text: str) -> Scale:
 
 
 DISTINCT = "response_diversity (distinct-2)"
+"""What distinct-2 is called where it stands beside the judge's rating of diversity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +187,10 @@ def compare_with_published(scores: Path) -> Published | None:
     means = judgments.groupby(["source", "metric"])["score"].mean().rename("mean").reset_index()
     if (scores / "diversity.csv").is_file():
         means = pd.concat([means, _diversity_means(scores / "diversity.csv")], ignore_index=True)
-    table = agreement_with_published(means, _published())
+    published = chatanime_means()
+    # Distinct-2 needs no judge; it is held against the same published metric as the judge's rating of diversity.
+    again = published[published["metric"] == RESPONSE_DIVERSITY].assign(metric=DISTINCT)
+    table = agreement_with_published(means, pd.concat([published, again], ignore_index=True))
     return None if table.empty else Published(str(judgments["judge"].iloc[0]), table)
 
 
@@ -196,12 +205,6 @@ def _diversity_means(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); score again with this run as --run") from error
     return pd.concat(parts).dropna(subset="mean")
-
-
-def _published() -> pd.DataFrame:
-    means = chatanime_means()
-    again = means[means["metric"] == RESPONSE_DIVERSITY].assign(metric=DISTINCT)
-    return pd.concat([means, again], ignore_index=True)
 
 
 def estimate_all(pairing: Pairing, characters: bool) -> pd.DataFrame:

@@ -1,6 +1,8 @@
-"""What annotators gave, as it is in a file: checked against the key, and put under the names of the dialogues.
+"""Blinding: annotators get dialogues under codes, and only the key says which system and scenario a code stands for.
 
-Nothing that fills in ratings checks them for us (Label Studio's server takes a rating of 9), so all is checked here.
+Here are the tasks and their key, the words that all forms share, and the way back: what annotators entered is checked
+against the key and put under the dialogues' names. Nothing that ratings are entered in checks them for us (Label
+Studio's server takes a rating of 9), so all of it is checked here. Knows no kind of file but the key's own.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ WORDINGS = {
         guide="Guide",
         headings={
             "task": "Task",
-            "raters": "People to rate it",
+            "raters": "Annotators to rate it",
             "annotator": "Annotator",
             "character": "Character",
             "profile": "Profile",
@@ -93,12 +95,12 @@ def anchors(rubric: Rubric, metric: str) -> dict[int, str]:
 
 
 CODE_BYTES = 6
-"""Codes are drawn, so that nobody can work them out, and long enough that none comes twice by chance in a plan."""
+"""Random bytes of a code: drawn, so that nobody can work them out, and so many that none comes twice in a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One dialogue to be rated, with the chance it was drawn with and how many people are to rate it."""
+    """One dialogue to be rated, with the chance it was drawn with and how many annotators are to rate it."""
 
     code: str
     dialogue: Dialogue
@@ -129,32 +131,29 @@ class Key:
 def blind(planned: Iterable[tuple[Dialogue, float, int]]) -> list[Task]:
     """Tasks in a random order, each under a new code.
 
+    A code begins with a letter, so that no spreadsheet takes it for a number. Codes and order come from the operating
+    system and not from the plan's random seed, by which an annotator could work out which system a dialogue is of.
+
     Args:
-        planned: dialogues, each with its inclusion probability and how many people are to rate it.
+        planned: dialogues, each with its inclusion probability and how many annotators are to rate it.
     """
-    tasks = [Task(_code(), *one) for one in planned]
+    tasks = [Task(f"t{secrets.token_hex(CODE_BYTES)}", *one) for one in planned]
     random.SystemRandom().shuffle(tasks)
     return tasks
 
 
-def _code() -> str:
-    """A code that no spreadsheet takes for a number: it begins with a letter."""
-    return f"t{secrets.token_hex(CODE_BYTES)}"
-
-
 def key_of(tasks: Iterable[Task], metrics: Iterable[str]) -> Key:
     """The key of some tasks."""
-    return Key(tuple(metrics), {task.code: _unblinded(task) for task in tasks})
-
-
-def _unblinded(task: Task) -> Unblinded:
-    one = task.dialogue
-    names = one.source, one.character, one.scenario, one.content_digest
-    return Unblinded(*names, task.inclusion_probability, task.raters)
+    behind = {}
+    for task in tasks:
+        one = task.dialogue
+        names = one.source, one.character, one.scenario, one.content_digest
+        behind[task.code] = Unblinded(*names, task.inclusion_probability, task.raters)
+    return Key(tuple(metrics), behind)
 
 
 def write_key(path: Path, key: Key) -> None:
-    """Write a key, whole."""
+    """Write a key; an atomic write, as a key in part would lose what its annotators are rating."""
     with replacing(path) as file:
         file.write(json.dumps(asdict(key), ensure_ascii=False, indent=1).encode() + b"\n")
 
@@ -173,6 +172,7 @@ def read_key(path: Path) -> Key:
 
 
 COLUMNS = ["source", "character", "scenario", "metric", "annotator", "score", "inclusion_probability"]
+"""The columns of a table of human ratings as it is written; it is sorted by the first five."""
 
 
 LONGEST = 60
@@ -218,14 +218,23 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     problems = [one for one in everything if isinstance(one, Wrong)]
     entries = [one for one in everything if isinstance(one, Entry)]
     given = [entry for entry in entries if not is_empty(entry.score)]
-    problems += [Wrong(entry.place, text) for entry in given for text in _wrong(entry, key)]
-    problems += _repeated(given)
+    problems += _wrong(given, key)
     if problems:
         lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
         raise InputError(listed(lines))
     if not given:
         raise InputError("no rating in what was given; fill in some first")
-    return Imported(_table(given, key), sum(is_empty(entry.score) for entry in entries if entry.annotator))
+    rows = []
+    for entry in given:
+        task = key.tasks[entry.task]
+        names = task.source, task.character, task.scenario, entry.metric, entry.annotator
+        rows.append((*names, level(entry.score), task.inclusion_probability))
+    order = {metric: number for number, metric in enumerate(key.metrics)}
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
+        COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells
+    )
+    empty = sum(is_empty(entry.score) for entry in entries if entry.annotator)
+    return Imported(table.reset_index(drop=True), empty)
 
 
 def level(score: object) -> int | None:
@@ -244,43 +253,33 @@ def is_empty(score: object) -> bool:
     return score is None or (isinstance(score, str) and not score.strip())
 
 
-def _wrong(entry: Entry, key: Key) -> Iterator[str]:
-    task, metric = _quoted(entry.task), _quoted(entry.metric)
-    if entry.task not in key.tasks:
-        yield f"task {task} is not of this plan; take it out, or give the key it was made with"
-    if entry.metric not in key.metrics:
-        yield f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out"
-    if not entry.annotator:
-        yield f"task {task} is rated, but no annotator is named; write who rated it"
-    if level(entry.score) is None:
-        wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
-        yield f"metric {metric} is {_quoted(entry.score)}, {wanted}"
+def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
+    """All that is wrong with ratings, each with its remedy.
+
+    A rating that repeats another of the same annotator is wrong also where both are the same: one of the two may stand
+    in a file that somebody else should have filled in.
+    """
+    wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
+    first: dict[tuple[str, str, str], str] = {}
+    for entry in given:
+        task, metric, problems = _quoted(entry.task), _quoted(entry.metric), []
+        if entry.task not in key.tasks:
+            problems.append(f"task {task} is not of this plan; take it out, or give the key it was made with")
+        if entry.metric not in key.metrics:
+            problems.append(f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out")
+        if not entry.annotator:
+            problems.append(f"task {task} is rated, but no annotator is named; write who rated it")
+        if level(entry.score) is None:
+            problems.append(f"metric {metric} is {_quoted(entry.score)}, {wanted}")
+        cell = entry.task, entry.metric, entry.annotator
+        if cell in first:
+            who = f"annotator {_quoted(entry.annotator)} rated task {task}"
+            problems.append(f"{who} already at {first[cell]}; keep one of the two")
+        first.setdefault(cell, entry.place)
+        yield from (Wrong(entry.place, problem) for problem in problems)
 
 
 def _quoted(value: object) -> str:
     """A cell as a message has it: not longer than anyone reads."""
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def _repeated(given: Iterable[Entry]) -> Iterator[Wrong]:
-    """Entries that say again what an earlier one says."""
-    first: dict[tuple[str, str, str], str] = {}
-    for entry in given:
-        cell = entry.task, entry.metric, entry.annotator
-        if cell in first:
-            who = f"annotator {_quoted(entry.annotator)} rated task {_quoted(entry.task)}"
-            yield Wrong(entry.place, f"{who} already at {first[cell]}; keep one of the two")
-        first.setdefault(cell, entry.place)
-
-
-def _table(given: Iterable[Entry], key: Key) -> pd.DataFrame:
-    rows = []
-    for entry in given:
-        task = key.tasks[entry.task]
-        names = task.source, task.character, task.scenario, entry.metric, entry.annotator
-        rows.append((*names, level(entry.score), task.inclusion_probability))
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    order = {metric: number for number, metric in enumerate(key.metrics)}
-    table = table.sort_values(COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells)
-    return table.reset_index(drop=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,24 @@ from calibration import Calibration, Pairing, fit_calibration
 from calibration.calibrators.drift import Drift
 from calibration.calibrators.maps import KINDS
 from calibration.pairing import one_judge
-from judge.data.dataset import Corpus
 from judge.errors import InputError, naming
 from judge.files import replacing, save_csv, sha256
 from judge.human_ratings.agreement import is_run, read_judge_scores
 from judge.scoring.judge import Judge
-from judge.scoring.run import data_files
-from judge.scoring.run_folder import CALIBRATED, CALIBRATED_KEY, load_judgments, read_manifest, scores_of
+from judge.scoring.run_folder import (
+    CALIBRATED,
+    CALIBRATED_KEY,
+    item_ids,
+    load_judgments,
+    read_manifest,
+    read_texts,
+    scores_of,
+)
 from judge.scoring.summary import scores_table
 from judge.types import METRICS, Dialogue, Turn
 
 AT_A_TIME = 16
 """Dialogues that are scored together."""
-
-
-def frozen(data: Sequence[Path], items: Collection[str]) -> dict[str, Any]:
-    """The dialogues with these ids as plain values for a file; those that are not in the data are left out."""
-    with closing(Corpus(data)) as corpus:
-        return {dialogue.id: asdict(dialogue) for dialogue in corpus if dialogue.id in items}
 
 
 def rescored(judge: Judge, kept: Mapping[str, Any]) -> pd.DataFrame:
@@ -71,22 +70,21 @@ def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tup
     manifest = read_manifest(scores)
     judge_id, identity = manifest["judge"]["judge_id"], manifest["identity"]
     fitted = fit_calibration(pairing, judge_id=judge_id, identity=identity, kinds=kinds, seed=seed)
-    return _with_dialogues(fitted, data_files(manifest["data"]["paths"]))
+    return _with_dialogues(fitted, scores)
 
 
-def _with_dialogues(fitted: Calibration, data: list[Path]) -> tuple[Calibration, list[str]]:
-    """The calibration with its anchor dialogues, which a later run scores again."""
+def _with_dialogues(fitted: Calibration, run: Path) -> tuple[Calibration, list[str]]:
+    """The calibration with its anchor dialogues, which a later run scores again; and a warning where some are gone."""
     items = {item for item, _, _ in fitted.anchor}
-    try:
-        kept = frozen(data, items)
-    except InputError as error:
-        kept, reason = {}, f" ({error})"
-    else:
-        reason = ""
-    if len(kept) == len(items):
-        return replace(fitted, dialogues=kept), []
-    lost = f"{len(items) - len(kept)} of {len(items)} anchor dialogues are not where the run read them{reason}"
-    return replace(fitted, dialogues=kept), [f"{lost}; whether the judge moves cannot be seen by those"]
+    judgments = load_judgments(run)
+    digests = dict(zip(item_ids(judgments), judgments["content_digest"], strict=True))
+    found, why = read_texts(run, {item: digests[item] for item in items})
+    kept = replace(fitted, dialogues={item: asdict(dialogue) for item, dialogue in found.items()})
+    if len(found) == len(items):
+        return kept, []
+    reason = f" ({why})" if why else ""
+    gone = f"the texts of {len(items) - len(found)} of {len(items)} anchor dialogues are gone{reason}"
+    return kept, [f"{gone}; whether the judge moves cannot be seen by those"]
 
 
 def save(calibration: Calibration, path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What ``plan --format`` writes: forms for annotators with sources blinded, and the key to them."""
+"""What ``plan --format`` writes: forms for annotators in which systems are blinded, and the key to them.
+
+The parts of a form are in ``label_studio`` and ``spreadsheet``; here they get the plan's dialogues and their files.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,7 @@ from judge.human_ratings.blinding import Task, blind, key_of, write_key
 from judge.human_ratings.label_studio import label_studio_tasks, labelling_config
 from judge.human_ratings.spreadsheet import BOM, sheet_of, write_workbook
 from judge.prompting.rubric import Rubric, load_rubric
-from judge.scoring.run import data_files
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
 from judge.types import METRICS, Dialogue
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Forms:
 
 
 def _key(out: Path) -> Path:
+    """Where the key of a plan is."""
     return out.with_suffix(".key.json")
 
 
@@ -52,7 +55,7 @@ def write(
     language: str | None,
     prompts: Path | None,
 ) -> Forms:
-    """Write the forms of a plan and their key beside ``out``.
+    """Write the forms of a plan and their key beside ``out``; the key comes last, as it says that all is there.
 
     Args:
         form: label-studio, csv or xlsx.
@@ -60,9 +63,16 @@ def write(
         data: where the dialogues are; none for where the run read them.
         language: of the rubric; None for the run's.
         prompts: the folder of a rubric of one's own.
+
+    Raises:
+        InputError: the plan is on a metric without a rubric, or a dialogue is not there any more.
     """
+    planned = set(found.expected["metric"])
+    if strange := sorted(planned - set(METRICS)):
+        raise InputError(f"{scores}: no rubric for metric {plain(strange[0])!r}; --format is for {', '.join(METRICS)}")
+    metrics = [metric for metric in METRICS if metric in planned]
     language = language or (read_manifest(scores)["identity"]["language"] if is_run(scores) else "zh")
-    rubric, metrics = load_rubric(language, prompts), _metrics(scores, found)
+    rubric = load_rubric(language, prompts)
     dialogues = _dialogues(scores, data, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
@@ -71,14 +81,8 @@ def write(
     return Forms(files, _key(out))
 
 
-def _metrics(scores: Path, found: Plan) -> list[str]:
-    planned = set(found.expected["metric"])
-    if strange := sorted(planned - set(METRICS)):
-        raise InputError(f"{scores}: no rubric for metric {plain(strange[0])!r}; --format is for {', '.join(METRICS)}")
-    return [metric for metric in METRICS if metric in planned]
-
-
 def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str], out: Path) -> tuple[Path, ...]:
+    """Write the files for the annotators, which are returned."""
     if form == "label-studio":
         config, listing = out.with_suffix(".label-studio.xml"), out.with_suffix(".label-studio.json")
         with replacing(config) as file:
@@ -97,20 +101,31 @@ def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str],
 
 
 def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[str, Dialogue]:
-    """The dialogues of a plan by id, as the run judged them; InputError where one is not there any more."""
-    digests = _digests(scores) if is_run(scores) else {}
-    if not data and not digests:
+    """The dialogues of a plan by id, as the run judged them; InputError where one is not there any more.
+
+    Args:
+        scores: the run or table that was planned for.
+        data: files to read the dialogues from; none for those that the run keeps.
+        wanted: their ids.
+    """
+    digests: dict[str, str] = {}
+    if is_run(scores):
+        judgments = load_judgments(scores)
+        digests = dict(zip(item_ids(judgments), judgments["content_digest"], strict=True))
+    elif not data:
         raise InputError(f"{scores}: a table has no texts to rate; name the dialogues' files: --data")
-    paths = list(data) or data_files(read_manifest(scores)["data"]["paths"])
-    there = _read(paths, wanted)
-    where = ", ".join(map(str, paths[:3]))
+    if data:
+        there, why, where = _read(data, wanted), None, ", ".join(map(str, data[:3]))
+    else:
+        there, why = read_texts(scores, {item: digests[item] for item in wanted})
+        where = str(scores)
     for name in sorted(wanted):
         if name not in there:
-            raise InputError(f"dialogue {plain(name)} is not in {where}; name the files that have it: --data")
+            reason = f" ({why})" if why else ""
+            raise InputError(f"dialogue {plain(name)} is not in {where}{reason}; name the files that have it: --data")
         if digests and digests[name] != there[name].content_digest:
             raise InputError(
-                f"dialogue {plain(name)} is not in {where} as it was judged; score again with this run as --run, "
-                "or name the files that were scored: --data"
+                f"dialogue {plain(name)} is not in {where} as it was judged; name the files that were scored: --data"
             )
     return there
 
@@ -127,9 +142,3 @@ def _read(paths: Sequence[Path], wanted: set[str]) -> dict[str, Dialogue]:
     if problems:
         raise InputError(listed(problems))
     return there
-
-
-def _digests(run: Path) -> dict[str, str]:
-    """The digest of the content of each dialogue of a run."""
-    judgments = load_judgments(run)
-    return dict(zip(item_ids(judgments), judgments["content_digest"], strict=True))

@@ -1,4 +1,7 @@
-"""A Label Studio project: its labelling configuration and tasks out, its JSON export back in (seen with 1.23.2)."""
+"""A Label Studio project: its labelling configuration and tasks out, its JSON export back in (seen with 1.23.2).
+
+What is read is not yet checked against the plan: that is the work of ``blinding.import_entries``.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,10 @@ from judge.human_ratings.blinding import WORDINGS, Entry, Key, Task, Wrong, anch
 from judge.prompting.rubric import Rubric
 
 SIDE_BY_SIDE = "display: flex; gap: 2em; align-items: flex-start"
-
-
 READING = "flex: 1; position: sticky; top: 0; max-height: 90vh; overflow: auto; white-space: pre-wrap"
-
-
 RATING = "flex: 1"
-
-
 LINES = "white-space: pre-wrap; font-weight: normal; font-size: 14px"
+"""CSS of the page that annotators see: two columns, the dialogue that stays in view, the metrics, and longer texts."""
 
 
 def labelling_config(rubric: Rubric, metrics: Sequence[str], tasks: Sequence[Task]) -> str:
@@ -29,7 +27,9 @@ def labelling_config(rubric: Rubric, metrics: Sequence[str], tasks: Sequence[Tas
     headings = WORDINGS[rubric.language].headings
     view = Element("View", style=SIDE_BY_SIDE)
     reading = SubElement(view, "View", style=READING)
-    for name in _shown(tasks):
+    # A task must have every field that the configuration shows, so the profile is shown where any task has one.
+    shown = ["character", *(["profile"] if any(task.dialogue.profile for task in tasks) else [])]
+    for name in shown:
         _header(reading, headings[name], "4")
         SubElement(reading, "Text", name=name, value=f"${name}", valueType="text")
     _header(reading, headings["dialogue"], "4")
@@ -38,27 +38,21 @@ def labelling_config(rubric: Rubric, metrics: Sequence[str], tasks: Sequence[Tas
     rating = SubElement(view, "View", style=RATING)
     _header(rating, rubric.texts.rules, "6", LINES)
     for metric in metrics:
-        _metric(rating, rubric, metric)
+        about = rubric.metrics[metric]
+        _header(rating, about.title, "4")
+        _header(rating, about.definition, "6", LINES)
+        choices = SubElement(
+            rating, "Choices", name=metric, toName="dialogue", choice="single-radio", showInline="false"
+        )
+        for level, text in anchors(rubric, metric).items():
+            # The alias is what is exported: the level alone, not the text of its anchor.
+            SubElement(choices, "Choice", value=_literal(text), alias=str(level))
     indent(view)
     return tostring(view, encoding="unicode") + "\n"
 
 
-def _shown(tasks: Sequence[Task]) -> list[str]:
-    """What is told of the character: a project's tasks all need what its configuration shows."""
-    return ["character", *(["profile"] if any(task.dialogue.profile for task in tasks) else [])]
-
-
-def _metric(parent: Element, rubric: Rubric, metric: str) -> None:
-    """A metric; what is chosen is exported as the level alone."""
-    about = rubric.metrics[metric]
-    _header(parent, about.title, "4")
-    _header(parent, about.definition, "6", LINES)
-    choices = SubElement(parent, "Choices", name=metric, toName="dialogue", choice="single-radio", showInline="false")
-    for level, text in anchors(rubric, metric).items():
-        SubElement(choices, "Choice", value=_literal(text), alias=str(level))
-
-
 def _header(parent: Element, text: str, size: str, style: str = "") -> None:
+    """Add a text of ours to the page."""
     SubElement(parent, "Header", value=_literal(text), size=size, style=style)
 
 
@@ -68,14 +62,14 @@ def _literal(text: str) -> str:
 
 
 def label_studio_tasks(tasks: Sequence[Task], rubric: Rubric) -> list[dict[str, Any]]:
-    """Tasks to import into the project, in their order; nothing in them tells the source."""
-    return [{"data": {"task": task.code, "raters": task.raters, **_data(task, rubric)}} for task in tasks]
-
-
-def _data(task: Task, rubric: Rubric) -> dict[str, Any]:
-    one = task.dialogue
-    said = [{"author": who, "text": text} for who, text in speeches(one, rubric)]
-    return {"character": one.character, "profile": one.profile or "", "dialogue": said}
+    """Tasks to import into the project, in their order; nothing in them names the system."""
+    found = []
+    for task in tasks:
+        one = task.dialogue
+        said = [{"author": who, "text": text} for who, text in speeches(one, rubric)]
+        data = {"character": one.character, "profile": one.profile or "", "dialogue": said}
+        found.append({"data": {"task": task.code, "raters": task.raters, **data}})
+    return found
 
 
 def read_export(path: Path, key: Key) -> Iterator[Entry | Wrong]:
@@ -84,7 +78,15 @@ def read_export(path: Path, key: Key) -> Iterator[Entry | Wrong]:
     Raises:
         InputError: the file is no such export.
     """
-    for number, task in enumerate(_exported(path), 1):
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({one_line(error)}); export it again from Label Studio, as JSON") from error
+    if not isinstance(content, list):
+        raise InputError(f"{path}: not a list of tasks; export it again from Label Studio, as JSON")
+    for number, task in enumerate(content, 1):
         place = f"{path}: record {number}"
         try:
             code, annotations = str(task["data"]["task"]), list(task["annotations"])
@@ -95,38 +97,23 @@ def read_export(path: Path, key: Key) -> Iterator[Entry | Wrong]:
             yield from _annotation(place, code, one, key)
 
 
-def _exported(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({one_line(error)}); export it again from Label Studio, as JSON") from error
-    if not isinstance(content, list):
-        raise InputError(f"{path}: not a list of tasks; export it again from Label Studio, as JSON")
-    return content
-
-
 def _annotation(place: str, task: str, annotation: Any, key: Key) -> Iterator[Entry | Wrong]:
+    """What one annotator gave of one task: an entry a metric, empty where the annotator left it out."""
     if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
         yield Wrong(place, "holds an annotation without a result; export it again")
         return
     if annotation.get("was_cancelled"):
         return
     place = f"{place}, annotation {annotation.get('id')}"
-    annotator = _annotator(annotation.get("completed_by"))
+    who = annotation.get("completed_by")  # the user's number, or an object with it and the e-mail address
+    who = who.get("email") or who.get("id") if isinstance(who, dict) else who
+    annotator = "" if who is None else str(who).strip()
     found = [_result(place, result) for result in annotation["result"]]
     yield from (one for one in found if isinstance(one, Wrong))
     given = [one for one in found if not isinstance(one, Wrong)]
     unrated = set(key.metrics) - {metric for metric, _ in given}
     for metric, score in [*given, *((metric, None) for metric in key.metrics if metric in unrated)]:
         yield Entry(place, task, metric, annotator, score)
-
-
-def _annotator(who: Any) -> str:
-    """The e-mail address where the export tells it, or else the user's number."""
-    found = who.get("email") or who.get("id") if isinstance(who, dict) else who
-    return "" if found is None else str(found).strip()
 
 
 def _result(place: str, result: Any) -> tuple[str, object] | Wrong:

@@ -1,4 +1,7 @@
-"""A sheet to fill in, a row a dialogue: as a workbook with drop-downs and a guide, or as CSV; and reading it back."""
+"""A sheet to fill in, a row a dialogue: as a workbook with drop-downs and a guide, or as CSV; and reading it back.
+
+What is read is not yet checked against the plan: that is the work of ``blinding.import_entries``.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ if TYPE_CHECKING:
 
 
 ABOUT = ("task", "raters", "annotator", "character", "profile", "dialogue")
+"""The columns before those of the metrics."""
 
 
 WIDTHS = {"task": 16, "raters": 9, "annotator": 14, "character": 18, "profile": 30, "dialogue": 90}
+"""Their widths in a workbook, in characters."""
 
 
 LONGEST_CELL = 32_767
@@ -30,6 +35,7 @@ LONGEST_CELL = 32_767
 
 
 LONGEST_PROMPT = 255
+"""Characters that a workbook shows of the text beside a cell."""
 
 
 BOM = b"\xef\xbb\xbf"
@@ -39,16 +45,15 @@ BOM = b"\xef\xbb\xbf"
 def sheet_of(tasks: Sequence[Task], rubric: Rubric, metrics: Sequence[str]) -> pd.DataFrame:
     """The sheet as a table, a row a task; the columns of ratings are empty. Headings end in the id: ``任务 [task]``."""
     headings = {**WORDINGS[rubric.language].headings, **{metric: rubric.metrics[metric].title for metric in metrics}}
-    rows = [{**_about(task, rubric), **dict.fromkeys(metrics, "")} for task in tasks]
+    rows = []
+    for task in tasks:
+        one = task.dialogue
+        said = "\n\n".join(f"{who}：\n{text}" for who, text in speeches(one, rubric))
+        texts = {"character": one.character, "profile": one.profile or "", "dialogue": said}
+        about = {"task": task.code, "raters": task.raters, "annotator": ""}
+        rows.append({**about, **{k: writable(t) for k, t in texts.items()}, **dict.fromkeys(metrics, "")})
     table = pd.DataFrame(rows, columns=[*ABOUT, *metrics])
     return table.set_axis([writable(f"{headings[name]} [{name}]") for name in (*ABOUT, *metrics)], axis=1)
-
-
-def _about(task: Task, rubric: Rubric) -> dict[str, Any]:
-    one = task.dialogue
-    said = "\n\n".join(f"{who}：\n{text}" for who, text in speeches(one, rubric))
-    texts = {"character": one.character, "profile": one.profile or "", "dialogue": said}
-    return {"task": task.code, "raters": task.raters, "annotator": "", **{k: writable(t) for k, t in texts.items()}}
 
 
 def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], file: BinaryIO) -> None:
@@ -68,34 +73,38 @@ def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], 
     for column, name in enumerate(sheet, 1):
         if _id(name) in metrics:
             _offer_levels(ratings, column, rubric, _id(name))
-    _fill(book.create_sheet(wording.guide), _guide(rubric, metrics), [24, 60, *[36] * len(LEVELS)])
+    guide = [[wording.how], [rubric.texts.rules], []]
+    for metric in metrics:
+        about = rubric.metrics[metric]
+        guide.append([f"{about.title} [{metric}]", about.definition, *anchors(rubric, metric).values()])
+    guide = [[writable(text) for text in row] for row in guide]
+    _fill(book.create_sheet(wording.guide), guide, [24, 60, *[36] * len(LEVELS)])
     book.save(file)
 
 
 def _fill(sheet: Worksheet, rows: Sequence[Sequence[Any]], widths: Sequence[float]) -> None:
-    """Cells as they are: a text stays a text, whatever it begins with, also after somebody edits it."""
+    """Write cells as they are; InputError where a text is longer than a cell holds.
+
+    A text stays a text, whatever it begins with: its type says so, and so does the mark (``quotePrefix``) by which a
+    spreadsheet leaves it one after somebody edited it.
+    """
     from openpyxl.styles import Alignment
     from openpyxl.utils import get_column_letter
 
     for number, row in enumerate(rows, 1):
         for column, value in enumerate(row, 1):
-            cell = sheet.cell(number, column, _fitting(value) if isinstance(value, str) else value)
+            if isinstance(value, str) and len(value) > LONGEST_CELL:
+                raise InputError(
+                    f"a text of {len(value):,} characters ({value[:20]!r}…) is longer than a cell of a workbook holds "
+                    f"({LONGEST_CELL:,}); give --format label-studio or csv"
+                )
+            cell = sheet.cell(number, column, None if value == "" else value)
             if isinstance(value, str):
                 cell.data_type = "s"
                 cell.quotePrefix = True
             cell.alignment = Alignment(wrap_text=True, vertical="top")
     for column, width in enumerate(widths, 1):
         sheet.column_dimensions[get_column_letter(column)].width = width
-
-
-def _fitting(text: str) -> str | None:
-    """The content of a cell: none for an empty text."""
-    if len(text) > LONGEST_CELL:
-        raise InputError(
-            f"a text of {len(text):,} characters ({text[:20]!r}…) is longer than a cell of a workbook holds "
-            f"({LONGEST_CELL:,}); give --format label-studio or csv"
-        )
-    return text or None
 
 
 def _offer_levels(sheet: Worksheet, column: int, rubric: Rubric, metric: str) -> None:
@@ -117,20 +126,6 @@ def _offer_levels(sheet: Worksheet, column: int, rubric: Rubric, metric: str) ->
     )
     offer.add(f"{letter}2:{letter}{max(sheet.max_row, 2)}")
     sheet.add_data_validation(offer)
-
-
-def _guide(rubric: Rubric, metrics: Sequence[str]) -> list[list[str]]:
-    """How to fill in the sheet, the rules, and a row a metric."""
-    rows = [[WORDINGS[rubric.language].how], [rubric.texts.rules], []]
-    rows += [
-        [
-            f"{rubric.metrics[metric].title} [{metric}]",
-            rubric.metrics[metric].definition,
-            *anchors(rubric, metric).values(),
-        ]
-        for metric in metrics
-    ]
-    return [[writable(text) for text in row] for row in rows]
 
 
 def read_workbook(path: Path) -> pd.DataFrame:
@@ -166,19 +161,7 @@ def entries_of(path: Path, table: pd.DataFrame, key: Key) -> Iterator[Entry]:
     Raises:
         InputError: columns are missing, there twice or of metrics that are not of the plan.
     """
-    _refuse_strange_columns(path, [str(heading) for heading in table], key)
-    table = table.rename(columns=_id)
-    long = {"metric", "score"} <= set(table)
-    for number, row in enumerate(table.to_dict(orient="records"), 1):
-        cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
-        if not all(map(is_empty, row.values())):
-            for column, metric in cells.items():
-                names = _word(row["task"]), metric.strip(), _word(row["annotator"])
-                yield Entry(f"{path}: record {number}", *names, row[column])
-
-
-def _refuse_strange_columns(path: Path, headings: list[str], key: Key) -> None:
-    """InputError where columns are missing, there twice, or of metrics that are not of the plan."""
+    headings = [str(heading) for heading in table]
     ids = [_id(heading) for heading in headings]
     long = {"metric", "score"} <= set(ids)
     missing = [name for name in ("task", "annotator") if name not in ids]
@@ -192,6 +175,13 @@ def _refuse_strange_columns(path: Path, headings: list[str], key: Key) -> None:
     known = {*ABOUT, *key.metrics}
     if strange := [name for name, heading in zip(ids, headings, strict=True) if name != heading and name not in known]:
         raise InputError(f"{path}: column {strange[0]!r} is of no metric of this plan; take it out, or check the key")
+    table = table.rename(columns=_id)
+    for number, row in enumerate(table.to_dict(orient="records"), 1):
+        cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
+        if not all(map(is_empty, row.values())):
+            for column, metric in cells.items():
+                names = _word(row["task"]), metric.strip(), _word(row["annotator"])
+                yield Entry(f"{path}: record {number}", *names, row[column])
 
 
 def _id(heading: Any) -> str:
@@ -201,4 +191,5 @@ def _id(heading: Any) -> str:
 
 
 def _word(cell: Any) -> str:
+    """A cell with a name; "" where it is empty."""
     return "" if is_empty(cell) else str(cell).strip()

@@ -1,4 +1,8 @@
-"""Charts of the judge beside people: agreement, the matrix of metrics, reliability diagrams, Bland–Altman."""
+"""The page's charts, each with the table that says the same: of a run's scores, and of the judge beside human ratings.
+
+A chart is plain data as plotly takes it, in which a text is a ``Key`` and a colour a ``Colour`` until the page's script
+puts in the language and the theme. Names from data go through ``label``. Knows nothing of the page around it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from calibration.stats.intervals import clustered_mean
 from judge.report.load_run import Run
 from judge.report.tables import People, interval_of
 from judge.report.texts import (
+    DIGITS,
     Cell,
     Colour,
     Figure,
@@ -30,12 +35,15 @@ from judge.scoring.summary import STATISTICS
 from judge.types import LEVELS, RESPONSE_DIVERSITY
 
 COLOURS = 12
+"""Colours of the theme that systems are told apart by."""
 
 
 DASHES = ("solid", "dash", "dot")
+"""Lines of systems whose colours are near each other."""
 
 
 ALL = ""
+"""The name of the variant of a chart that shows everything, and of the only one."""
 
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -43,6 +51,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 SCALE = [LEVELS[0], LEVELS[-1]]
+"""The ends of the scale of scores."""
 
 
 HEAT = [[0, Colour("heat-low")], [1, Colour("heat-high")]]
@@ -50,6 +59,7 @@ HEAT = [[0, Colour("heat-low")], [1, Colour("heat-high")]]
 
 
 ROW_HEIGHT = 30
+"""Height of a row of a chart, in pixels."""
 
 
 MIN_SPAN = 0.5
@@ -57,7 +67,7 @@ MIN_SPAN = 0.5
 
 
 def colour(place: int) -> Colour:
-    """The colour of a source by its place in their order."""
+    """The colour of a system by its place in their order."""
     return Colour(f"source-{place % COLOURS}")
 
 
@@ -66,7 +76,7 @@ def figures_of(run: Run, published: pd.DataFrame) -> list[Figure]:
 
     Args:
         run: the run.
-        published: people's means where they are published: ``source, metric, mean``.
+        published: human means where they are published: ``source, metric, mean``.
     """
     found = [diversity(run)]
     if run.judgments["score"].notna().any():
@@ -75,7 +85,7 @@ def figures_of(run: Run, published: pd.DataFrame) -> list[Figure]:
 
 
 def radar(run: Run, published: pd.DataFrame) -> Figure:
-    """Nine metrics by source; one source at a time beside people's published means, where there are any."""
+    """Nine metrics by system; a variant for each system alone, beside its published human means where there are any."""
     judged = _wide(run.leaderboard, run.metrics, run.sources)
     people = _wide(published, run.metrics, run.sources) if len(published) else judged * np.nan
     rings = [_ring(judged.loc[[s]], s, colour(i), DASHES[i // 4 % 3]) for i, s in enumerate(run.sources)]
@@ -95,11 +105,12 @@ def radar(run: Run, published: pd.DataFrame) -> Figure:
 
 
 def _wide(means: pd.DataFrame, metrics: list[str], sources: list[str]) -> pd.DataFrame:
+    """Means as a table of systems × metrics, NaN where there is none."""
     return means.pivot(index="source", columns="metric", values="mean").reindex(index=sources, columns=metrics)
 
 
 def _ring(row: pd.DataFrame, name: str | Key, tint: Colour, dash: str) -> dict[str, Any]:
-    """A closed line through the means of a source, the only row."""
+    """A closed line through the means of a system, which is the only row."""
     around = [*row.columns, row.columns[0]]
     return {
         "type": "scatterpolar",
@@ -113,6 +124,7 @@ def _ring(row: pd.DataFrame, name: str | Key, tint: Colour, dash: str) -> dict[s
 
 
 def _polar(traces: list[dict[str, Any]]) -> dict[str, Any]:
+    """A radar chart of closed lines."""
     axis = {
         "radialaxis": {"range": SCALE, "dtick": 1, "angle": 90, "tickangle": 90},
         "angularaxis": {"direction": "clockwise"},
@@ -121,9 +133,13 @@ def _polar(traces: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def heat(z: pd.DataFrame, columns: Sequence[Any]) -> dict[str, Any]:
-    """A heat map of a table, its rows from above."""
+    """A heat map of a table of scores or correlations, its rows from above."""
     rows = [str(name) for name in z.index]
-    low, high = _ends(z)
+    low, high = float(SCALE[0]), float(SCALE[1])
+    if np.isfinite(z.to_numpy(float)).any():
+        low, high = (round(float(end(z.to_numpy(float))), DIGITS) for end in (np.nanmin, np.nanmax))
+        widened = max(MIN_SPAN - (high - low), 0) / 2
+        low, high = low - widened, high + widened
     trace = {
         "type": "heatmap",
         "z": [numbers(row) for row in z.to_numpy()],
@@ -144,27 +160,19 @@ def heat(z: pd.DataFrame, columns: Sequence[Any]) -> dict[str, Any]:
     return {"data": [trace], "layout": {**axes, "height": 150 + ROW_HEIGHT * len(rows)}}
 
 
-def _ends(z: pd.DataFrame) -> tuple[float, float]:
-    low, high = (number(f(z.to_numpy(float))) if z.notna().any(axis=None) else None for f in (np.nanmin, np.nanmax))
-    if low is None or high is None:
-        return float(SCALE[0]), float(SCALE[1])
-    widened = max(MIN_SPAN - (high - low), 0) / 2
-    return low - widened, high + widened
-
-
 def sources_heat(run: Run) -> Figure:
-    """Sources by metrics."""
-    z = _wide(run.leaderboard, run.metrics, run.sources)
-    return _heat_figure("sources", z, run, "source")
+    """Systems by metrics."""
+    return _heat_figure("sources", _wide(run.leaderboard, run.metrics, run.sources), run, "source")
 
 
 def characters_heat(run: Run) -> Figure:
-    """Characters by metrics, over all sources."""
+    """Characters by metrics, over all systems."""
     z = run.judgments.pivot_table(index="character", columns="metric", values="score", dropna=False)
     return _heat_figure("characters", z.reindex(columns=run.metrics), run, "character")
 
 
 def _heat_figure(name: str, z: pd.DataFrame, run: Run, of: str) -> Figure:
+    """A heat map whose rows are values of the dialogues' filter ``of``."""
     heads = [metric_key(metric) for metric in run.metrics]
     names = [str(name) for name in z.index]
     rows = [[one, *numbers(z.loc[one], 2)] for one in names]
@@ -173,63 +181,67 @@ def _heat_figure(name: str, z: pd.DataFrame, run: Run, of: str) -> Figure:
 
 
 def diversity(run: Run) -> Figure:
-    """Response diversity by source, a variant for each statistic."""
+    """Response diversity by system, a variant for each statistic: bars from the lowest to the highest."""
     rows = run.diversity[run.diversity["level"] == "source"].sort_values("source")
     names = [name for name in (*STATISTICS, RESPONSE_DIVERSITY) if rows[name].notna().any()]
+    plots: dict[str, Any] = {}
+    for name in names:
+        known = rows.dropna(subset=name).sort_values(name)
+        sources = [label(source) for source in known["source"]]
+        trace = {
+            "type": "bar",
+            "orientation": "h",
+            "x": numbers(known[name]),
+            "y": sources,
+            "marker": {"color": Colour("judge")},
+            "texttemplate": "%{x:.3f}",
+            "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+        }
+        ticks = {"tickvals": sources, "ticktext": [short(source) for source in known["source"]], "type": "category"}
+        title = {"text": Key(f"diversity.{name}")}
+        axes: dict[str, Any] = {"xaxis": {"title": title, "rangemode": "tozero"}, "yaxis": ticks}
+        plots[name] = {"data": [trace], "layout": {**axes, "height": 110 + ROW_HEIGHT * len(sources)}}
     table = Table(
         [Key("source"), *(Key(f"diversity.{name}") for name in names)],
         [[row["source"], *numbers((row[name] for name in names), 3)] for row in rows.to_dict("records")],
     )
-    plots = {name: _bars(rows, name) for name in names}
     return Figure("diversity", plots, table, {name: Key(f"diversity.{name}") for name in names})
 
 
-def _bars(rows: pd.DataFrame, name: str) -> dict[str, Any]:
-    rows = rows.dropna(subset=name).sort_values(name)
-    trace = {
-        "type": "bar",
-        "orientation": "h",
-        "x": numbers(rows[name]),
-        "y": [label(source) for source in rows["source"]],
-        "marker": {"color": Colour("judge")},
-        "texttemplate": "%{x:.3f}",
-        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
-    }
-    ticks = {"tickvals": trace["y"], "ticktext": [short(source) for source in rows["source"]], "type": "category"}
-    layout = {"xaxis": {"title": {"text": Key(f"diversity.{name}")}, "rangemode": "tozero"}, "yaxis": ticks}
-    return {"data": [trace], "layout": {**layout, "height": 110 + ROW_HEIGHT * len(rows)}}
-
-
 def distributions(run: Run) -> Figure:
-    """How scores are spread within each source, a variant for each metric."""
-    plots, rows = {}, []
+    """How scores are spread within each system, a variant for each metric: boxes by ``QUANTILES``."""
+    labels = [label(source) for source in run.sources]
+    ticks = {"type": "category", "tickvals": labels, "ticktext": [short(source) for source in run.sources]}
+    layout: dict[str, Any] = {
+        "xaxis": {"range": SCALE, "dtick": 1, "title": {"text": Key("score")}},
+        "height": 110 + ROW_HEIGHT * len(labels),
+        "yaxis": {**ticks, "autorange": "reversed"},
+    }
+    tint: dict[str, Any] = {
+        "line": {"color": Colour("judge"), "width": 1.5},
+        "fillcolor": Colour("judge-soft"),
+        "showlegend": False,
+    }
+    parts_of_a_box = ("lowerfence", "q1", "median", "q3", "upperfence")
+    plots: dict[str, Any] = {}
+    rows: list[list[Cell]] = []
     for metric, part in run.judgments.groupby("metric", sort=False):
         found = part.groupby("source")["score"].quantile(np.array(QUANTILES)).unstack().reindex(run.sources)
-        plots[str(metric)] = _boxes(found)
+        box = {name: numbers(found[quantile]) for name, quantile in zip(parts_of_a_box, found.columns, strict=True)}
+        trace = {"type": "box", "orientation": "h", "y": labels, **box, **tint, "name": Key("score")}
+        plots[str(metric)] = {"data": [trace], "layout": layout}
         rows += [[metric_key(str(metric)), source, *numbers(found.loc[source], 2)] for source in run.sources]
     heads = [Key("metric"), Key("source"), *(Key(f"quantile.{quantile:.0%}".rstrip("%")) for quantile in QUANTILES)]
     return Figure("distributions", plots, Table(heads, rows), {metric: metric_key(metric) for metric in plots})
 
 
-def _boxes(found: pd.DataFrame) -> dict[str, Any]:
-    names = ("lowerfence", "q1", "median", "q3", "upperfence")
-    columns = {name: numbers(found[quantile]) for name, quantile in zip(names, found.columns, strict=True)}
-    labels = [label(str(source)) for source in found.index]
-    tint = {"line": {"color": Colour("judge"), "width": 1.5}, "fillcolor": Colour("judge-soft"), "showlegend": False}
-    trace = {"type": "box", "orientation": "h", "y": labels, **columns, **tint, "name": Key("score")}
-    ticks = {"type": "category", "tickvals": labels, "ticktext": [short(str(source)) for source in found.index]}
-    layout = {
-        "xaxis": {"range": SCALE, "dtick": 1, "title": {"text": Key("score")}},
-        "height": 110 + ROW_HEIGHT * len(labels),
-    }
-    return {"data": [trace], "layout": {**layout, "yaxis": {**ticks, "autorange": "reversed"}}}
-
-
 def levels(run: Run) -> Figure:
-    """How probability falls on the levels by metric; beside it mass and entropy."""
+    """How probability falls on the levels, by metric; in the table also label mass and entropy.
+
+    Entropy is in bits, of which five levels alike have 2.32; the low label mass is that of one dialogue in a hundred.
+    """
     columns = [f"p{level}" for level in LEVELS]
-    groups = run.judgments.groupby("metric")
-    means = groups[columns].mean().reindex(run.metrics)
+    means = run.judgments.groupby("metric")[columns].mean().reindex(run.metrics)
     traces = [
         {
             "type": "bar",
@@ -245,25 +257,19 @@ def levels(run: Run) -> Figure:
     axes = {"xaxis": {"range": [0, 1], "tickformat": ".0%"}, "yaxis": {"type": "category", "autorange": "reversed"}}
     layout = {**axes, "barmode": "stack", "height": 120 + ROW_HEIGHT * len(run.metrics), "showlegend": True}
     layout["legend"] = {"traceorder": "normal"}
+    rows: list[list[Cell]] = []
+    for metric in run.metrics:
+        own = run.judgments[run.judgments["metric"] == metric]
+        chances, mass = own[columns].dropna().to_numpy(float), own["mass"].dropna()
+        # Where a chance is 0 its logarithm is taken of 1, as 0 · log 0 counts as 0.
+        entropy = -(chances * np.log2(np.where(chances > 0, chances, 1))).sum(axis=1)
+        certainty = (mass.median(), mass.quantile(0.01), entropy.mean()) if len(mass) else (None,) * 3
+        rows.append([metric_key(metric), *numbers(means.loc[metric], 3), *numbers(certainty, 3)])
     heads: list[Key | str] = [Key("metric"), *columns, Key("mass.median"), Key("mass.low"), Key("entropy")]
-    rows = [
-        [
-            metric_key(metric),
-            *numbers(means.loc[metric], 3),
-            *_certainty(run.judgments[run.judgments["metric"] == metric]),
-        ]
-        for metric in run.metrics
-    ]
     return Figure("levels", {ALL: {"data": traces, "layout": layout}}, Table(heads, rows))
 
 
-def _certainty(judgments: pd.DataFrame) -> list[float | None]:
-    """Median mass, the lowest one in a hundred, and mean entropy in bits, of 2.32 for five levels alike."""
-    chances = judgments[[f"p{level}" for level in LEVELS]].dropna().to_numpy(float)
-    entropy = -(chances * np.log2(np.where(chances > 0, chances, 1))).sum(axis=1)
-    mass = judgments["mass"].dropna()
-    return numbers((mass.median(), mass.quantile(0.01), entropy.mean()), 3) if len(mass) else [None] * 3
-
+# The judge beside human ratings
 
 BINS = 10
 """Bins of a reliability diagram, of equally many items each."""
@@ -282,15 +288,19 @@ LIMITS = 1.96
 
 
 DRAWN_STATISTICS = {"spearman": "person_left_out", "mae": "person_left_out", "qwk": "person_with_person"}
-"""What is drawn of agreement, and which figure of people stands beside it."""
+"""What is drawn of agreement, and which figure of annotators stands beside it."""
+
+
+SYMBOLS = {"judge": "circle", "people": "diamond-open", "constant": "x-thin-open"}
+"""Markers of the judge, of annotators and of the constant predictor; the names are also those of their colours."""
 
 
 def agreement_figures(people: People, calibrated: pd.DataFrame | None) -> list[Figure]:
-    """All charts of a judge beside people.
+    """All charts of a judge beside human ratings.
 
     Args:
-        people: the run beside people's ratings.
-        calibrated: scores on people's scale, ``item_id, metric, calibrated``, where a calibration was applied.
+        people: the run and its human ratings.
+        calibrated: calibrated scores, ``item_id, metric, calibrated``, where a calibration was applied.
     """
     found = people.assessment.to_dict()
     matrix = [_matrix(found["discriminant"])] if found["discriminant"] else []
@@ -299,58 +309,48 @@ def agreement_figures(people: People, calibrated: pd.DataFrame | None) -> list[F
 
 
 def _agreement(metrics: Mapping[str, Any]) -> Figure:
-    """The judge, a person and the constant, by metric, a variant for each statistic."""
-    plots, rows = {}, []
+    """The judge, an annotator and the constant by metric, with their intervals; a variant for each statistic."""
+    plots: dict[str, Any] = {}
+    table: list[list[Cell]] = []
+    rows = {"yaxis": {"type": "category", "autorange": "reversed"}, "height": 140 + 32 * len(metrics)}
     for statistic, person in DRAWN_STATISTICS.items():
         parts = {"judge": "agreement", "people": person, "constant": "constant"}
         cells = {
             who: [interval_of(found, part, statistic) for found in metrics.values()] for who, part in parts.items()
         }
-        plots[statistic] = _dots(list(metrics), cells, statistic)
+        traces = [
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [one.value for one in each],
+                "y": [metric_key(metric) for metric in metrics],
+                "name": Key(f"of.{who}"),
+                "marker": {"color": Colour(who), "size": 10, "symbol": SYMBOLS[who], "line": {"width": 2}},
+                "error_x": {"color": Colour(who), "thickness": 1.5, **_error_bars(each)},
+            }
+            for who, each in cells.items()
+            if any(one.value is not None for one in each)
+        ]
+        axes = {"xaxis": {"title": {"text": Key(f"statistic.{statistic}")}, "zeroline": True}}
+        plots[statistic] = {"data": traces, "layout": {**axes, **rows, "showlegend": True}}
         columns = zip(metrics, *cells.values(), strict=True)
-        rows += [[Key(f"statistic.{statistic}"), metric_key(metric), *each] for metric, *each in columns]
+        table += [[Key(f"statistic.{statistic}"), metric_key(metric), *each] for metric, *each in columns]
     heads = [Key("statistic"), Key("metric"), Key("of.judge"), Key("of.people"), Key("of.constant")]
-    return Figure("agreement", plots, Table(heads, rows), {s: Key(f"statistic.{s}") for s in DRAWN_STATISTICS})
+    return Figure("agreement", plots, Table(heads, table), {s: Key(f"statistic.{s}") for s in DRAWN_STATISTICS})
 
 
-def _dots(metrics: list[str], cells: Mapping[str, list[Interval]], statistic: str) -> dict[str, Any]:
-    symbols = {"judge": "circle", "people": "diamond-open", "constant": "x-thin-open"}
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [one.value for one in each],
-            "y": [metric_key(metric) for metric in metrics],
-            "name": Key(f"of.{who}"),
-            "marker": {"color": Colour(who), "size": 10, "symbol": symbols[who], "line": {"width": 2}},
-            "error_x": {
-                "type": "data",
-                "symmetric": False,
-                "color": Colour(who),
-                "thickness": 1.5,
-                **_shared_ends(each),
-            },
-        }
-        for who, each in cells.items()
-        if any(one.value is not None for one in each)
-    ]
-    axes = {"xaxis": {"title": {"text": Key(f"statistic.{statistic}")}, "zeroline": True}}
-    rows = {"yaxis": {"type": "category", "autorange": "reversed"}, "height": 140 + 32 * len(metrics)}
-    return {"data": traces, "layout": {**axes, **rows, "showlegend": True}}
-
-
-def _shared_ends(each: list[Interval]) -> dict[str, list[float]]:
-    """How far the ends of intervals lie from the values; 0 where there is none."""
+def _error_bars(each: list[Interval]) -> dict[str, Any]:
+    """Intervals as plotly takes them: how far their ends lie from the values, 0 where there is none."""
     above = [0.0 if o.high is None or o.value is None else round(o.high - o.value, 4) for o in each]
     below = [0.0 if o.low is None or o.value is None else round(o.value - o.low, 4) for o in each]
-    return {"array": above, "arrayminus": below}
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
 
 
 def _matrix(found: Mapping[str, Any]) -> Figure:
+    """Correlations of the judge's metrics (rows) with the annotators' (columns)."""
     table = pd.DataFrame.from_dict(found["spearman"], orient="index", dtype=float)
     plot = heat(table, [metric_key(metric) for metric in table.columns])
-    names = [metric_key(metric) for metric in table.index]
-    plot["data"][0]["y"] = names
+    plot["data"][0]["y"] = [metric_key(metric) for metric in table.index]
     plot["layout"] |= {
         "yaxis": {"type": "category", "autorange": "reversed", "title": {"text": Key("of.judge")}},
         "xaxis": {"type": "category", "side": "bottom", "title": {"text": Key("of.people.ratings")}},
@@ -360,103 +360,83 @@ def _matrix(found: Mapping[str, Any]) -> Figure:
 
 
 def _reliability(rated: Mapping[str, Paired], calibrated: pd.DataFrame | None) -> Figure:
-    """Reliability diagrams: people's mean rating in bins of the judge's score, before and after calibration."""
-    plots, rows = {}, []
+    """Reliability diagrams: the mean rating in bins of the score, and of the calibrated score where it is known.
+
+    Where only some items of a metric have a calibrated score, its bins are of those.
+    """
+    looks = {"before": ("judge", "circle"), "after": ("people", "square")}
+    plots: dict[str, Any] = {}
+    rows: list[list[Cell]] = []
     for metric, paired in rated.items():
         sides = {"before": paired}
-        if calibrated is not None and (after := _calibrated(paired, metric, calibrated)):
-            sides["after"] = after
-        bins = {side: _binned(one) for side, one in sides.items()}
-        plots[metric] = _diagram(bins, paired.scale)
-        for side, cells in bins.items():
-            rows += [[metric_key(metric), Key(f"calibration.{side}"), n, number(x, 2), y] for n, x, y in cells]
+        if calibrated is not None:
+            own = calibrated[calibrated["metric"] == metric].set_index("item_id")["calibrated"]
+            scores = own.reindex(paired.items).to_numpy(float)
+            if (known := np.isfinite(scores)).any():
+                sides["after"] = paired.at(known).judged_by(scores[known])
+        ends = list(paired.scale)
+        line = {"color": Colour("axis"), "dash": "dot", "width": 1}
+        traces: list[dict[str, Any]] = [
+            {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip", "name": Key("diagonal"),
+             "line": line}
+        ]  # fmt: skip
+        for side, one in sides.items():
+            cells, (tint, symbol) = _binned(one), looks[side]
+            y = [mean for _, _, mean in cells]
+            trace = {"type": "scatter", "mode": "lines+markers", "name": Key(f"calibration.{side}")}
+            trace |= {"x": numbers(x for _, x, _ in cells), "y": [mean.value for mean in y]}
+            trace |= {"error_y": {"color": Colour(tint), "thickness": 1, **_error_bars(y)}}
+            trace |= {"marker": {"color": Colour(tint), "symbol": symbol, "size": 8}}
+            traces.append({**trace, "line": {"color": Colour(tint), "width": 1.5}})
+            rows += [[metric_key(metric), Key(f"calibration.{side}"), n, number(x, 2), mean] for n, x, mean in cells]
+        axes = {of: {"title": {"text": Key(f"mean.{who}")}, "range": ends} for of, who in
+                (("xaxis", "judge"), ("yaxis", "people"))}  # fmt: skip
+        plots[metric] = {"data": traces, "layout": {**axes, "height": 460, "showlegend": True}}
     heads = [Key("metric"), Key("scores"), Key("items"), Key("mean.judge"), Key("mean.people")]
     return Figure("reliability", plots, Table(heads, rows), {metric: metric_key(metric) for metric in plots})
 
 
-def _calibrated(paired: Paired, metric: str, calibrated: pd.DataFrame) -> Paired | None:
-    """The same items with their calibrated scores, where they all have one."""
-    rows = calibrated[calibrated["metric"] == metric].set_index("item_id")["calibrated"]
-    scores = rows.reindex(paired.items).to_numpy(float)
-    known = np.isfinite(scores)
-    return paired.at(known).judged_by(scores[known]) if known.any() else None
-
-
 def _binned(paired: Paired) -> list[tuple[int, float, Interval]]:
-    """Items, the judge's mean and people's mean with its interval, of bins of equally many items."""
+    """Items, the judge's mean, and the mean rating with its interval, of bins of equally many items."""
     order = np.argsort(paired.judge, kind="stable")
     count = max(1, min(BINS, len(order) // MIN_BINNED))
-    return [_bin(paired.at(part)) for part in np.array_split(order, count) if len(part)]
-
-
-def _bin(part: Paired) -> tuple[int, float, Interval]:
-    mean = clustered_mean(part.human, part.groups, part.weights)
-    ends = Interval(number(mean.value, 3), number(mean.low, 3), number(mean.high, 3))
-    return len(part.items), float(np.average(part.judge, weights=part.weights)), ends
-
-
-def _diagram(bins: Mapping[str, list[tuple[int, float, Interval]]], scale: tuple[float, float]) -> dict[str, Any]:
-    ends = list(scale)
-    line = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip", "name": Key("diagonal")}
-    traces: list[dict[str, Any]] = [{**line, "line": {"color": Colour("axis"), "dash": "dot", "width": 1}}]
-    looks = {"before": ("judge", "circle"), "after": ("people", "square")}
-    for side, cells in bins.items():
-        tint, symbol = looks[side]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": numbers(x for _, x, _ in cells),
-                "y": [y.value for _, _, y in cells],
-                "error_y": {"type": "data", "symmetric": False, "color": Colour(tint), "thickness": 1,
-                            **_shared_ends([y for _, _, y in cells])},
-                "name": Key(f"calibration.{side}"),
-                "marker": {"color": Colour(tint), "symbol": symbol, "size": 8},
-                "line": {"color": Colour(tint), "width": 1.5},
-            }
-        )  # fmt: skip
-    axes = {"xaxis": {"title": {"text": Key("mean.judge")}, "range": ends}}
-    return {"data": traces, "layout": {**axes, "yaxis": {"title": {"text": Key("mean.people")}, "range": ends},
-                                       "height": 460, "showlegend": True}}  # fmt: skip
+    bins = []
+    for part in (paired.at(places) for places in np.array_split(order, count) if len(places)):
+        mean = clustered_mean(part.human, part.groups, part.weights)
+        ends = Interval(*numbers((mean.value, mean.low, mean.high), 3))
+        bins.append((len(part.items), float(np.average(part.judge, weights=part.weights)), ends))
+    return bins
 
 
 def _bland_altman(rated: Mapping[str, Paired]) -> Figure:
-    """Judge less people against the mean of both, with the bias and the limits of agreement."""
-    plots, rows = {}, []
+    """Judge less mean rating against the mean of both, with the bias and the limits of agreement."""
+    plots: dict[str, Any] = {}
+    rows: list[list[Cell]] = []
+    axes = {"xaxis": {"title": {"text": Key("middle")}, "range": SCALE}, "yaxis": {"title": {"text": Key("apart")}}}
     for metric, paired in rated.items():
         apart, middle = paired.judge - paired.human, (paired.judge + paired.human) / 2
         bias = float(np.average(apart, weights=paired.weights))
         half = LIMITS * float(np.average((apart - bias) ** 2, weights=paired.weights)) ** 0.5
-        plots[metric] = _differences(middle, apart, bias, half)
+        drawn = np.unique(np.linspace(0, len(apart) - 1, min(DRAWN, len(apart))).astype(int))
+        points: dict[str, Any] = {"type": "scatter", "mode": "markers"}
+        points |= {"x": numbers(middle[drawn], 2), "y": numbers(apart[drawn], 2)}
+        points |= {"name": Key("dialogue"), "marker": {"color": Colour("judge"), "size": 6, "opacity": 0.55}}
+        lines = [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": SCALE,
+                "y": [round(at, 3)] * 2,
+                "name": Key(name),
+                "line": {"color": Colour("people"), "dash": dash, "width": 2},
+            }
+            for name, at, dash in (
+                ("bias", bias, "solid"),
+                ("limit.low", bias - half, "dash"),
+                ("limit.high", bias + half, "dash"),
+            )
+        ]
+        plots[metric] = {"data": [points, *lines], "layout": {**axes, "height": 460, "showlegend": True}}
         rows.append([metric_key(metric), len(apart), *numbers((bias, bias - half, bias + half), 2)])
     heads = [Key("metric"), Key("items"), Key("bias"), Key("limit.low"), Key("limit.high")]
     return Figure("bland_altman", plots, Table(heads, rows), {metric: metric_key(metric) for metric in plots})
-
-
-def _differences(middle: Any, apart: Any, bias: float, half: float) -> dict[str, Any]:
-    drawn = np.unique(np.linspace(0, len(apart) - 1, min(DRAWN, len(apart))).astype(int))
-    points = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": numbers(middle[drawn], 2),
-        "y": numbers(apart[drawn], 2),
-        "name": Key("dialogue"),
-        "marker": {"color": Colour("judge"), "size": 6, "opacity": 0.55},
-    }
-    lines = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": SCALE,
-            "y": [round(at, 3)] * 2,
-            "name": Key(name),
-            "line": {"color": Colour("people"), "dash": dash, "width": 2},
-        }
-        for name, at, dash in (
-            ("bias", bias, "solid"),
-            ("limit.low", bias - half, "dash"),
-            ("limit.high", bias + half, "dash"),
-        )
-    ]
-    axes = {"xaxis": {"title": {"text": Key("middle")}, "range": SCALE}, "yaxis": {"title": {"text": Key("apart")}}}
-    return {"data": [points, *lines], "layout": {**axes, "height": 460, "showlegend": True}}

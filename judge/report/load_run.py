@@ -1,20 +1,21 @@
-"""Dialogues as the page's script takes them: texts, nine distributions, people's ratings, each once and short."""
+"""What the page needs of a run: its tables, and the chosen dialogues as the page's script takes them.
+
+A dialogue is a row with its texts, the distributions of the metrics that were asked, and its human ratings, each once
+and short. How any of it is shown is up to ``judge.report.page``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from judge.data.dialogues import Record, read_dialogues
 from judge.errors import InputError, one_line
 from judge.report.texts import number, numbers, visible
 from judge.scoring.rationales import by_dialogue, read_rationales, select
-from judge.scoring.run import data_files
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
 from judge.types import LEVELS, METRICS, Dialogue
 
 
@@ -37,7 +38,7 @@ class Run:
 
     @property
     def sources(self) -> list[str]:
-        """The sources that were judged."""
+        """The systems that were judged."""
         return list(self.manifest["sources"])
 
     @property
@@ -54,27 +55,6 @@ def read_run(folder: Path) -> Run:
     return Run(folder, manifest, judgments, board, varied, read_rationales(folder, judgments))
 
 
-def read_texts(manifest: dict[str, Any], wanted: dict[str, str]) -> tuple[dict[str, Dialogue], str | None]:
-    """The dialogues a run judged, from where it read them.
-
-    Args:
-        manifest: the run's.
-        wanted: the digest of their content, by id.
-
-    Returns:
-        Those that are there as they were judged; and why not all are, if the data cannot be read.
-    """
-    found: dict[str, Dialogue] = {}
-    try:
-        for record in read_dialogues(data_files(manifest["data"]["paths"])):
-            dialogue = record.dialogue if isinstance(record, Record) else None
-            if dialogue and wanted.get(dialogue.id) == dialogue.content_digest:
-                found[dialogue.id] = dialogue
-    except InputError as error:
-        return found, str(error)
-    return found, None
-
-
 def _table(path: Path) -> pd.DataFrame:
     text = {"judge": str, "source": str, "character": str, "metric": str}
     try:
@@ -86,6 +66,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 DIGITS = 3
+"""Decimals of numbers in the dialogues' rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +87,24 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
     Args:
         run: the run.
         most: how many at most.
-        ratings: people's, ``item_id, metric, annotator, score``.
+        ratings: human ratings, ``item_id, metric, annotator, score``.
     """
-    human = None if ratings is None else _mean_ratings(ratings)
+    human = None
+    if ratings is not None:
+        human = ratings.groupby(["item_id", "metric"])["score"].mean().rename("human").reset_index()
     every = by_dialogue(run.judgments, human, run.rationales)
     chosen = select(every, most)
     judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
     digests = dict(zip(judgments["item_id"], judgments["content_digest"], strict=True))
-    texts, why = read_texts(run.manifest, digests) if chosen else ({}, None)
+    texts, why = read_texts(run.folder, digests) if chosen else ({}, None)
     rated = {} if ratings is None else _ratings_by_item(ratings[ratings["item_id"].isin(chosen)], run.metrics)
     parts = {str(item): part for item, part in judgments.groupby("item_id", sort=False)}
     rows = [_entry(run, parts[item], reasons, texts.get(item), rated.get(item)) for item, reasons in chosen.items()]
     return Entries(rows, len(every), len(chosen) - len(texts), why, int(every["suspicious"].sum()))
 
 
-def _mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
-    return ratings.groupby(["item_id", "metric"])["score"].mean().rename("human").reset_index()
-
-
 def _ratings_by_item(ratings: pd.DataFrame, metrics: list[str]) -> dict[str, list[list[list[Any]]]]:
-    """By dialogue and metric, in order: who rated, and what."""
+    """By dialogue, and by metric in their order: who rated, and what."""
     found: dict[str, list[list[list[Any]]]] = {}
     place = {metric: number for number, metric in enumerate(metrics)}
     for row in ratings[ratings["metric"].isin(metrics)].to_dict("records"):
@@ -141,9 +120,11 @@ def _entry(
     dialogue: Dialogue | None,
     ratings: list[list[list[Any]]] | None,
 ) -> dict[str, Any]:
+    """A dialogue's row; what it has none of is left out. Lists are by metric, in the run's order."""
     rows = {row["metric"]: row for row in judgments.to_dict("records")}
     asked = [rows[metric] for metric in run.metrics]
     first = asked[0]
+    chances = [numbers((row[f"p{level}"] for level in LEVELS), DIGITS) for row in asked]
     entry = {
         "source": visible(first["source"]),
         "character": visible(first["character"]),
@@ -151,7 +132,7 @@ def _entry(
         "why": reasons,
         "turns": dialogue and [[visible(turn.user), visible(turn.character)] for turn in dialogue.turns],
         "profile": dialogue and dialogue.profile and visible(dialogue.profile),
-        "p": [_distribution(row) for row in asked],
+        "p": [None if None in levels else levels for levels in chances],
         "score": [number(row["score"], DIGITS) for row in asked],
         "mass": [number(row["mass"], DIGITS) for row in asked],
         "error": [_text(row["error"]) for row in asked],
@@ -160,17 +141,10 @@ def _entry(
         "rationale": {about: visible(text) for about, text in run.rationales.get(first["item_id"], {}).items()},
         "ratings": ratings,
     }
-    return {name: value for name, value in entry.items() if not _is_empty(value)}
-
-
-def _distribution(row: Mapping[Any, Any]) -> list[float | None] | None:
-    chances = numbers((row[f"p{level}"] for level in LEVELS), DIGITS)
-    return None if None in chances else chances
+    empty = {name for name, value in entry.items() if isinstance(value, list) and all(part is None for part in value)}
+    return {name: value for name, value in entry.items() if value and name not in empty}
 
 
 def _text(value: Any) -> str | None:
+    """A cell of text; None where it is empty."""
     return None if value is None or pd.isna(value) or value == "" else visible(str(value))
-
-
-def _is_empty(value: Any) -> bool:
-    return not value or (isinstance(value, list) and all(part is None for part in value))

@@ -1,4 +1,8 @@
-"""From a run's folder to ``report.html``."""
+"""From a run's folder to ``report.html``: plain data is gathered, then put into the template of ``assets``.
+
+The page needs no network and sends nothing: scripts and styles stand in it, and its Content-Security-Policy lets no
+other run. Text from data is escaped by the template, by ``json_block`` for the script, and by ``label`` for plotly.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from judge.report.texts import (
     Figure,
     Interval,
     Key,
+    Sentence,
     Speaker,
     Table,
     asset,
@@ -50,6 +54,14 @@ STYLES_OF_MAPS = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
 """Where plotly looks whether styles of its maps are there, which it would add otherwise; the page has no maps."""
 
 
+REPORT = "report.html"
+"""The page's file in a run's folder."""
+
+
+DIALOGUES = 600
+"""How many dialogues a page holds by default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """All that a page shows, as plain data."""
@@ -62,13 +74,65 @@ class Content:
     people_tables: dict[str, Table]
     assessment: dict[str, Any] | None
     verdicts: list[dict[str, Any]]
+    warnings: list[Sentence]
     published: Table | None
     checks: list[Check]
     entries: Entries
 
 
+def write_report(
+    folder: Path,
+    people: People | None = None,
+    published: pd.DataFrame | None = None,
+    *,
+    out: Path | None = None,
+    dialogues: int = DIALOGUES,
+    language: str | None = None,
+) -> Path:
+    """Write the report of a finished run as one HTML file that needs no network; the same input gives the same bytes.
+
+    Args:
+        folder: the run's.
+        people: the run and its human ratings, where there are any.
+        published: the run's means beside published ones (``calibration.agreement_with_published``).
+        out: the file; by default ``report.html`` in the run.
+        dialogues: how many dialogues it holds; of more, a chosen set.
+        language: ``zh`` or ``en``, shown first; by default that of the run's rubric.
+
+    Raises:
+        InputError: there is no such run, it is not finished, or the file cannot be written.
+    """
+    run = read_run(folder)
+    language = language or str(run.manifest["identity"].get("language", LANGUAGES[0]))
+    if language not in LANGUAGES:
+        raise InputError(f"--language {language}: choose from {', '.join(LANGUAGES)}")
+    calibrated = run.judgments if "calibrated" in run.judgments else None
+    assessment = people.assessment.to_dict() if people else None
+    content = Content(
+        run=run,
+        language=language,
+        leaderboards=leaderboards(run, people),
+        figures=charts.figures_of(run, pd.DataFrame() if published is None else chatanime_means()),
+        people_figures=charts.agreement_figures(people, calibrated) if people else [],
+        people_tables=tables_of(people) if people else {},
+        assessment=assessment,
+        warnings=[Sentence(one) for one in people.assessment.remarks] if people else [],
+        verdicts=verdicts(assessment) if assessment else [],
+        published=None if published is None else published_table(published),
+        checks=tables.read_checks(run),
+        entries=make_entries(run, dialogues, people.ratings if people else None),
+    )
+    path = out or folder / REPORT
+    try:
+        with replacing(path) as file:
+            file.write(render(content).encode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
+    return path
+
+
 def render(content: Content) -> str:
-    """The page."""
+    """The page as HTML."""
     texts, plotly = load_texts(), get_plotlyjs()
     script, style = asset("report.js"), asset("report.css")
     speaker = Speaker(texts, content.language)
@@ -82,69 +146,65 @@ def render(content: Content) -> str:
     environment.globals.update(t=speaker.say, both=speaker.both, named=speaker.named, plain=speaker.plain)
     environment.globals.update(metric_key=metric_key, is_number=is_number, Key=Key)
     environment.filters.update(interval=interval, digits=digits, visible=visible)
+    figures = {figure.name: figure for figure in (*content.figures, *content.people_figures)}
+    data = {
+        "language": content.language,
+        "texts": texts,
+        "metrics": content.run.metrics,
+        "figures": {name: {"plots": figure.plots, "filters": figure.filters} for name, figure in figures.items()},
+        "dialogues": content.entries.rows,
+    }
+    manifest = content.run.manifest
+    counted = {kind: len(names) for kind, names in manifest["units"].items()}  # for a reader, not every part by name
     return environment.get_template("page.html.j2").render(
         content=content,
         run=content.run,
         published=content.published,
-        manifest=content.run.manifest,
+        manifest=manifest,
         stand_in=content.run.judge == STAND_IN,
-        figures={figure.name: figure for figure in (*content.figures, *content.people_figures)},
+        figures=figures,
         policy=_policy([plotly, script], [style]),
         plotly=Markup(plotly),
         script=Markup(script),
         style=Markup(style),
         style_of_plotly=STYLE_OF_PLOTLY,
         styles_of_maps=sorted(set(STYLES_OF_MAPS.findall(plotly))),
-        data=Markup(json_block(_data(content, texts))),
-        shown_manifest=_short_manifest(content.run.manifest),
+        data=Markup(json_block(data)),
+        shown_manifest=visible(json.dumps({**manifest, "units": counted}, ensure_ascii=False, indent=2)),
     )
 
 
-def _data(content: Content, texts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What the script needs."""
-    figures = {
-        figure.name: {"plots": figure.plots, "filters": figure.filters}
-        for figure in (*content.figures, *content.people_figures)
-    }
-    metrics = content.run.metrics
-    return {"language": content.language, "texts": texts, "metrics": metrics, "figures": figures,
-            "dialogues": content.entries.rows}  # fmt: skip
-
-
-def json_block(value: Any) -> str:
-    """JSON that cannot end the script element it stands in; ValueError for NaN."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-    for character, written in UNSAFE.items():
-        text = text.replace(character, written)
-    return text
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Key(key, facts):
-            return {"text": key, "facts": dict(facts)}
-        case Colour(name):
-            return {"colour": name}
-    raise TypeError(f"{type(value).__name__} has no place in the page's data")
-
-
 def _policy(scripts: list[str], styles: list[str]) -> str:
-    """The page's Content-Security-Policy. ``data:`` images are what plotly paints heat maps with."""
+    """The page's Content-Security-Policy: these scripts and styles by their hashes, and nothing else.
+
+    Plotly paints heat maps as ``data:`` images and sets style attributes, which are let through for it.
+    """
+
+    def hashes(texts: list[str]) -> str:
+        digests = (base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
     return (
-        f"default-src 'none'; script-src {_hashes(scripts)}; style-src-elem {_hashes(styles)}; "
+        f"default-src 'none'; script-src {hashes(scripts)}; style-src-elem {hashes(styles)}; "
         "style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
-def _hashes(texts: list[str]) -> str:
-    digests = (base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in texts)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
+def json_block(value: Any) -> str:
+    """JSON that cannot end the script element it stands in; ValueError for NaN."""
 
+    def plain(value: Any) -> Any:
+        match value:
+            case Key(key, facts):
+                return {"text": key, "facts": dict(facts)}
+            case Colour(name):
+                return {"colour": name}
+        raise TypeError(f"{type(value).__name__} has no place in the page's data")
 
-def _short_manifest(manifest: dict[str, Any]) -> str:
-    """The manifest for a reader: parts are counted, not listed."""
-    units = {kind: len(names) for kind, names in manifest["units"].items()}
-    return visible(json.dumps({**manifest, "units": units}, ensure_ascii=False, indent=2))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
+    for character, written in UNSAFE.items():
+        text = text.replace(character, written)
+    return text
 
 
 def digits(value: Any, places: int = 2) -> str:
@@ -171,59 +231,3 @@ def _rounded(value: float, places: int) -> str:
 def is_number(value: Any) -> bool:
     """Whether a cell is set to the right."""
     return isinstance(value, (int, float, Interval)) or value is None
-
-
-REPORT = "report.html"
-
-
-DIALOGUES = 600
-"""How many dialogues a page holds unless told otherwise."""
-
-
-def write_report(
-    folder: Path,
-    people: People | None = None,
-    published: pd.DataFrame | None = None,
-    *,
-    out: Path | None = None,
-    dialogues: int = DIALOGUES,
-    language: str | None = None,
-) -> Path:
-    """Write the report of a finished run as one HTML file that needs no network; the same input gives the same bytes.
-
-    Args:
-        folder: the run's.
-        people: the run beside people's ratings, where there are any.
-        published: the run's means beside published ones (``calibration.agreement_with_published``).
-        out: the file; by default ``report.html`` in the run.
-        dialogues: how many dialogues it holds; of more, a chosen set.
-        language: ``zh`` or ``en``, shown first; by default that of the run's rubric.
-
-    Raises:
-        InputError: there is no such run, it is not finished, or the file cannot be written.
-    """
-    run = read_run(folder)
-    language = language or str(run.manifest["identity"].get("language", LANGUAGES[0]))
-    if language not in LANGUAGES:
-        raise InputError(f"--language {language}: choose from {', '.join(LANGUAGES)}")
-    has_calibration = "calibrated" in run.judgments
-    content = Content(
-        run=run,
-        language=language,
-        leaderboards=leaderboards(run, people),
-        figures=charts.figures_of(run, pd.DataFrame() if published is None else chatanime_means()),
-        people_figures=charts.agreement_figures(people, run.judgments if has_calibration else None) if people else [],
-        people_tables=tables_of(people) if people else {},
-        assessment=people.assessment.to_dict() if people else None,
-        verdicts=verdicts(people.assessment.to_dict()) if people else [],
-        published=None if published is None else published_table(published),
-        checks=tables.read_checks(run),
-        entries=make_entries(run, dialogues, people.ratings if people else None),
-    )
-    path = out or folder / REPORT
-    try:
-        with replacing(path) as file:
-            file.write(render(content).encode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
-    return path

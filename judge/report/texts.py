@@ -1,4 +1,9 @@
-"""The interface's texts in both languages, from ``assets/zh.yaml`` and ``en.yaml``, and the names of the metrics."""
+"""The page's words in both languages, and the plain values that its charts and tables are made of.
+
+Texts of the interface are in ``assets/zh.yaml`` and ``assets/en.yaml`` under one key, names of metrics come from the
+rubrics. Sentences that other parts finished in English are put into Chinese by ``assets/sentences.yaml``. Knows nothing
+of runs, ratings or statistics.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -15,12 +21,6 @@ from markupsafe import Markup
 
 from judge.prompting.rubric import LANGUAGES, load_rubric
 from judge.types import RESPONSE_DIVERSITY
-
-
-def metric_key(metric: str) -> Key:
-    """What a metric, a dimension or the overall mean is called."""
-    return Key(f"metric.{metric}")
-
 
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
@@ -33,7 +33,8 @@ OF_A_WORK = re.compile("《[^》]*》的(.+)")
 
 
 DIGITS = 6
-"""Decimals of numbers from which the page rounds: with few, what is rounded twice is not what is rounded once."""
+"""Decimals of the numbers that the page rounds for show. Few decimals here would mean rounding twice, and with it
+another last digit now and then."""
 
 
 SHORT = 18
@@ -49,6 +50,13 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Sentence:
+    """A text that another part finished in English: a verdict, a warning, a reason. ``in_chinese`` translates it."""
+
+    english: str
+
+
+@dataclass(frozen=True, slots=True)
 class Colour:
     """A colour of the theme, by the name of its CSS variable."""
 
@@ -57,14 +65,14 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with the ends of its interval, each None where there is none."""
+    """A value with the ends of its confidence interval, each None where there is none."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
 
 
-Cell = str | int | float | bool | Interval | Key | None
+Cell = str | int | float | bool | Interval | Key | Sentence | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,8 @@ class Table:
 class Figure:
     """A chart and the table that says the same.
 
-    ``plots`` are its variants (traces and layout, by what is chosen), ``choices`` how these are called. ``filters``
-    says which filter of the dialogues a row of the chart stands for, and the value of each row.
+    ``plots`` are its variants (traces and layout for plotly, by what is chosen), ``choices`` how these are called.
+    ``filters`` says which filter of the dialogues a row of the chart stands for, and the value of each row.
     """
 
     name: str
@@ -88,6 +96,11 @@ class Figure:
     table: Table
     choices: Mapping[str, Key | str] = field(default_factory=dict)
     filters: tuple[str, Sequence[str]] | None = None
+
+
+def metric_key(metric: str) -> Key:
+    """What a metric, a dimension or the overall mean is called."""
+    return Key(f"metric.{metric}")
 
 
 def number(value: Any, digits: int = DIGITS) -> float | None:
@@ -108,7 +121,10 @@ def visible(text: str) -> str:
 
 
 def label(text: str) -> str:
-    """Text from data as plotly shows it letter by letter, which takes a part of HTML for markup and ``$`` for TeX."""
+    """Text from data for plotly, which then shows it letter by letter.
+
+    Plotly takes a part of HTML for markup and ``$`` for TeX, so that these are written as entities.
+    """
     flat = " ".join(visible(text).split())
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
@@ -121,26 +137,90 @@ def short(text: str) -> str:
     return label(flat if len(flat) <= SHORT else f"{flat[: SHORT - 1]}…")
 
 
-def load_texts() -> dict[str, dict[str, str]]:
-    """By language and key."""
-    return {language: {**_interface(language), **_metrics(language)} for language in LANGUAGES}
-
-
 def asset(name: str) -> str:
-    """A file of the page's, as text."""
+    """A file of ``assets`` as text."""
     return (resources.files("judge.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _interface(language: str) -> dict[str, str]:
-    return {str(key): str(text) for key, text in yaml.safe_load(asset(f"{language}.yaml")).items()}
+def load_texts() -> dict[str, dict[str, str]]:
+    """The interface's texts by language and key; metrics and dimensions are called there as in the rubric."""
+    texts = {}
+    for language in LANGUAGES:
+        rubric = load_rubric(language)
+        titles = {name: metric.title for name, metric in rubric.metrics.items()}
+        titles |= {**rubric.texts.dimensions, RESPONSE_DIVERSITY: rubric.response_diversity.title}
+        interface = {str(key): str(text) for key, text in yaml.safe_load(asset(f"{language}.yaml")).items()}
+        texts[language] = {**interface, **{f"metric.{name}": title for name, title in titles.items()}}
+    return texts
 
 
-def _metrics(language: str) -> dict[str, str]:
-    """What metrics and dimensions are called, as in the rubric."""
-    rubric = load_rubric(language)
-    titles = {name: metric.title for name, metric in rubric.metrics.items()}
-    titles |= {**rubric.texts.dimensions, RESPONSE_DIVERSITY: rubric.response_diversity.title}
-    return {f"metric.{name}": title for name, title in titles.items()}
+# Sentences that come in English
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+"""A place in a pattern of ``sentences.yaml``."""
+
+
+OUTSIDE_BRACKETS = r"(?![^(]*\))"
+"""After a mark: no bracket that was opened before it is closed behind it."""
+
+
+JOINTS = ((f"; {OUTSIDE_BRACKETS}", "；", 0), (f": {OUTSIDE_BRACKETS}", "：", 1), (f", {OUTSIDE_BRACKETS}", "、", 0))
+"""Where a text is taken apart that no pattern is about, the widest joint first: the mark as a regular expression, the
+one in Chinese, and at how many places at most (0: at all). What stands before a colon says what the rest is about."""
+
+
+MOST_COLONS = 5
+"""A text with more colons is not taken apart at one: each costs a level of recursion, and no sentence has as many."""
+
+
+@cache
+def sentence_patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The English patterns of ``sentences.yaml`` with their Chinese; the one that says most in words of its own first.
+
+    Several patterns can match one sentence, as a place of theirs takes any text: the longer one is about this sentence,
+    the shorter one about many.
+    """
+    pairs = [(str(pair["en"]), str(pair["zh"])) for pair in yaml.safe_load(asset("sentences.yaml"))]
+    pairs.sort(key=lambda pair: -len(PLACEHOLDER.sub("", pair[0])))
+    found = []
+    for english, chinese in pairs:
+        # Of the parts that ``split`` gives, every second one is the name of a place.
+        parts = [
+            re.escape(part) if place % 2 == 0 else rf"(?P<{part}>{'[0-9.,]+' if len(part) == 1 else '.+?'})"
+            for place, part in enumerate(PLACEHOLDER.split(english))
+        ]
+        found.append((re.compile("".join(parts), re.DOTALL), chinese))
+    return tuple(found)
+
+
+def in_chinese(text: str, titles: Mapping[str, str]) -> str:
+    """An English sentence in Chinese, by ``sentences.yaml``; a text that is not there stays as it is.
+
+    Args:
+        text: the sentence.
+        titles: what metrics are called, by their id.
+    """
+    for pattern, chinese in sentence_patterns():
+        if match := pattern.fullmatch(text):
+            facts = {
+                name: _titled(fact, titles) if name in ("metric", "metrics") else in_chinese(fact, titles)
+                for name, fact in match.groupdict().items()
+            }
+            return chinese.format(**facts)
+    for mark, between, most in JOINTS:
+        if most and text.count(": ") > MOST_COLONS:
+            continue
+        parts = re.split(mark, text, maxsplit=most)
+        said = [in_chinese(part, titles) for part in parts] if len(parts) > 1 else parts
+        if said != parts:
+            return between.join([_titled(parts[0], titles), *said[1:]] if most else said)
+    return text
+
+
+def _titled(names: str, titles: Mapping[str, str]) -> str:
+    """A list of metrics by their titles; what is no metric stays as it is."""
+    known = names.split(", ")
+    return "、".join(titles.get(name, name) for name in known) if titles.keys() & set(known) else names
 
 
 class Speaker:
@@ -148,12 +228,14 @@ class Speaker:
 
     def __init__(self, texts: Mapping[str, Mapping[str, str]], language: str) -> None:
         self.texts, self.language = texts, language
+        prefix = "metric."
+        self._titles = {key.removeprefix(prefix): text for key, text in texts["zh"].items() if key.startswith(prefix)}
 
-    def say(self, key: str | Key, **facts: Any) -> Markup:
+    def say(self, key: str | Key | Sentence, **facts: Any) -> Markup:
         """A text as an element of its own."""
         return Markup("<span{}>{}</span>").format(self.both(key, **facts), self.plain(key, **facts))
 
-    def both(self, key: str | Key, **facts: Any) -> Markup:
+    def both(self, key: str | Key | Sentence, **facts: Any) -> Markup:
         """Attributes by which the script puts an element's text into the language chosen."""
         return Markup("").join(
             Markup(' data-{}="{}"').format(language, self._fill(language, key, facts)) for language in self.texts
@@ -166,14 +248,16 @@ class Speaker:
         )
         return Markup(' aria-label="{}"{}').format(self.plain(key, **facts), Markup("").join(names))
 
-    def plain(self, key: str | Key, **facts: Any) -> str:
+    def plain(self, key: str | Key | Sentence, **facts: Any) -> str:
         """A text in the language shown first."""
         return self._fill(self.language, key, facts)
 
-    def _fill(self, language: str, key: str | Key, facts: Mapping[str, Any]) -> str:
+    def _fill(self, language: str, key: str | Key | Sentence, facts: Mapping[str, Any]) -> str:
+        if isinstance(key, Sentence):
+            return visible(in_chinese(key.english, self._titles) if language == "zh" else key.english)
         name, given = (key.key, {**key.facts, **facts}) if isinstance(key, Key) else (key, facts)
-        filled = {fact: self._fact(language, value) for fact, value in given.items()}
+        filled = {
+            fact: self._fill(language, value, {}) if isinstance(value, Key | Sentence) else value
+            for fact, value in given.items()
+        }
         return self.texts[language][name].format(**filled)
-
-    def _fact(self, language: str, value: Any) -> Any:
-        return self._fill(language, value, {}) if isinstance(value, Key) else value

@@ -17,7 +17,7 @@ from judge.robustness.attacks import BENIGN, LEVEL_ORDER, RUBRIC_LANGUAGE
 
 if TYPE_CHECKING:
     from calibration.stats.intervals import Estimate
-    from judge.robustness.perturbation import Rewritten
+    from judge.robustness.perturbation import PerturbationJudgments
 
 
 PAIRED_BY = ("item_id", "metric")
@@ -138,7 +138,7 @@ class Robustness:
         return remarks(self)
 
 
-def assess(found: Rewritten) -> Robustness:
+def assess(found: PerturbationJudgments) -> Robustness:
     """What the judgments of an attack say."""
     from judge.robustness.attacks import WAYS
     from judge.types import OVERALL

@@ -1,8 +1,12 @@
-"""Can the judge be talked round? One judge on the suite's rewrites, and on the dialogues asked about in other ways."""
+"""Is the judge robust against prompt injection? The suite's attacks, and the command that judges dialogues under them.
+
+The texts are in ``texts/attacks.yaml``; this module writes them into dialogues. What the scores say is for
+``attack_analysis``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -12,7 +16,14 @@ import yaml
 
 from judge.progress import Progress
 from judge.prompting.rubric import LANGUAGES
-from judge.robustness.perturbation import DIALOGUES, Rewrite, Rewritten, Way, judge_rewrites
+from judge.robustness.perturbation import (
+    DIALOGUES,
+    ORDERINGS,
+    Perturbation,
+    PerturbationJudgments,
+    PromptVariant,
+    judge_perturbations,
+)
 from judge.types import Dialogue, Options, Turn, digest
 
 BENIGN = "benign"
@@ -24,10 +35,11 @@ PADDING = 600
 
 
 TAGS = 0xE0000
-"""Unseen copies of the ASCII characters begin here."""
+"""Unicode's tag characters, unseen copies of the ASCII characters, begin at this code point."""
 
 
 RIGHT_TO_LEFT, END_OF_DIRECTION = "\u202e", "\u202c"
+"""Marks that show the text between them from right to left."""
 
 
 Place = Callable[[Dialogue, str, str, Sequence[str]], Dialogue]
@@ -55,17 +67,17 @@ def families() -> tuple[Family, ...]:
     )
 
 
-def rewrites(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Rewrite]:
-    """Every dialogue with a text of each kind of each family written into it."""
-    return [rewrite for dialogue in dialogues for rewrite in _rewrites(dialogue, seed)]
-
-
-def _rewrites(dialogue: Dialogue, seed: int) -> Iterator[Rewrite]:
-    for family in families():
-        for kind, texts in family.texts.items():
-            lot = int(digest([seed, dialogue.id, family.name, kind]), 16)
-            text = texts[lot % len(texts)]
-            yield Rewrite(family.name, kind, PLACES[family.place](dialogue, kind, text, texts), dialogue.id)
+def rewrites(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Perturbation]:
+    """Every dialogue with a text of each kind of each family written into it; the random seed chooses the text."""
+    found = []
+    for dialogue in dialogues:
+        for family in families():
+            for kind, texts in family.texts.items():
+                # Drawn by a digest and not from one stream, so that what else is judged does not matter.
+                text = texts[int(digest([seed, dialogue.id, family.name, kind]), 16) % len(texts)]
+                place = PLACES[family.place]
+                found.append(Perturbation(family.name, kind, place(dialogue, kind, text, texts), dialogue.id))
+    return found
 
 
 def _after(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
@@ -95,7 +107,7 @@ def _in_profile(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) 
 
 
 def _padded(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """After the last answer, sentence after sentence from the one that was drawn."""
+    """After the last answer, sentence after sentence from the one that was drawn, at least ``PADDING`` characters."""
     start = texts.index(text)
     turned = [*texts[start:], *texts[:start]]
     padding: list[str] = []
@@ -131,23 +143,24 @@ PLACES: dict[str, Place] = {
 
 
 LEVEL_ORDER, RUBRIC_LANGUAGE = "level_order", "rubric_language"
-"""The families of the ways of asking: the levels listed downwards, and the rubric in the other language."""
+"""The families of the prompt variants: the levels listed downwards, and the rubric in the other language."""
 
 
 WAYS = (LEVEL_ORDER, RUBRIC_LANGUAGE)
+"""The families whose rows are of dialogues as they are, under another prompt variant."""
 
 
 def attack(
     data: Sequence[Path] = (), options: Options | None = None, progress: Progress | None = None, seed: int = 0
-) -> Rewritten:
-    """Judge dialogues as they are, with every kind of attack written into them, and asked about in two other ways.
+) -> PerturbationJudgments:
+    """Judge dialogues as they are, with every kind of attack written into them, and under two other prompt variants.
 
     Args:
         data: files or folders of dialogues; none as for ``score``.
-        options: which judge by which engine, how it is asked, and which dialogues; ``DIALOGUES`` of them unless told
-            otherwise. Its run and metrics do not count.
-        progress: who is told how far it is.
-        seed: which of a family's texts each dialogue gets; the same seed gives the same rewrites.
+        options: which judge by which engine, how it is asked, and which dialogues; ``DIALOGUES`` of them where no limit
+            is given. Its run and metrics do not count.
+        progress: shows how far the work is.
+        seed: random seed that chooses which of a family's texts each dialogue gets.
 
     Returns:
         Judgments with ``family`` one of ``families`` or of ``WAYS``, and "" for the originals. How far scores moved is
@@ -159,9 +172,11 @@ def attack(
         Interrupted: the user stopped it; nothing is kept.
     """
     options = options or Options(limit=DIALOGUES)
-    # The other ways of asking; a rubric of the user's own is in one language only.
-    turned = Way(LEVEL_ORDER, "descending", options.language, ascending=False)
-    others = [language for language in LANGUAGES if language != options.language and options.prompts is None]
-    ways = [turned, *(Way(RUBRIC_LANGUAGE, language, language) for language in others)]
-    found = judge_rewrites(data, options, lambda dialogues: rewrites(dialogues, seed), progress, ways)
+    ascending, descending = (PromptVariant(options.layout, ordering, options.language) for ordering in ORDERINGS)
+    variants = {(LEVEL_ORDER, descending.ordering): descending}
+    for language in LANGUAGES:
+        # A rubric of the user's own is in one language only.
+        if language != options.language and options.prompts is None:
+            variants[RUBRIC_LANGUAGE, language] = replace(ascending, language=language)
+    found = judge_perturbations(data, options, lambda dialogues: rewrites(dialogues, seed), progress, variants)
     return replace(found, settings={**found.settings, "seed": seed})

@@ -1,13 +1,14 @@
-"""Dialogues judged as they are and in rewritten forms, by one judge: what attacks and probes have in common.
+"""One judge on the same dialogues more than once: as they are, perturbed, and asked about by other prompt variants.
 
-Nothing is stored. What the scores say of each other is for ``calibration``: ``judge.robustness.attack_analysis``.
+Attacks, probes and the comparison of layouts all judge through this module. It writes no file and knows no statistics:
+what the scores say is for ``attack_analysis``, ``probe_analysis`` and ``prompt_variants``.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from judge.data.dataset import UNIT_DIALOGUES, Corpus
 from judge.errors import InputError, Interrupted, plain
-from judge.models.hardware import detect
+from judge.models.hardware import Hardware, detect
 from judge.progress import Progress, Silent, stoppable
 from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, MassCheck
@@ -26,44 +27,19 @@ from judge.scoring.setup import open_judge, settle
 from judge.types import METRICS, NOT_FINITE, Dialogue, Options
 
 DIALOGUES = 100
-"""How many dialogues are asked about unless told otherwise."""
+"""How many dialogues are judged where no limit is given."""
 
 
-def share_engine(first: Judge, others: Sequence[Judge]) -> None:
-    """Give judges of one model the engine of the first, checked anew for each layout, before anything is scored."""
-    checked = {first.identity.layout}
-    engine = first.engine
-    for judge in others:
-        judge.engine = engine
-        if judge.identity.layout not in checked:
-            judge.check(engine)
-            checked.add(judge.identity.layout)
-
-
-def ask(
-    judge: Judge, windows: Sequence[Sequence[Dialogue]], what: str, progress: Progress, stop: threading.Event
-) -> tuple[list[Judged], float]:
-    """Judge dialogues on all nine metrics, a window at a time; and the seconds that the scoring took.
-
-    Raises:
-        Interrupted: ``stop`` was set; nothing is kept.
-    """
-    judged: list[Judged] = []
-    seconds = 0.0
-    progress.begin(what, sum(map(len, windows)) * len(METRICS), 0)
-    for window in windows:
-        if stop.is_set():
-            raise Interrupted("stopped; nothing is kept of a comparison")
-        started = time.perf_counter()
-        judged += judge.judge(judge.prompts(window, METRICS), METRICS)
-        seconds += time.perf_counter() - started
-        progress.advance(len(window) * len(METRICS), sum(sum(one.prompt_tokens) for one in judged[-len(window) :]))
-    return judged, seconds
+ORDERINGS = ("ascending", "descending")
+"""How the levels are listed in the rubric; ``score`` lists them ascending."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rewrite:
-    """A dialogue in another form; ``of`` is the id of the dialogue that it was made from."""
+class Perturbation:
+    """A changed dialogue: an attack, a degradation, or a change of the user's own.
+
+    ``family`` is the kind of change, ``name`` which of that kind, and ``of`` the id of the original dialogue.
+    """
 
     family: str
     name: str
@@ -72,24 +48,89 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """Another way of asking about the dialogues as they are: the levels turned round, or another language."""
+class PromptVariant:
+    """How a judge is asked: layout of the prompt, order of the levels (of ``ORDERINGS``), language of the rubric."""
 
-    family: str
-    name: str
+    layout: str
+    ordering: str
     language: str
-    ascending: bool = True
+
+    @property
+    def name(self) -> str:
+        """As in ``prefill · ascending · zh``."""
+        return f"{self.layout} · {self.ordering} · {self.language}"
+
+    @property
+    def turned(self) -> PromptVariant:
+        """The same with the levels in the other order."""
+        return PromptVariant(self.layout, ORDERINGS[1 - ORDERINGS.index(self.ordering)], self.language)
+
+    def judge(self, options: Options, hardware: Hardware) -> Judge:
+        """The judge of ``options``, asked by this variant; its model is not loaded yet."""
+        asked = replace(options, layout=self.layout, language=self.language)
+        return open_judge(asked, hardware, ascending=self.ordering == ORDERINGS[0])
 
 
 @dataclass(frozen=True, slots=True)
-class Rewritten:
-    """What one judge made of dialogues and of their rewritten forms.
+class Task:
+    """Dialogues for a judge, in the batches that are scored at once; ``what`` names it on the progress bar."""
 
-    ``missing`` counts judgments by reason; ``settings`` says how was asked: ``language, layout, orderings, engine``.
-    ``judgments`` has a row per dialogue, rewrite or way, and metric: ``family, rewrite`` (of originals both ""),
-    ``item_id`` (of the original), ``source, character, group`` (the scenario), all as the original has them; ``metric,
-    p1..p5, mass, score, error``; ``suspicious``, what the judged text is flagged for (``judge.suspicion``); and
-    ``length``, the characters of its answers.
+    what: str
+    judge: Judge
+    batches: Sequence[Sequence[Dialogue]]
+
+
+def judge_tasks(
+    tasks: Sequence[Task], progress: Progress, stop: threading.Event, must_fit: bool = False
+) -> list[tuple[list[Judged], float]]:
+    """Do tasks one after another, on all nine metrics, with one model: the engine of the first task's judge.
+
+    Returns:
+        For each task its judged dialogues, in order, and the seconds of scoring (loading and checks left out).
+
+    Raises:
+        Interrupted: ``stop`` was set; nothing is kept.
+        UnfitJudge: with ``must_fit``, where the judge does not answer the first task with a level; the other tasks are
+            then not begun, as changes of such scores would say nothing.
+    """
+    engine = tasks[0].judge.engine
+    checked = {tasks[0].judge.identity.layout}
+    for judge in (task.judge for task in tasks):
+        judge.engine = engine
+        # The engine checks itself on a prompt of each layout, before anything is scored.
+        if judge.identity.layout not in checked:
+            judge.check(engine)
+            checked.add(judge.identity.layout)
+    results: list[tuple[list[Judged], float]] = []
+    for task in tasks:
+        judged: list[Judged] = []
+        seconds = 0.0
+        progress.begin(task.what, sum(map(len, task.batches)) * len(METRICS), 0)
+        for batch in task.batches:
+            if stop.is_set():
+                raise Interrupted("stopped; nothing is kept of a comparison")
+            started = time.perf_counter()
+            judged += task.judge.judge(task.judge.prompts(batch, METRICS), METRICS)
+            seconds += time.perf_counter() - started
+            progress.advance(len(batch) * len(METRICS), sum(sum(one.prompt_tokens) for one in judged[-len(batch) :]))
+        if must_fit and not results:
+            check = MassCheck(task.judge.name, len(METRICS))
+            check.see(one.mass for found in judged for one in found.judgments if one.error in (None, NOT_FINITE))
+            check.conclude()
+        results.append((judged, seconds))
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class PerturbationJudgments:
+    """The judgments of one judge of dialogues, of their perturbations, and of the dialogues under prompt variants.
+
+    ``missing`` counts judgments by reason; ``settings`` says how the judge was asked: ``language, layout, orderings,
+    engine`` and which dialogues.
+    ``judgments`` has a row per dialogue, perturbation or variant, and metric: ``family, rewrite`` (its name; both
+    "" of a dialogue as it is); ``item_id`` (of the original), ``source, character, group`` (the scenario), all as the
+    original has them; ``metric, p1..p5, mass, score, error``; ``suspicious``, the prompt injections found in the judged
+    text (see ``judge.suspicious``); and ``length``, the characters of its answers.
     """
 
     judge: str
@@ -100,107 +141,91 @@ class Rewritten:
     judgments: pd.DataFrame = field(repr=False)
 
 
-def judge_rewrites(
+def judge_perturbations(
     data: Sequence[Path],
     options: Options,
-    rewrite: Callable[[Sequence[Dialogue]], Sequence[Rewrite]],
+    perturb: Callable[[Sequence[Dialogue]], Sequence[Perturbation]],
     progress: Progress | None = None,
-    ways: Sequence[Way] = (),
-) -> Rewritten:
-    """Judge dialogues, what ``rewrite`` makes of them, and the dialogues again in other ``ways`` of asking.
+    variants: Mapping[tuple[str, str], PromptVariant] | None = None,
+) -> PerturbationJudgments:
+    """Judge dialogues, the perturbations that ``perturb`` makes of them, and the dialogues under prompt variants.
 
     Args:
         data: files or folders of dialogues; none as for ``score``.
-        options: which judge by which engine, how it is asked, and which dialogues; ``DIALOGUES`` of them, always the
-            same ones, unless told otherwise. Its run and metrics do not count: all nine metrics are judged.
-        rewrite: is given all the dialogues at once.
-        progress: who is told how far it is.
+        options: which judge by which engine, how it is asked, and which dialogues; where no limit is given, the same
+            ``DIALOGUES`` of them every time. Its run and metrics do not count: all nine metrics are judged.
+        perturb: is given all the dialogues at once.
+        progress: shows how far the work is.
+        variants: by the ``family`` and ``rewrite`` that their rows get.
 
     Raises:
-        InputError: data or options are wrong.
+        InputError: data or options are wrong, or a perturbation is of none of the dialogues.
         EngineError: the machine or the model failed, or the judge does not answer with a level.
         Interrupted: the user stopped it; nothing is kept.
     """
-    progress, hardware = progress or Silent(), detect()
+    progress, hardware, variants = progress or Silent(), detect(), variants or {}
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
     paths, options, reason = settle(data, options, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         judge = open_judge(options, hardware)
         dialogues = list(corpus)
-    others = [open_judge(replace(options, language=way.language), hardware, way.ascending) for way in ways]
-    rewrites = sorted(rewrite(dialogues), key=_shared)
-    progress.note(f"judge {judge.name} ({reason}): {len(dialogues):,} dialogues, {len(rewrites):,} rewritten ones")
+    others = {names: variant.judge(options, hardware) for names, variant in variants.items()}
+    # Dialogues that share the beginning of a prompt stand together, so that the engine computes it once.
+    changed = sorted(perturb(dialogues), key=lambda one: (one.dialogue.character, one.dialogue.profile or ""))
+    progress.note(f"judge {judge.name} ({reason}): {len(dialogues):,} dialogues, {len(changed):,} perturbed ones")
+
+    originals = [Perturbation("", "", one, one.id) for one in dialogues]
+    judged_forms = [originals, changed]
+    judged_forms += [[replace(one, family=family, name=name) for one in originals] for family, name in others]
+    whats = ["dialogues", "perturbations", *(f"{family}: {name}" for family, name in others)]
     with stoppable() as stop:
-        share_engine(judge, others)
-        judged = ask(judge, _windows(judge, dialogues), "dialogues", progress, stop)[0]
-        _refuse_unfit(judge, judged)
-        again = ask(judge, _windows(judge, [one.dialogue for one in rewrites]), "rewrites", progress, stop)[0]
-        asked = [
-            ask(other, _windows(judge, dialogues), f"{way.family}: {way.name}", progress, stop)[0]
-            for way, other in zip(ways, others, strict=True)
+        size = max(UNIT_DIALOGUES, judge.engine.window)
+        tasks = [
+            Task(what, by, [[one.dialogue for one in forms[k : k + size]] for k in range(0, len(forms), size)])
+            for what, by, forms in zip(whats, (judge, judge, *others.values()), judged_forms, strict=True)
         ]
-    originals = {dialogue.id: dialogue for dialogue in dialogues}
-    rows = [*_rows([Rewrite("", "", one, one.id) for one in dialogues], judged, originals)]
-    rows += _rows(rewrites, again, originals)
-    for way, found in zip(ways, asked, strict=True):
-        rows += _rows([Rewrite(way.family, way.name, one, one.id) for one in dialogues], found, originals)
-    return _rewritten(judge, options, len(dialogues), pd.DataFrame(rows))
-
-
-def _shared(rewrite: Rewrite) -> tuple[str, str]:
-    """Sorts dialogues so that those which share the beginning of a prompt stand together."""
-    return rewrite.dialogue.character, rewrite.dialogue.profile or ""
-
-
-def _windows(judge: Judge, dialogues: Sequence[Dialogue]) -> list[Sequence[Dialogue]]:
-    """Dialogues, as many together as the engine takes at best."""
-    size = max(UNIT_DIALOGUES, judge.engine.window)
-    return [dialogues[start : start + size] for start in range(0, len(dialogues), size)]
-
-
-def _refuse_unfit(judge: Judge, judged: Sequence[Judged]) -> None:
-    """UnfitJudge where the judge does not answer with a level: changes of such scores would say nothing."""
-    check = MassCheck(judge.name, len(METRICS))
-    check.see(one.mass for found in judged for one in found.judgments if one.error in (None, NOT_FINITE))
-    check.conclude()
-
-
-def _rows(
-    rewrites: Sequence[Rewrite], judged: Sequence[Judged], originals: dict[str, Dialogue]
-) -> Iterator[dict[str, Any]]:
-    for rewrite, found in zip(rewrites, judged, strict=True):
-        if rewrite.of not in originals:
-            raise InputError(f"{plain(rewrite.name)}: rewrites {plain(rewrite.of)}, which is none of the dialogues")
-        original = originals[rewrite.of]
-        names = {
-            "family": rewrite.family,
-            "rewrite": rewrite.name,
-            "item_id": original.id,
-            "source": original.source,
-            "character": original.character,
-            "group": original.scenario,
-        }
-        length = sum(len(turn.character) for turn in rewrite.dialogue.turns)
-        flags = suspicious(rewrite.dialogue)
-        for metric, judgment in zip(METRICS, found.judgments, strict=True):
-            yield {**names, "metric": metric, **columns(judgment), "suspicious": flags, "length": length}
-
-
-def _rewritten(judge: Judge, options: Options, dialogues: int, judgments: pd.DataFrame) -> Rewritten:
-    return Rewritten(
+        results = judge_tasks(tasks, progress, stop, must_fit=True)
+    known = {dialogue.id: dialogue for dialogue in dialogues}
+    judgments = pd.DataFrame(
+        [
+            row
+            for forms, (judged, _) in zip(judged_forms, results, strict=True)
+            for form, found in zip(forms, judged, strict=True)
+            for row in judgment_rows(form, found, known)
+        ]
+    )
+    chosen = {"limit": options.limit, "sources": list(options.sources), "characters": list(options.characters)}
+    asked = {"language": options.language, "layout": options.layout, "orderings": options.orderings}
+    return PerturbationJudgments(
         judge=judge.name,
         judge_id=judge.identity.judge_id,
-        dialogues=dialogues,
-        missing={str(reason): int(n) for reason, n in judgments["error"].value_counts().sort_index().items()},
-        settings={
-            "language": options.language,
-            "layout": options.layout,
-            "orderings": options.orderings,
-            "limit": options.limit,
-            "sources": list(options.sources),
-            "characters": list(options.characters),
-            "engine": judge.engine.name,
-        },
+        dialogues=len(dialogues),
+        missing=count_missing(judgments),
+        settings={**asked, **chosen, "engine": judge.engine.name},
         judgments=judgments,
     )
+
+
+def judgment_rows(form: Perturbation, judged: Judged, originals: Mapping[str, Dialogue]) -> Iterator[dict[str, Any]]:
+    """A row per metric, as in ``PerturbationJudgments.judgments``; ``originals`` are all dialogues by id."""
+    if form.of not in originals:
+        raise InputError(f"{plain(form.name)}: perturbs {plain(form.of)}, which is none of the dialogues")
+    original = originals[form.of]
+    names = {
+        "family": form.family,
+        "rewrite": form.name,
+        "item_id": original.id,
+        "source": original.source,
+        "character": original.character,
+        "group": original.scenario,
+    }
+    length = sum(len(turn.character) for turn in form.dialogue.turns)
+    flags = suspicious(form.dialogue)
+    for metric, judgment in zip(METRICS, judged.judgments, strict=True):
+        yield {**names, "metric": metric, **columns(judgment), "suspicious": flags, "length": length}
+
+
+def count_missing(judgments: pd.DataFrame) -> dict[str, int]:
+    """How many judgments are missing, by the reason in the column ``error``."""
+    return {str(reason): int(n) for reason, n in judgments["error"].value_counts().sort_index().items()}

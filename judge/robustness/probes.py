@@ -1,9 +1,12 @@
-"""A judge's scores of dialogues and of their degraded forms; what they say is for ``assess_probes``."""
+"""Does the judge notice degraded answers? Judgments of dialogues and of their degraded forms.
+
+This module makes and judges the forms; what the scores say is for ``judge.robustness.probe_analysis.assess_probes``.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +18,19 @@ from judge.data.dataset import Corpus
 from judge.models.hardware import detect
 from judge.progress import Progress
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, Others, degrade
-from judge.robustness.perturbation import Rewrite, judge_rewrites
+from judge.robustness.perturbation import Perturbation, judge_perturbations
 from judge.scoring.setup import settle
 from judge.types import Dialogue, Options
 
 MOST_OTHERS = 20
-"""Of how many other dialogues a part may be taken for one, of each kind."""
+"""From how many other dialogues of each kind (same character; same scenario) a degradation may take parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a judge made of dialogues and of their degraded forms.
+    """The judgments of one judge of dialogues and of their degraded forms.
 
-    ``judge, judge_id, dialogues, missing, settings`` as in ``Rewritten``, with ``seed`` among the
+    ``judge, judge_id, dialogues, missing, settings`` as in ``PerturbationJudgments``, with ``seed`` among the
     settings. ``aims`` has the metric of each degradation, ``applied`` to how many dialogues it applies.
     ``judgments`` has a row per form and metric: ``degradation, strength`` (of a dialogue as it is both ""), ``item_id,
     source, character, group`` (the scenario), ``metric, score, mass, error …``; ``texts`` a row per form:
@@ -53,9 +56,9 @@ def probe(
     Args:
         data: files or folders of dialogues; none as for ``score``. What a degradation takes from other dialogues it
             takes from all of them, whatever ``options`` choose.
-        options: which judge by which engine, how it is asked, and which dialogues; 100 unless told otherwise.
-        seed: of the degradations.
-        progress: who is told how far it is.
+        options: which judge by which engine, how it is asked, and which dialogues; 100 where no limit is given.
+        seed: random seed of the degradations.
+        progress: shows how far the work is.
 
     Raises:
         InputError: data or options are wrong.
@@ -63,15 +66,34 @@ def probe(
         Interrupted: the user stopped it; nothing is kept.
     """
     paths, options, _ = settle(data, options or Options(), detect())
-    forms: list[tuple[Dialogue, Rewrite]] = []
+    forms: list[tuple[Dialogue, Perturbation]] = []
 
-    def rewrite(dialogues: Sequence[Dialogue]) -> list[Rewrite]:
+    def perturb(dialogues: Sequence[Dialogue]) -> list[Perturbation]:
         with closing(Corpus(paths)) as corpus:
-            forms.extend((one, form) for one in dialogues for form in _forms(one, others_of(one, corpus), seed))
-        forms.extend((one, Rewrite("", "", one, one.id)) for one in dialogues)
+            for one in dialogues:
+                others = others_of(one, corpus)
+                for name in DEGRADATIONS:
+                    degraded = degrade(one, name, others, seed)  # empty where the degradation does not apply
+                    forms.extend(
+                        (one, Perturbation(name, strength, form, one.id))
+                        for strength, form in zip(STRENGTHS, degraded, strict=False)
+                    )
+        # The dialogues as they are get no second judgment, but their texts are needed by the controls.
+        forms.extend((one, Perturbation("", "", one, one.id)) for one in dialogues)
         return [form for _, form in forms if form.family]
 
-    found = judge_rewrites(paths, options, rewrite, progress)
+    found = judge_perturbations(paths, options, perturb, progress)
+    applied = Counter(form.family for _, form in forms if form.name == STRENGTHS[0])
+    texts = [
+        {
+            "degradation": form.family,
+            "strength": form.name,
+            "item_id": original.id,
+            "group": original.scenario,
+            "text": "\n".join(turn.character for turn in form.dialogue.turns),
+        }
+        for original, form in forms
+    ]
     return Probed(
         judge=found.judge,
         judge_id=found.judge_id,
@@ -79,9 +101,9 @@ def probe(
         missing=found.missing,
         settings={**found.settings, "seed": seed},
         aims={name: degradation.metric for name, degradation in DEGRADATIONS.items()},
-        applied=_applied([form for _, form in forms]),
+        applied={name: applied[name] for name in DEGRADATIONS},
         judgments=found.judgments.rename(columns={"family": "degradation", "rewrite": "strength"}),
-        texts=pd.DataFrame([_text(original, form) for original, form in forms]),
+        texts=pd.DataFrame(texts),
     )
 
 
@@ -92,20 +114,3 @@ def others_of(dialogue: Dialogue, corpus: Corpus) -> Others:
         of_role=tuple(one for one in role if one.scenario != dialogue.scenario),
         of_scene=tuple(corpus.co_stars(dialogue, MOST_OTHERS)),
     )
-
-
-def _forms(dialogue: Dialogue, others: Others, seed: int) -> Iterator[Rewrite]:
-    for name in DEGRADATIONS:
-        for strength, form in zip(STRENGTHS, degrade(dialogue, name, others, seed), strict=False):
-            yield Rewrite(name, strength, form, dialogue.id)
-
-
-def _applied(forms: Sequence[Rewrite]) -> dict[str, int]:
-    counts = Counter(form.family for form in forms if form.name == STRENGTHS[0])
-    return {name: counts[name] for name in DEGRADATIONS}
-
-
-def _text(original: Dialogue, form: Rewrite) -> dict[str, str]:
-    said = "\n".join(turn.character for turn in form.dialogue.turns)
-    names = {"degradation": form.family, "strength": form.name, "item_id": original.id, "group": original.scenario}
-    return {**names, "text": said}

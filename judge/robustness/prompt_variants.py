@@ -1,12 +1,13 @@
-"""The same dialogues asked in twelve ways by one model: the first thing to run on a new judge.
+"""The same dialogues under twelve prompt variants by one model: the first thing to run on a new judge.
 
-Three layouts, two orders of the levels, two languages. Nothing is written, and the model is loaded once.
+A variant is one of three layouts, two orders of the levels and two languages. The model is loaded once, and nothing is
+written. The statistics of the comparison are here too; tables for the terminal are for ``judge.cli.layouts``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -19,51 +20,28 @@ import pandas as pd
 from judge.data.dataset import Corpus
 from judge.engines.served_model import connect
 from judge.errors import InputError, plain
-from judge.models.hardware import Hardware, detect
+from judge.models.hardware import detect
 from judge.progress import Progress, Silent, stoppable
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.prompting.rubric import LANGUAGES
-from judge.robustness.perturbation import DIALOGUES, ask, share_engine
+from judge.robustness.perturbation import DIALOGUES, ORDERINGS, PromptVariant, Task, count_missing, judge_tasks
 from judge.scoring.judge import MIN_MASS, Judge, Judged
-from judge.scoring.setup import open_judge, settle
+from judge.scoring.setup import settle
 from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue, Options
-
-ORDERINGS = ("ascending", "descending")
-"""How the levels are listed in the rubric."""
-
 
 MIN_DIALOGUES = 8
 """Under so many dialogues no correlation is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way of asking: layout, order of the levels, language of the rubric."""
-
-    layout: str
-    ordering: str
-    language: str
-
-    @property
-    def name(self) -> str:
-        """As in ``prefill · ascending · zh``."""
-        return f"{self.layout} · {self.ordering} · {self.language}"
-
-    @property
-    def turned(self) -> Variant:
-        """The same with the levels the other way round."""
-        return Variant(self.layout, ORDERINGS[1 - ORDERINGS.index(self.ordering)], self.language)
-
-
-VARIANTS = tuple(Variant(*choices) for choices in product(LAYOUTS, ORDERINGS, LANGUAGES))
+VARIANTS = tuple(PromptVariant(*choices) for choices in product(LAYOUTS, ORDERINGS, LANGUAGES))
 """All twelve."""
 
 
 REFERENCE = VARIANTS[0]
-"""What ``score`` does unless told otherwise: prefill, ascending, zh."""
+"""What ``score`` does by default: prefill, ascending, zh."""
 
 
-def possible(takes_ids: bool) -> tuple[Variant, ...]:
+def possible(takes_ids: bool) -> tuple[PromptVariant, ...]:
     """The variants that a model can be asked, first the one that the others are compared with.
 
     A server that takes messages, and not token ids, cannot be given the beginning of an answer.
@@ -72,11 +50,11 @@ def possible(takes_ids: bool) -> tuple[Variant, ...]:
 
 
 def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """What each variant's judgments are like, and how far they agree with the reference and with people.
+    """What each variant's judgments are like, and how far they agree with the reference and with human ratings.
 
     Args:
         judgments: of all variants, a row each: ``variant, item_id, metric, mass, score, error``.
-        ratings: people's, a row each: ``item_id, metric, score``.
+        ratings: human ratings, a row each: ``item_id, metric, score``.
 
     The reference is the first of ``VARIANTS`` that has judgments.
 
@@ -89,16 +67,28 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
           language: Spearman's correlation over dialogues;
         - ``halo``: mean Spearman correlation over dialogues with each of the other eight metrics;
         - with ratings, ``human_spearman, human_pearson``: correlation over dialogues of the score with the mean of
-          people's ratings; ``human_n``, the dialogues that have both; ``human_reason`` where there is no correlation.
+          the human ratings; ``human_n``, the dialogues that have both; ``human_reason`` where there is no correlation.
 
         Overall, counts are sums, masses are of all judgments, and the rest are means over the nine metrics; a
         correlation's is over those metrics for which any variant has it, and missing where the variant lacks one.
     """
     scores = {str(name): _wide(part) for name, part in judgments.groupby("variant")}
-    people = None if ratings is None else _wide(ratings)
+    human = None if ratings is None else _wide(ratings)
     asked = [variant for variant in VARIANTS if variant.name in scores]
-    metrics = pd.concat({v.name: _by_metric(v, asked[0], scores, people) for v in asked}, names=["variant", "metric"])
-    counts = _counts(pd.concat([judgments, judgments.assign(metric=OVERALL)]))
+    metrics = pd.concat({v.name: _by_metric(v, asked[0], scores, human) for v in asked}, names=["variant", "metric"])
+    both = pd.concat([judgments, judgments.assign(metric=OVERALL)])
+    # A judgment without finite numbers counts as of no mass at all; one that was never asked has none to count.
+    was_asked = both["error"].isna() | (both["error"] == NOT_FINITE)
+    mass = both["mass"].astype(float).fillna(0.0).where(was_asked)
+    low, missing = (mass < MIN_MASS).astype(float).where(was_asked), both["error"].notna()
+    by = [both["variant"], both["metric"]]
+    counts = pd.DataFrame(
+        {
+            "missing": missing.groupby(by).sum(),
+            "mass": mass.groupby(by).median(),
+            "low_mass": low.groupby(by).mean(),
+        }
+    )
     rows = pd.MultiIndex.from_product([[v.name for v in asked], [OVERALL, *METRICS]], names=counts.index.names)
     return counts.join(pd.concat([_overall(metrics), metrics])).reindex(rows)
 
@@ -109,39 +99,22 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     return means.unstack("metric").reindex(columns=list(METRICS))
 
 
-def _counts(judgments: pd.DataFrame) -> pd.DataFrame:
-    """``missing, mass, low_mass`` by variant and metric; a judgment without finite numbers has no mass at all."""
-    asked = judgments["error"].isna() | (judgments["error"] == NOT_FINITE)
-    mass = judgments["mass"].astype(float).fillna(0.0).where(asked)
-    by = [judgments["variant"], judgments["metric"]]
-    low = (mass < MIN_MASS).astype(float).where(asked)
-    missing = judgments["error"].notna()
-    columns = {
-        "missing": missing.groupby(by).sum(),
-        "mass": mass.groupby(by).median(),
-        "low_mass": low.groupby(by).mean(),
-    }
-    return pd.DataFrame(columns)
-
-
 def _by_metric(
-    variant: Variant, first: Variant, scores: Mapping[str, pd.DataFrame], people: pd.DataFrame | None
+    variant: PromptVariant, first: PromptVariant, scores: Mapping[str, pd.DataFrame], human: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """One variant's row for each metric, from dialogues × metrics of all variants and of people."""
+    """One variant's row for each metric, from dialogues × metrics of all variants and of human ratings."""
     own, reference = scores[variant.name], scores[first.name]
-    # Mean Spearman correlation of each metric with the other eight, where defined.
-    correlations = own.corr(method="spearman", min_periods=MIN_DIALOGUES)
-    halo = correlations.where(~np.eye(len(METRICS), dtype=bool)).mean()
+    among = own.corr(method="spearman", min_periods=MIN_DIALOGUES)  # of each metric with itself too, left out below
     table = pd.DataFrame(
         {
             "mean": own.mean(),
             "difference": (own - reference).mean(),
             "agreement": _correlations(own, reference)["spearman"],
             "order_agreement": _correlations(own, scores[variant.turned.name])["spearman"],
-            "halo": halo,
+            "halo": among.where(~np.eye(len(METRICS), dtype=bool)).mean(),
         }
     )
-    return table if people is None else table.join(_correlations(own, people).add_prefix("human_"))
+    return table if human is None else table.join(_correlations(own, human).add_prefix("human_"))
 
 
 def _correlations(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +148,7 @@ def _overall(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_variant(overall: pd.DataFrame) -> str | None:
-    """The variant whose scores agree best with people (mean Spearman), of those that judged most rated dialogues.
+    """The variant whose scores agree best with human ratings (mean Spearman), of those with most rated dialogues.
 
     None without ratings, or where no correlation is defined. ``overall`` has a row per variant.
     """
@@ -186,53 +159,39 @@ def best_variant(overall: pd.DataFrame) -> str | None:
 
 
 def remarks(overall: pd.DataFrame) -> list[str]:
-    """What to look at, in words; ``overall`` has a row per variant, the reference first."""
-    mass = overall["mass"]
-    low = "; ".join(mass.index[mass < MIN_MASS]) or "none"
-    on_mass = f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})"
-    return [
-        *_on_reference(overall),
-        on_mass,
-        _on_order(overall["order_agreement"]),
-        *_on_people(overall),
-    ]
-
-
-def _on_reference(overall: pd.DataFrame) -> list[str]:
-    if REFERENCE.name in overall.index:
-        return []
-    left_out = ", ".join(name for name, layout in LAYOUTS.items() if layout.answer_begun)
-    return [
-        f"left out, as this server takes messages and no beginning of an answer: {left_out}; the reference is "
-        f"{overall.index[0]}"
-    ]
-
-
-def _on_order(agreement: pd.Series[float]) -> str:
-    known = agreement.dropna()
+    """The warnings about a comparison, in words; ``overall`` has a row per variant, the reference first."""
+    found = []
+    if REFERENCE.name not in overall.index:
+        left_out = ", ".join(name for name, layout in LAYOUTS.items() if layout.answer_begun)
+        found.append(
+            f"left out, as this server takes messages and no beginning of an answer: {left_out}; the reference is "
+            f"{overall.index[0]}"
+        )
+    low = "; ".join(overall.index[overall["mass"] < MIN_MASS]) or "none"
+    found.append(f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})")
+    known = overall["order_agreement"].dropna()
     if known.empty:
-        return f"no rank agreement is given: it needs {MIN_DIALOGUES} dialogues whose scores differ"
-    lowest = f"lowest here: {known.min():.2f}, {known.idxmin()}"
-    return f"low rank agreement with the other ordering: scores hang on the order of the levels ({lowest})"
-
-
-def _on_people(overall: pd.DataFrame) -> list[str]:
-    best = best_variant(overall)
-    if "human_n" not in overall:
-        return []
-    if best is None:
-        return [f"no agreement with people is given: {'; '.join(overall['human_reason'].dropna().unique())}"]
-    found = overall["human_spearman"]
-    return [
-        f"agrees best with people: {best}, Spearman {found[best]:.2f}; the reference {overall.index[0]}: "
-        f"{found.iloc[0]:.2f}. The best of {len(overall)} on the same ratings looks better than it is: "
-        "confirm it on ratings that had no part in the choice"
-    ]
+        found.append(f"no rank agreement is given: it needs {MIN_DIALOGUES} dialogues whose scores differ")
+    else:
+        lowest = f"lowest here: {known.min():.2f}, {known.idxmin()}"
+        found.append(f"low rank agreement with the other ordering: scores hang on the order of the levels ({lowest})")
+    if "human_n" in overall:
+        best, human = best_variant(overall), overall["human_spearman"]
+        if best is None:
+            reasons = "; ".join(overall["human_reason"].dropna().unique())
+            found.append(f"no agreement with human ratings is given: {reasons}")
+        else:
+            found.append(
+                f"agrees best with human ratings: {best}, Spearman {human[best]:.2f}; the reference "
+                f"{overall.index[0]}: {human.iloc[0]:.2f}. The best of {len(overall)} on the same ratings looks better "
+                "than it is: confirm it on ratings that had no part in the choice"
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutComparison:
-    """What twelve ways of asking gave.
+    """The judgments and statistics of the prompt variants compared.
 
     ``missing`` counts judgments by reason.
     ``table`` is that of ``variant_table``; its overall rows have besides ``engine``; ``prompt_tokens``
@@ -254,12 +213,12 @@ class LayoutComparison:
 
     @property
     def best(self) -> str | None:
-        """The variant that agrees best with people, where that is known."""
+        """The variant that agrees best with human ratings, where that is known."""
         return best_variant(self.overall)
 
     @property
     def remarks(self) -> list[str]:
-        """What to look at, in words."""
+        """The warnings about it, in words."""
         return remarks(self.overall)
 
 
@@ -273,11 +232,11 @@ def compare_layouts(
 
     Args:
         data: files or folders of dialogues; none as for ``score``.
-        options: which judge by which engine, and which dialogues; ``DIALOGUES`` of them unless told otherwise. Its
+        options: which judge by which engine, and which dialogues; ``DIALOGUES`` of them where no limit is given. Its
             layout, orderings, language and metrics do not count.
-        annotations: people's ratings, as ``calibration.read_ratings`` gives them. Only dialogues that they rate are
+        annotations: human ratings, as ``calibration.read_ratings`` gives them. Only dialogues that they rate are
             then compared, so ``limit`` draws among those.
-        progress: who is told how far it is.
+        progress: shows how far the work is.
 
     Raises:
         InputError: data or options are wrong, or the annotations rate none of the dialogues.
@@ -286,89 +245,57 @@ def compare_layouts(
     """
     progress, hardware = progress or Silent(), detect()
     paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware)
-    ratings = None if annotations is None else _known(annotations)
-    rated = None if ratings is None else set(ratings["item_id"])
+    ratings = rated = None
+    if annotations is not None:
+        ratings = annotations[annotations["metric"].isin(METRICS)]
+        rated = set(ratings["item_id"])
+        if ratings.empty:
+            found = plain(", ".join(sorted(set(annotations["metric"]))[:10]))
+            raise InputError(
+                f"--annotations: rates none of {', '.join(METRICS)}, but {found}; name the metrics by their id"
+            )
     with closing(Corpus(paths, options.sources, options.characters, options.limit, rated)) as corpus:
-        judges = _judges(options, hardware)
-        first = next(iter(judges.values()))
+        takes_ids = not options.url or connect(options.url, options.judge).takes_ids
+        once = replace(options, orderings=1)  # both orderings are variants of their own
+        judges = {variant: variant.judge(once, hardware) for variant in possible(takes_ids)}
+        name = next(iter(judges.values())).name
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
-        progress.note(f"judge {first.name} ({reason}): {chosen}, asked in {len(judges)} ways")
-        units = [unit.dialogues for unit in corpus.units()]
+        progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")
+        batches = [unit.dialogues for unit in corpus.units()]
     with stoppable() as stop:
-        share_engine(first, list(judges.values())[1:])
-        scored = [_Scored(v, judge, *ask(judge, units, v.name, progress, stop)) for v, judge in judges.items()]
-    return _compared(scored, [dialogue for unit in units for dialogue in unit], ratings)
+        tasks = [Task(variant.name, judge, batches) for variant, judge in judges.items()]
+        results = judge_tasks(tasks, progress, stop)
 
-
-def _known(annotations: pd.DataFrame) -> pd.DataFrame:
-    """The ratings on metrics of ours."""
-    ratings = annotations[annotations["metric"].isin(METRICS)]
-    if ratings.empty:
-        found = plain(", ".join(sorted(set(annotations["metric"]))[:10]))
-        raise InputError(
-            f"--annotations: rates none of {', '.join(METRICS)}, but {found}; name the metrics by their id"
-        )
-    return ratings
-
-
-def _judges(options: Options, hardware: Hardware) -> dict[Variant, Judge]:
-    """The model as a judge of each variant that it can be asked, the reference first."""
-    takes_ids = not options.url or connect(options.url, options.judge).takes_ids
-    return {
-        variant: open_judge(
-            replace(options, layout=variant.layout, language=variant.language, orderings=1),
-            hardware,
-            ascending=variant.ordering == REFERENCE.ordering,
-        )
-        for variant in possible(takes_ids)
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """A variant's judgments of all dialogues, and how long they took, in seconds."""
-
-    variant: Variant
-    judge: Judge
-    judged: list[Judged]
-    seconds: float
-
-
-def _compared(
-    scored: Sequence[_Scored], dialogues: Sequence[Dialogue], ratings: pd.DataFrame | None
-) -> LayoutComparison:
-    judgments = pd.DataFrame([row for one in scored for row in _rows(one, dialogues)])
-    costs = pd.DataFrame([_costs(one, dialogues) for one in scored])
+    dialogues = [dialogue for batch in batches for dialogue in batch]
+    rows, costs = [], []
+    for task, (judged, seconds) in zip(tasks, results, strict=True):
+        costs.append({"variant": task.what, "metric": OVERALL, **_costs(task.judge, dialogues, judged, seconds)})
+        for dialogue, found_of in zip(dialogues, judged, strict=True):
+            for metric, one in zip(METRICS, found_of.judgments, strict=True):
+                names = {"variant": task.what, "item_id": dialogue.id, "metric": metric}
+                rows.append({**names, "mass": one.mass, "score": one.score, "error": one.error})
+    judgments = pd.DataFrame(rows)
+    table = variant_table(judgments, ratings).reset_index()
     return LayoutComparison(
-        judge=scored[0].judge.name,
+        judge=name,
         dialogues=len(dialogues),
-        missing={str(reason): int(n) for reason, n in judgments["error"].value_counts().sort_index().items()},
-        table=variant_table(judgments, ratings).reset_index().merge(costs, how="left", on=["variant", "metric"]),
+        missing=count_missing(judgments),
+        table=table.merge(pd.DataFrame(costs), how="left", on=["variant", "metric"]),
         judgments=judgments,
     )
 
 
-def _rows(scored: _Scored, dialogues: Sequence[Dialogue]) -> Iterator[dict[str, Any]]:
-    for dialogue, judged in zip(dialogues, scored.judged, strict=True):
-        for metric, judgment in zip(METRICS, judged.judgments, strict=True):
-            names = {"variant": scored.variant.name, "item_id": dialogue.id, "metric": metric}
-            yield {**names, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
-
-
-def _costs(scored: _Scored, dialogues: Sequence[Dialogue]) -> dict[str, Any]:
-    """Tokens per dialogue that was asked, and time."""
-    writer = scored.judge.writers[0]
-    asked = [d for d, found in zip(dialogues, scored.judged, strict=True) if any(found.prompt_tokens)]
-    trees = [writer.dialogue(dialogue, METRICS) for dialogue in asked]
-    made = sum(judgment.error is None for judged in scored.judged for judgment in judged.judgments)
+def _costs(judge: Judge, dialogues: Sequence[Dialogue], judged: Sequence[Judged], seconds: float) -> dict[str, Any]:
+    """The engine, tokens per dialogue that was asked about, and the time of scoring."""
+    asked = [dialogue for dialogue, found in zip(dialogues, judged, strict=True) if any(found.prompt_tokens)]
+    trees = [judge.writers[0].dialogue(dialogue, METRICS) for dialogue in asked]
+    made = sum(judgment.error is None for found in judged for judgment in found.judgments)
     return {
-        "variant": scored.variant.name,
-        "metric": OVERALL,
-        "engine": scored.judge.engine.name,
+        "engine": judge.engine.name,
         "prompt_tokens": sum(sum(tree.lengths) for tree in trees) / max(len(trees), 1),
         "unique_tokens": unique_tokens(trees) / max(len(trees), 1),
-        "seconds": scored.seconds,
-        "judgments_per_second": made / scored.seconds,
+        "seconds": seconds,
+        "judgments_per_second": made / seconds,
     }
 
 

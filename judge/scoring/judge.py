@@ -6,6 +6,7 @@ The model itself is loaded when the first judgment is asked for, so that a finis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import median
@@ -143,6 +144,16 @@ class Judge:
             dtype=model.dtype(hardware),
         )
 
+    def named(self, name: str) -> Judge:
+        """The same judge under another name, which is that of a run begun with the same model under that name."""
+        other = copy(self)
+        other.name = name
+        return other
+
+    def use(self, engine: Engine) -> None:
+        """Score with an engine that is loaded already: that of another judge with the same model."""
+        vars(self)["engine"] = engine
+
     @cached_property
     def engine(self) -> Engine:
         """The engine, loaded on first use and checked."""
@@ -174,7 +185,11 @@ class Judge:
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
-        return [[writer.dialogue(d, metrics) for writer in self.writers] if _is_answered(d) else [] for d in dialogues]
+        answered = (all(turn.character.strip() for turn in dialogue.turns) for dialogue in dialogues)
+        return [
+            [writer.dialogue(dialogue, metrics) for writer in self.writers] if there else []
+            for dialogue, there in zip(dialogues, answered, strict=True)
+        ]
 
     def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
         """Judgments from the prompts of dialogues, in their order; what cannot be judged has the reason instead."""
@@ -209,10 +224,6 @@ class Judge:
             if isinstance(answer, Failure):
                 return Judged((Judgment(None, None, answer.reason),) * len(lengths), lengths)
         return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
-
-
-def _is_answered(dialogue: Dialogue) -> bool:
-    return all(turn.character.strip() for turn in dialogue.turns)
 
 
 def _probe(writer: PromptWriter) -> list[list[Ids]]:

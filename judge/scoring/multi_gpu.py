@@ -29,10 +29,6 @@ POLL_S = 0.5
 Item = TypeVar("Item")
 
 
-Message = tuple[int, str, Any]
-"""From which process, what kind (``advance``, ``done``, ``failed``), and what."""
-
-
 @dataclass(frozen=True, slots=True)
 class Share:
     """Every ``count``-th unit, from ``index`` on."""
@@ -95,6 +91,7 @@ def complete(
 def _follow(
     workers: Sequence[BaseProcess], messages: Any, devices: Sequence[str], progress: Progress, stop: threading.Event
 ) -> list[dict[str, Any]]:
+    """Pass on what the processes say until all have ended; the reports of their engines, or the error of one."""
     ended: dict[int, tuple[str, Any]] = {}
     asked = False
     while len(ended) < len(workers):
@@ -104,35 +101,24 @@ def _follow(
             asked = True
             for worker in workers:
                 worker.terminate()
-        for index, kind, what in _waiting(messages):
-            if kind == "advance":
-                progress.advance(*what)
-            else:
-                ended[index] = (kind, what)
+        try:
+            index, kind, what = messages.get(timeout=POLL_S)
+            while True:
+                if kind == "advance":
+                    progress.advance(*what)
+                else:
+                    ended[index] = (kind, what)
+                index, kind, what = messages.get_nowait()
+        except queue.Empty:
+            pass
         for i in dead:
             ended.setdefault(
                 i, ("failed", EngineError(f"the process of device {devices[i]} died ({workers[i].exitcode})"))
             )
-    return _outcome([ended[i] for i in range(len(workers))])
-
-
-def _waiting(messages: Any) -> list[Message]:
-    """What has come, after waiting a little for the first."""
-    found: list[Message] = []
-    try:
-        found.append(messages.get(timeout=POLL_S))
-        while True:
-            found.append(messages.get_nowait())
-    except queue.Empty:
-        return found
-
-
-def _outcome(ended: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
-    """The reports; or the error that says most: a failure before the interruptions that it caused."""
-    errors = [what for kind, what in ended if kind == "failed"]
-    if errors:
+    errors = [what for kind, what in (ended[i] for i in range(len(workers))) if kind == "failed"]
+    if errors:  # a failure before the interruptions that it caused
         raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
-    return [report for _, report in ended if report is not None]
+    return [ended[i][1] for i in range(len(workers)) if ended[i][1] is not None]
 
 
 class _Relay(Silent):
@@ -151,7 +137,10 @@ def _process(
     """What the process of one device does."""
     os.setsid()  # Ctrl-C in the terminal reaches the parent, which asks politely
     threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
-    _use(device, share.count)
+    if device == CPU:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // share.count))
+    else:
+        narrow_to([int(device)])
     try:
         report = work(data, options, share, _Relay(share.index, messages))
         messages.put((share.index, "done", None if report is None else {"device": device, **report}))
@@ -166,11 +155,3 @@ def _follow_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(2)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _use(device: str, count: int) -> None:
-    """Let this process see one GPU only, or its share of the CPUs."""
-    if device == CPU:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // count))
-        return
-    narrow_to([int(device)])

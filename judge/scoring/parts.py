@@ -1,8 +1,9 @@
-"""A run's folder: the manifest and immutable Parquet parts. No server, no lock; ``pandas`` opens it.
+"""The Parquet files of a run: parts of judgments, and the dialogues that were judged. ``pandas`` opens them.
 
-A part holds one unit of work. It is written whole, synced and renamed into place, and the folder synced, so a part
-that is there is complete, and resuming is the question which parts are missing. Temporary files begin with a dot.
-A part holds a hash of its own content too: one that a disk has spoiled since is known, set aside and judged again.
+A part holds one batch of work and never changes. Each file is written by an atomic write (written beside its place,
+synced, renamed, the folder synced), so a file that is there is complete, and resuming is the question which parts are
+missing. Temporary files begin with a dot. A part also holds a hash of its own content, and the dialogues have page
+checksums: what a disk has spoiled since is known. Nothing here knows the manifest, nor which judge is at work.
 """
 
 from __future__ import annotations
@@ -10,23 +11,29 @@ from __future__ import annotations
 import errno
 import io
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from judge.data.dataset import Corpus
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
-from judge.types import LEVELS, Judgment, digest
+from judge.types import LEVELS, Dialogue, Judgment, Turn, digest
 
 JUDGMENTS = "judgments"
 
 
 DIVERSITY = "diversity"
+
+
+DIALOGUES = "dialogues.parquet"
+"""The dialogues that a run judged, in its folder, so that its texts are there wherever its input has gone."""
 
 
 _KEY = [(name, pa.string()) for name in ("judge_id", "judge", "source", "character")]
@@ -64,6 +71,27 @@ SCHEMAS = {
 """The columns of each kind of part."""
 
 
+DIALOGUE_KEY = ["content_digest", "source", "character", "scenario"]
+"""The columns that say which dialogue it is, in this file and in the parts of judgments."""
+
+
+DIALOGUE_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in (*DIALOGUE_KEY, "profile")),
+        ("turns", pa.list_(pa.struct([("user", pa.string()), ("character", pa.string())]))),
+    ]
+)
+"""A row is a dialogue; ``content_digest`` is ``Dialogue.content_digest``."""
+
+
+UNITS_AT_ONCE = 16
+"""Units of the corpus in a row group, which is what is in memory at a time: at most 1,024 dialogues."""
+
+
+_CORPUS = b"corpus"
+"""Under this name the file's own metadata has the digest of the data that it was written for."""
+
+
 _HASH = b"content_digest"
 """Under this name a part's own metadata has the digest of its table."""
 
@@ -76,52 +104,151 @@ def columns(judgment: Judgment) -> dict[str, Any]:
 
 
 class Damaged(InputError):
-    """A part is not as it was written."""
+    """A file of a run is not as it was written."""
 
 
-def _read(path: Path) -> pa.Table:
-    """The table of a part, seen to be what was written; ``Damaged`` where it is not."""
+def write_part(path: Path, kind: str, rows: list[dict[str, Any]]) -> None:
+    """Write a part by an atomic write, with the hash of its content.
+
+    Args:
+        path: the part's file.
+        kind: a key of ``SCHEMAS``.
+        rows: by column.
+
+    Raises:
+        EngineError: the file cannot be written.
+    """
+    table = pa.Table.from_pylist(rows, schema=SCHEMAS[kind])
+    table = table.replace_schema_metadata({_HASH: digest(table.to_pydict())})
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    with writing(path) as file:
+        file.write(buffer.getvalue().to_pybytes())
+
+
+def read_part(path: Path) -> pa.Table:
+    """The table of a part, without its hash.
+
+    Raises:
+        Damaged: its content is not what was written.
+        EngineError: the file cannot be read.
+    """
     again = "score again with this run as --run, and it is judged anew"
-    with _telling("read", path):
+    with telling("read", path):
         content = path.read_bytes()
     try:
         table = pq.read_table(io.BytesIO(content))
-        sound = _digest(table) == (table.schema.metadata or {}).get(_HASH, b"").decode()
+        sound = digest(table.to_pydict()) == (table.schema.metadata or {}).get(_HASH, b"").decode()
     except Exception as error:  # a broken file fails in many ways inside the library, and in what it makes of columns
         raise Damaged(f"{path}: is damaged ({one_line(error)}); {again}") from error
     if not sound:
         raise Damaged(f"{path}: is damaged (its content is not what was written); {again}")
-    return table
-
-
-def _digest(table: pa.Table) -> str:
-    return digest(table.to_pydict())
-
-
-def _to_pandas(path: Path) -> pd.DataFrame:
-    part: pd.DataFrame = _read(path).replace_schema_metadata(None).to_pandas()
-    return part
+    return table.replace_schema_metadata(None)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[BinaryIO]:
-    with _telling("written", path), replacing(path) as file:
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file of a run to write by an atomic write; EngineError where it cannot be written."""
+    with telling("written", path), replacing(path) as file:
         yield file
 
 
 @contextmanager
-def _telling(done: str, path: Path) -> Iterator[None]:
-    """EngineError where a file cannot be read, written or moved; it names the disk if that is full."""
+def telling(done: str, path: Path) -> Iterator[None]:
+    """EngineError where a file cannot be ``done`` (read, written, moved); it names the disk if that is full."""
     try:
         yield
     except OSError as error:
-        full = f": {_disk(path.parent)}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        full = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # The folder may not exist yet, so the disk is that of the nearest one above it that does.
+            there = next(one for one in (path.parent, *path.parent.parents) if one.exists()).resolve()
+            mount = next(one for one in (there, *there.parents) if one.is_mount())
+            usage = shutil.disk_usage(mount)
+            full = f": the disk at {mount} has {usage.free / 1e6:,.1f} MB free of {usage.total / 1e6:,.0f}"
         raise EngineError(f"{path}: cannot be {done} ({error.strerror}){full}") from error
 
 
-def _disk(folder: Path) -> str:
-    """Which disk a folder is on, and its room."""
-    there = next(path for path in (folder, *folder.parents) if path.exists()).resolve()
-    mount = next(path for path in (there, *there.parents) if path.is_mount())
-    usage = shutil.disk_usage(mount)
-    return f"the disk at {mount} has {usage.free / 1e6:,.1f} MB free of {usage.total / 1e6:,.0f}"
+def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
+    """Write a run's dialogues: those of its data, and those of earlier data that its parts still hold judgments of.
+
+    Nothing is written where the file is sound and was written for the same data.
+
+    Returns:
+        A warning where an old file was damaged, so that dialogues of earlier data are lost.
+
+    Raises:
+        EngineError: the file cannot be written.
+    """
+    path, warning = run / DIALOGUES, None
+    earlier = path.is_file()
+    try:
+        if earlier and _check_dialogues(path) == corpus.digest:
+            return None
+    except Damaged as error:
+        earlier, warning = False, f"{error}: it is written anew, without the dialogues of earlier data"
+    units, written = corpus.units(), set()
+    schema = DIALOGUE_SCHEMA.with_metadata({_CORPUS: corpus.digest})
+    with writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        while group := list(islice(units, UNITS_AT_ONCE)):
+            rows = [
+                {
+                    "content_digest": dialogue.content_digest,
+                    "source": dialogue.source,
+                    "character": dialogue.character,
+                    "scenario": dialogue.scenario,
+                    "profile": dialogue.profile,
+                    "turns": [{"user": turn.user, "character": turn.character} for turn in dialogue.turns],
+                }
+                for unit in group
+                for dialogue in unit.dialogues
+            ]
+            written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in rows}
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+        if earlier:
+            still = _judged_keys(run) - written
+            for batch in _dialogue_batches(path):
+                chosen = pa.array([key in still for key in _keys(batch)])
+                writer.write_batch(batch.filter(chosen).replace_schema_metadata(schema.metadata))
+    return warning
+
+
+def kept_dialogues(path: Path, digests: Collection[str]) -> Iterator[Dialogue]:
+    """The dialogues in a file of ``keep_dialogues`` that have these content digests; Damaged where it is spoiled."""
+    values = pa.array(sorted(digests), pa.string())
+    for batch in _dialogue_batches(path):
+        for row in batch.filter(pc.is_in(batch["content_digest"], value_set=values)).to_pylist():
+            turns = tuple(Turn(turn["user"], turn["character"]) for turn in row["turns"])
+            yield Dialogue(row["source"], row["character"], row["scenario"], turns, row["profile"])
+
+
+def _check_dialogues(path: Path) -> str:
+    """The digest of the data that a file was written for, once all its pages were seen to be sound."""
+    for _ in _dialogue_batches(path):
+        pass
+    noted: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    return noted.get(_CORPUS, b"").decode()
+
+
+def _dialogue_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The file's rows, a row group or less at a time; Damaged where they are not as they were written."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(DIALOGUE_SCHEMA):
+                raise ValueError("its columns are not those of dialogues")
+            yield from file.iter_batches(batch_size=1024)
+    except Exception as error:  # a broken file fails in many ways inside the library
+        raise Damaged(f"{path}: is damaged ({one_line(error)})") from error
+
+
+def _judged_keys(run: Path) -> set[tuple[str, ...]]:
+    """The keys of all dialogues that a run has judgments of, earlier data included."""
+    found: set[tuple[str, ...]] = set()
+    for part in (run / JUDGMENTS).glob("part-*.parquet"):
+        with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
+            found |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
+    return found
+
+
+def _keys(rows: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, ...]]:
+    return zip(*(rows[name].to_pylist() for name in DIALOGUE_KEY), strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import islice, takewhile, zip_longest
@@ -83,7 +83,9 @@ def select(dialogues: pd.DataFrame, most: int) -> dict[str, list[str]]:
     for reason, part in SHARES.items():
         for item in _picked(ordered, reason)[: most // part]:
             reasons.setdefault(item, []).append(reason)
-    for item in _in_turns(ordered):
+    # One of every source and character after another, so that the sample has each of these.
+    turn = ordered.groupby(["source", "character"], sort=False).cumcount()
+    for item in turn.sort_values(kind="stable").index:
         if len(reasons) >= most:
             break
         reasons.setdefault(item, []).append(SAMPLE)
@@ -117,12 +119,6 @@ def _picked(dialogues: pd.DataFrame, reason: str) -> list[str]:
     column = {"worst": "score", "best": "score", "uncertain": "spread", "disputed": "dispute"}[reason]
     known = dialogues[column].dropna()
     return list(known.sort_values(ascending=reason == "worst", kind="stable").index)
-
-
-def _in_turns(dialogues: pd.DataFrame) -> list[str]:
-    """All of them, one of every source and character after another, so that a sample has each of these."""
-    turn = dialogues.groupby(["source", "character"], sort=False).cumcount()
-    return list(turn.sort_values(kind="stable").index)
 
 
 RATIONALES = "rationales.jsonl"
@@ -189,8 +185,10 @@ class Explainer:
         written = self.judge.engine.generate([trees[i] for i in fitting], LONGEST)
         found: list[list[Rationale]] = [[] for _ in asked]
         for i, texts in zip(fitting, written, strict=True):
+            one = asked[i][0]
+            about = self.judge.identity.judge_id, one.source, one.character, one.scenario, one.content_digest
             pairs = zip(questions[i], map(self._said, texts), strict=True)
-            found[i] = [self._rationale(asked[i][0], dimension, text) for dimension, text in pairs if text]
+            found[i] = [Rationale(*about, dimension, text) for dimension, text in pairs if text]
         return found
 
     def _questions(self, scores: Scores) -> dict[str, str]:
@@ -214,10 +212,6 @@ class Explainer:
         tokenizer = self.writer.tokenizer
         return tokenizer.text(list(takewhile(lambda token: token not in tokenizer.control_ids, text))).strip()
 
-    def _rationale(self, dialogue: Dialogue, dimension: str, text: str) -> Rationale:
-        about = dialogue.source, dialogue.character, dialogue.scenario, dialogue.content_digest
-        return Rationale(self.judge.identity.judge_id, *about, dimension, text)
-
 
 def explain_run(
     explainer: Explainer, store: Store, corpus: Corpus, most: int, progress: Progress, stop: threading.Event
@@ -231,7 +225,10 @@ def explain_run(
     judgments = load_judgments(store.folder).assign(item_id=item_ids)
     dialogues = by_dialogue(judgments)
     chosen = set(notable(dialogues[~dialogues["missing"]], most))
-    scores = _scores(judgments[judgments["item_id"].isin(chosen)])
+    scores: dict[str, dict[str, float]] = {}  # by dialogue and metric
+    of_chosen = judgments[judgments["item_id"].isin(chosen)]
+    for item, metric, value in of_chosen[["item_id", "metric", "score"]].itertuples(index=False):
+        scores.setdefault(item, {})[metric] = float(value)
     rows = _current(store.folder, judgments)
     missing = chosen - {row.key[0] for row in rows}
     todo = [dialogue for dialogue in corpus if dialogue.id in missing]
@@ -241,7 +238,8 @@ def explain_run(
             raise Interrupted(f"stopped; all written so far is in {store.folder};", can_go_on=True)
         some = todo[start : start + TOGETHER]
         rows += [row for found in explainer.explain([(d, scores[d.id]) for d in some]) for row in found]
-        _write(store, rows)
+        with store.replacing(RATIONALES) as file:
+            file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
         progress.advance(len(some), 0)
     return len(chosen & {row.key[0] for row in rows})
 
@@ -266,29 +264,9 @@ def _current(folder: Path, judgments: pd.DataFrame) -> list[Rationale]:
         return []
     about = judgments[["item_id", "content_digest", "judge_id"]].drop_duplicates()
     current = set(about.itertuples(index=False, name=None))
-    return [row for row in _rows(path) if row.key in current]
-
-
-def _rows(path: Path) -> Iterator[Rationale]:
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield _ROW.validate_json(line)
+        rows = [_ROW.validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); mend or remove it") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else one_line(error)
-
-
-def _write(store: Store, rows: Sequence[Rationale]) -> None:
-    with store.replacing(RATIONALES) as file:
-        file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
-
-
-def _scores(judgments: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """By dialogue and metric."""
-    found: dict[str, dict[str, float]] = {}
-    for item, metric, score in judgments[["item_id", "metric", "score"]].itertuples(index=False):
-        found.setdefault(item, {})[metric] = float(score)
-    return found
+        reason = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else one_line(error)
+        raise InputError(f"{path}: cannot be read ({reason}); fix or remove it") from error
+    return [row for row in rows if row.key in current]

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,13 +22,28 @@ import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from judge.data.dialogues import Record, example_files, read_dialogues
 from judge.errors import InputError, discreet, one_line
 from judge.models.hardware import Hardware
 from judge.scoring.judge import Judge
-from judge.scoring.parts import _HASH, JUDGMENTS, SCHEMAS, Damaged, _digest, _read, _telling, _to_pandas, _writing
-from judge.types import LEVELS, TRANSIENT
+from judge.scoring.parts import (
+    DIALOGUES,
+    JUDGMENTS,
+    SCHEMAS,
+    Damaged,
+    kept_dialogues,
+    read_part,
+    telling,
+    write_part,
+    writing,
+)
+from judge.types import LEVELS, TRANSIENT, Dialogue
 
 MANIFEST = "manifest.json"
+
+
+EXAMPLE = "example"
+"""Stands in a manifest for the paths of the packaged example."""
 
 
 DAMAGED = "damaged"
@@ -119,7 +134,7 @@ class Store:
     @contextmanager
     def replacing(self, name: str) -> Iterator[TextIO]:
         """A text file of the run to write anew: it takes the old one's place whole, or not at all."""
-        with _writing(self.folder / name) as file:
+        with writing(self.folder / name) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
             yield text
             text.detach()
@@ -133,38 +148,30 @@ class Store:
         if not path.is_file():
             return False
         try:
-            errors = _read(path)["error"].to_pylist()
+            errors = read_part(path)["error"].to_pylist()
         except Damaged:
-            self._set_aside(kind, path)
+            aside = self.folder / DAMAGED / f"{kind}-{path.name}"
+            with telling("moved", path), suppress(FileNotFoundError):  # another process was faster
+                aside.parent.mkdir(exist_ok=True)
+                os.replace(path, aside)
+                self.set_aside.append(aside)
             return False
         return not TRANSIENT.intersection(errors)
-
-    def _set_aside(self, kind: str, path: Path) -> None:
-        aside = self.folder / DAMAGED / f"{kind}-{path.name}"
-        with _telling("moved", path), suppress(FileNotFoundError):  # another process was faster
-            aside.parent.mkdir(exist_ok=True)
-            os.replace(path, aside)
-            self.set_aside.append(aside)
 
     def part(self, kind: str, unit: str) -> Path:
         """The file of a unit's part."""
         return self.folder / kind / f"part-{unit}.parquet"
 
     def write_part(self, kind: str, unit: str, rows: list[dict[str, Any]]) -> None:
-        """Write the part of a unit, whole."""
-        table = pa.Table.from_pylist(rows, schema=SCHEMAS[kind])
-        table = table.replace_schema_metadata({_HASH: _digest(table)})
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd")
-        with _writing(self.part(kind, unit)) as file:
-            file.write(buffer.getvalue().to_pybytes())
+        """Write the part of a unit by an atomic write."""
+        write_part(self.part(kind, unit), kind, rows)
 
     def read_parts(self, kind: str, units: Iterable[str]) -> Iterator[pd.DataFrame]:
         """The parts of these units that are there, in order."""
         for unit in units:
             path = self.part(kind, unit)
             if path.is_file():
-                yield _to_pandas(path)
+                yield read_part(path).to_pandas()
 
     def tidy(self) -> None:
         """Remove what writers that were killed have left, a day and more ago."""
@@ -202,18 +209,43 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     manifest, store = read_manifest(Path(run)), Store(Path(run))
     frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
     judgments = pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
-    calibrated = store.folder / CALIBRATED
-    return (
-        judgments.merge(_calibrated(calibrated), on=CALIBRATED_KEY, how="left") if calibrated.is_file() else judgments
-    )
-
-
-def _calibrated(path: Path) -> pd.DataFrame:
+    path = store.folder / CALIBRATED
+    if not path.is_file():
+        return judgments
     try:
-        table: pd.DataFrame = pq.read_table(path).to_pandas()
-        return table.drop_duplicates(CALIBRATED_KEY)
+        calibrated = pq.read_table(path).to_pandas().drop_duplicates(CALIBRATED_KEY)
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"{path}: is damaged ({one_line(error)}); apply the calibration anew, or remove it") from error
+    return judgments.merge(calibrated, on=CALIBRATED_KEY, how="left")
+
+
+def read_texts(run: Path, wanted: Mapping[str, str]) -> tuple[dict[str, Dialogue], str | None]:
+    """Dialogues of a run as they were judged, in the order in which the run keeps them.
+
+    A run of a version that kept none is looked up where it read its data.
+
+    Args:
+        run: its folder.
+        wanted: content digests by the dialogues' ids.
+
+    Returns:
+        The dialogues that are there, by id; and why some may be absent, where something cannot be read.
+    """
+    found: dict[str, Dialogue] = {}
+    path = run / DIALOGUES
+    try:
+        if path.is_file():
+            dialogues = kept_dialogues(path, set(wanted.values()))
+        else:
+            paths = read_manifest(run)["data"]["paths"]
+            files = example_files() if paths == [EXAMPLE] else [Path(path) for path in paths]
+            dialogues = (record.dialogue for record in read_dialogues(files) if isinstance(record, Record))
+        for dialogue in dialogues:
+            if wanted.get(dialogue.id) == dialogue.content_digest:
+                found[dialogue.id] = dialogue
+    except InputError as error:
+        return found, str(error)
+    return found, None
 
 
 def load_scores(run: Path | str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -125,9 +126,13 @@ def examine() -> dict[str, Any]:
             judge, why = pick(hardware)
         except JudgeError as error:
             problem = str(error)
+    versions: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return {
         "machine": {"python": platform.python_version(), "system": platform.platform(), **asdict(hardware)},
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions,
         "engines": {"packed": True, "vllm (installed)": find_spec("vllm") is not None},
         "engine": engine_name("auto", hardware),
         "judge": judge,
@@ -139,10 +144,3 @@ def examine() -> dict[str, Any]:
         "chatanime": str(chatanime_folder()) if is_complete(chatanime_folder()) else None,
         "environment": {name: discreet(os.environ[name]) if name in os.environ else None for name in VARIABLES},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

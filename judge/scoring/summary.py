@@ -65,7 +65,11 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     counted = [extract_all_word_ngrams(_tokenize(text), 1, _ORDER) for text in texts]
     counts, lengths = [ngrams for ngrams, _ in counted], [length for _, length in counted]
     limits = _second_largest(counts)
-    closest = [_closest(length, lengths[:i] + lengths[i + 1 :]) for i, length in enumerate(lengths)]
+    # BLEU's reference length: the one nearest to the text's own, the shorter of two equally near.
+    closest = [
+        min(lengths[:i] + lengths[i + 1 :], key=lambda other, own=own: (abs(other - own), other))  # type: ignore[misc]
+        for i, own in enumerate(lengths)
+    ]
     return fmean(_bleu(ngrams, limits, *pair) for ngrams, *pair in zip(counts, lengths, closest, strict=True))
 
 
@@ -114,11 +118,6 @@ def _second_largest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[st
             first[ngram] = max(largest, count)
             second[ngram] = max(second.get(ngram, 0), min(largest, count))
     return second
-
-
-def _closest(length: int, others: Sequence[int]) -> int:
-    """BLEU's reference length: the one nearest to the text's own, the shorter of two equally near."""
-    return min(others, key=lambda other: (abs(other - length), other))
 
 
 def _bleu(ngrams: Counter[tuple[str, ...]], limits: dict[tuple[str, ...], int], length: int, reference: int) -> float:
@@ -200,17 +199,15 @@ def _leaderboard(sums: pd.DataFrame | None, metrics: Sequence[str]) -> pd.DataFr
     if sums is not None:
         for (judge, source), cells in sums.groupby(level=["judge", "source"], sort=True):
             for column in scale_columns(metrics):
-                row = _mean_row(cells["sum"][column], cells["n"][column])
+                counts = cells["n"][column]
+                means = (cells["sum"][column] / counts.where(counts > 0)).dropna().to_numpy()
+                mean, low, high = mean_interval(means)
+                row = {"mean": mean, "low": low, "high": high, "target": TARGET, "n": int(counts.sum())}
                 missing = int(cells["missing"][column].sum())
-                rows.append({"judge": judge, "source": source, "metric": column, **row, "missing": missing})
+                names = {"judge": judge, "source": source, "metric": column}
+                rows.append({**names, **row, "missing": missing, "scenarios": len(means)})
     columns = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _mean_row(sums: pd.Series[float], counts: pd.Series[int]) -> dict[str, object]:
-    means = (sums / counts.where(counts > 0)).dropna().to_numpy()
-    mean, low, high = mean_interval(means)
-    return {"mean": mean, "low": low, "high": high, "target": TARGET, "n": int(counts.sum()), "scenarios": len(means)}
 
 
 def diversity_table(ratings: Sequence[pd.DataFrame]) -> pd.DataFrame:

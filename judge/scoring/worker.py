@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from judge.data.dataset import Corpus, Unit
+from judge.data.dialogues import example_files
 from judge.errors import Interrupted
 from judge.progress import Progress
-from judge.scoring import summary
+from judge.scoring import run_folder, summary
 from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, MassCheck, Prompts
-from judge.scoring.multi_gpu import Share
+from judge.scoring.multi_gpu import WHOLE, Share
 from judge.scoring.parts import DIVERSITY, JUDGMENTS, columns
-from judge.scoring.run_folder import Store
-from judge.types import NOT_FINITE, Dialogue, Judgment
+from judge.scoring.run_folder import EXAMPLE, Store
+from judge.types import METRICS, NOT_FINITE, RESPONSE_DIVERSITY, Dialogue, Judgment, Options, digest
 
 Role = tuple[str, str]
 """A source, and a character that it plays."""
@@ -27,6 +29,10 @@ Named = tuple[str, Unit]
 """A unit and its part's name."""
 
 
+ROLES_PER_UNIT = 32
+"""Roles whose response diversity is judged and written together."""
+
+
 Item = TypeVar("Item")
 
 
@@ -34,29 +40,58 @@ Value = TypeVar("Value")
 
 
 class Work:
-    """What is to be judged, by whom, and where it goes.
+    """A run's work: which dialogues are judged by whom, on what, and into which folder.
+
+    Everything about a run that does not change while it is made is held here, and nowhere else.
 
     Args:
-        dialogue_units: the names of all the corpus's units, in its order.
-        role_units: units of response diversity: some roles each, by the unit's name.
+        corpus: all dialogues of the run, also where the work is a share of them.
+        judge: who judges; it goes on under the name that a run in the folder began with.
+        options: what to score; ``run`` may be None for the default folder.
+        data: the files or folders that the corpus was read from.
+        progress: what is told how far the work is.
         share: which of the units are this process's.
+
+    Raises:
+        InputError: the folder is no run, or holds one of another judge or on other metrics.
     """
 
     def __init__(
         self,
         corpus: Corpus,
         judge: Judge,
-        store: Store,
-        metrics: Sequence[str],
-        dialogue_units: Sequence[str],
-        role_units: Mapping[str, list[Role]],
+        options: Options,
+        data: Sequence[Path],
         progress: Progress,
-        share: Share,
+        share: Share = WHOLE,
     ) -> None:
-        self.corpus, self.judge, self.store, self.progress = corpus, judge, store, progress
-        self.metrics = metrics
+        self.corpus, self.progress = corpus, progress
+        self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
+        self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
+
+        def unit(content: str) -> str:
+            """The name of a unit's part: what it is, by which judge, on which metrics."""
+            return digest([judge.identity.judge_id, self.metrics, content], 16)
+
+        dialogue_units = [unit(name) for name in corpus.unit_digests] if self.metrics else []
+        role_units: list[tuple[str, list[Role]]] = []
+        if RESPONSE_DIVERSITY in options.metrics:
+            roles = corpus.roles()
+            chunks = [roles[start : start + ROLES_PER_UNIT] for start in range(0, len(roles), ROLES_PER_UNIT)]
+            role_units = [(unit(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
+        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if role_units else [])]
         self.sizes = dict(zip(dialogue_units, corpus.unit_sizes, strict=False))
-        self.dialogue_units, self.role_units = share.of(list(dialogue_units)), share.of(list(role_units.items()))
+        self.dialogue_units, self.role_units = share.of(dialogue_units), share.of(role_units)
+
+        # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
+        # the same command finds its own run again after an answer was edited.
+        places = [str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
+        chosen = digest([unit(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
+        default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
+        self.store = Store(options.run or Path("results") / default)
+        self.before = self.store.manifest
+        run_folder.refuse_another(self.store, judge, self.asked)
+        self.judge = judge.named(self.before["judge"]["name"]) if self.before else judge
 
     @cached_property
     def done(self) -> set[str]:
@@ -100,35 +135,37 @@ class Work:
         return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
 
     def _judge_dialogues(self) -> Iterator[None]:
-        """Write the missing parts of judgments, as many a step as the engine takes together.
-
-        The prompts of the next step are written while the engine is busy with this one.
-        """
+        """Write the missing parts of judgments, as many a step as the engine takes together."""
         self.progress.begin("dialogues", *self._dialogue_counts())
-        mine = set(self.dialogue_units)
+        missing = set(self.dialogue_units) - self.done
         check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in self.done])
-        missing = ((name, unit) for name, unit in self._named_units() if name in mine - self.done)
-        for window, prompts in ahead(self._windows(missing), self._prompts):
-            self._judge_window(window, prompts, check)
+
+        def windows() -> Iterator[list[Named]]:
+            """Units together until they have as many dialogues as the engine takes at best."""
+            window: list[Named] = []
+            for name, unit in zip(self.sizes, self.corpus.units(), strict=False):
+                if name not in missing:
+                    continue  # nor is the engine asked for: a finished run loads none
+                window.append((name, unit))
+                if sum(len(unit.dialogues) for _, unit in window) >= self.judge.engine.window:
+                    yield window
+                    window = []
+            if window:
+                yield window
+
+        def prompts(window: list[Named]) -> list[Prompts]:
+            return self.judge.prompts([d for _, unit in window for d in unit.dialogues], self.metrics)
+
+        # The prompts of the next step are written while the engine is busy with this one.
+        for window, asked in ahead(windows(), prompts):
+            judged = iter(self.judge.judge(asked, self.metrics))
+            for name, unit in window:
+                found = [next(judged) for _ in unit.dialogues]
+                check.see(one.mass for dialogue in found for one in dialogue.judgments if _was_asked(one))
+                self.store.write_part(JUDGMENTS, name, list(self._rows(unit, found)))
+                self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
             yield
         check.conclude()
-
-    def _named_units(self) -> Iterator[Named]:
-        return zip(self.sizes, self.corpus.units(), strict=False)
-
-    def _windows(self, units: Iterable[Named]) -> Iterator[list[Named]]:
-        """Units together until they have as many dialogues as the engine takes at best."""
-        window: list[Named] = []
-        for named in units:
-            window.append(named)
-            if sum(len(unit.dialogues) for _, unit in window) >= self.judge.engine.window:
-                yield window
-                window = []
-        if window:
-            yield window
-
-    def _prompts(self, window: list[Named]) -> list[Prompts]:
-        return self.judge.prompts([d for _, unit in window for d in unit.dialogues], self.metrics)
 
     def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
         """A check that knows what earlier sessions of the run saw."""
@@ -138,14 +175,6 @@ class Work:
             if check.is_done:
                 break
         return check
-
-    def _judge_window(self, window: list[Named], prompts: list[Prompts], check: MassCheck) -> None:
-        judged = iter(self.judge.judge(prompts, self.metrics))
-        for name, unit in window:
-            found = [next(judged) for _ in unit.dialogues]
-            check.see(judgment.mass for dialogue in found for judgment in dialogue.judgments if _was_asked(judgment))
-            self.store.write_part(JUDGMENTS, name, list(self._rows(unit, found)))
-            self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
 
     def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
         for dialogue, found in zip(unit.dialogues, judged, strict=True):

@@ -148,9 +148,9 @@ def test_a_metric_without_a_shared_item_is_told():
 
 
 def test_tables_that_share_nothing_are_refused_with_the_reason():
-    assert "no metric in common (people: m; judge: other)" in refusal(ratings({}), scores({"metric": "other"}))
+    assert "no metric in common (human ratings: m; judge: other)" in refusal(ratings({}), scores({"metric": "other"}))
     assert "no item in common; check how item_id" in refusal(ratings({}), scores({"item_id": "x"}))
-    assert "every score of a metric that people rated is missing" in refusal(ratings({}), scores({"score": np.nan}))
+    assert "every score of a rated metric is missing" in refusal(ratings({}), scores({"score": np.nan}))
 
 
 # Groups, characters and sources of either table
@@ -248,7 +248,7 @@ def test_ratings_off_the_scale_that_was_named_are_told(rating: float):
     """A file of ratings is refused where it is read."""
     rated = ratings({"score": rating}, {"item_id": "i2", "score": 4})
     (remark,) = pair(rated, scores({}, {"item_id": "i2"}), scale=(1, 5)).remarks
-    assert "people's ratings" in remark and "leave the scale of 1 to 5" in remark
+    assert "human ratings" in remark and "leave the scale of 1 to 5" in remark
 
 
 @pytest.mark.parametrize(("judged", "told"), [(5.2, True), (0.0, True), (5 + 1e-9, False)])

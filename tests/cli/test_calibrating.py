@@ -123,9 +123,10 @@ def test_anchors_that_are_gone_are_said_and_not_needed(
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
     manifest["data"]["paths"] = [str(tmp_path / "gone.jsonl")]
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "run" / "dialogues.parquet").unlink()  # as in a run of a version that kept none
     path = tmp_path / "c.json"
     assert typed("calibrate", tmp_path / "run", "--annotations", RATINGS, "--out", path) == 0
-    assert "50 of 50 anchor dialogues are not where the run read them" in " ".join(capsys.readouterr().out.split())
+    assert "the texts of 50 of 50 anchor dialogues are gone" in " ".join(capsys.readouterr().out.split())
     assert typed("score", "--prompts", short_rubric, "--run", run, "--calibration", path) == 0
     assert "whether the judge has moved" in capsys.readouterr().err
 

@@ -79,7 +79,7 @@ def test_what_is_written_is_what_is_printed(answered: tuple[dict[str, Any], Path
 def test_people_read_a_row_and_a_sentence_a_metric(kit: Kit) -> None:
     result = kit.agree()
     assert (result.returncode, result.stderr) == (0, "")
-    assert "the judge beside people" in result.stdout and "nan" not in result.stdout.lower().replace("dominan", "")
+    assert "the judge and human ratings" in result.stdout and "nan" not in result.stdout.lower().replace("dominan", "")
     assert result.stdout.count("* On kind, the judge may") == result.stdout.count("* On fluent, the judge may") == 1
 
 
@@ -90,7 +90,7 @@ def test_text_of_the_tables_cannot_command_the_terminal(kit: Kit) -> None:
         for table in (kit.ratings[:120], kit.scores[:40].assign(judge="\x1b[0m[red]j"))
     ]
     result = kit.agree(ratings=changed[0], scores=changed[1])
-    assert result.returncode == 0 and "\x1b" not in result.stdout and "[red]j beside people" in result.stdout
+    assert result.returncode == 0 and "\x1b" not in result.stdout and "[red]j and human ratings" in result.stdout
 
 
 def test_a_table_may_leave_the_sources_to_the_ratings(kit: Kit) -> None:
@@ -187,7 +187,7 @@ def test_the_packaged_example_is_assessed_on_all_metrics_and_their_means(run: Pa
 def test_a_run_shows_its_table_and_the_stand_ins_warning(run: Path) -> None:
     result = typed("agree", run, "--annotations", RATINGS, "--generalise", "scenarios", cwd=run.parent)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "STAND-IN beside people" in result.stdout and "these scores mean nothing" in result.stdout
+    assert "STAND-IN and human ratings" in result.stdout and "these scores mean nothing" in result.stdout
 
 
 def test_what_a_run_cannot_give_is_said(run: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_batch_makes_no_difference(
     stand_in: Path, engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue], batch_tokens: int
 ) -> None:
     writer = PromptWriter(load_rubric("zh"), tokenizer)
-    trees = [writer.dialogue(dialogue, METRICS) for dialogue in example[:30]]
+    trees = [writer.dialogue(dialogue, METRICS) for dialogue in example[:12]]
     other = PackedEngine.load(stand_in, batch_tokens)
     assert np.abs(probabilities(other, trees, writer) - probabilities(engine, trees, writer)).max() < 1e-5
 
@@ -154,9 +154,9 @@ def test_memory_that_is_never_enough_is_an_engine_error(
 
 
 def test_leaves_of_unlike_dialogues_and_metrics_may_stand_in_one_call(
-    engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue]
+    engine: PackedEngine, short_rubric: Path, tokenizer: JudgeTokenizer, example: list[Dialogue]
 ) -> None:
-    writer = PromptWriter(load_rubric("zh"), tokenizer)
+    writer = PromptWriter(load_rubric("zh", short_rubric), tokenizer)
     some = [replace(example[0], profile=None), example[40], replace(example[1], turns=example[1].turns * 4)]
     trees = [writer.dialogue(dialogue, METRICS[i:]) for i, dialogue in enumerate(some)]
     found = engine.level_logprobs(trees, writer.level_ids)
@@ -197,21 +197,25 @@ LONG_ROPE = {
 }  # fmt: skip
 
 
-def checkpoint(folder: Path, tokenizer: JudgeTokenizer, config: object) -> PackedEngine:
+def checkpoint(folder: Path, config: object) -> PackedEngine:
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return PackedEngine.load(folder)
 
 
-def two(tokenizer: JudgeTokenizer, example: list[Dialogue]) -> tuple[list[PromptTree], PromptWriter]:
-    """Two dialogues of unlike roles, with what wrote them."""
-    writer = PromptWriter(load_rubric("zh"), tokenizer)
+Two = tuple[list[PromptTree], PromptWriter]
+
+
+@pytest.fixture(scope="module")
+def two(tokenizer: JudgeTokenizer, short_rubric: Path, example: list[Dialogue]) -> Two:
+    """Two dialogues of unlike roles with the short rubric, and what wrote them."""
+    writer = PromptWriter(load_rubric("zh", short_rubric), tokenizer)
     return [writer.dialogue(dialogue, METRICS) for dialogue in (example[0], example[40])], writer
 
 
-def verified(engine: PackedEngine, tokenizer: JudgeTokenizer, example: list[Dialogue]) -> tuple[str, float]:
+def verified(engine: PackedEngine, two: Two) -> tuple[str, float]:
     """How the engine means to score after its self-check, and how far that is from plain calls."""
-    trees, writer = two(tokenizer, example)
+    trees, writer = two
     engine.verify(trees, writer.level_ids)
     return engine.name, farthest(engine, trees, writer, each=3)
 
@@ -228,10 +232,10 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
     "config", [lambda v: LlamaConfig(vocab_size=v, **TINY), lambda v: Qwen3MoeConfig(vocab_size=v, **TINY, **EXPERTS)]
 )
 def test_a_model_of_another_family_with_plain_attention_is_packed(
-    tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int, config: object
+    tmp_path: Path, two: Two, vocabulary: int, config: object
 ) -> None:
-    engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
-    name, difference = verified(engine, tokenizer, example)
+    engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
+    name, difference = verified(engine, two)
     assert name == "packed"
     assert difference < 1e-5
 
@@ -246,22 +250,22 @@ def test_a_model_of_another_family_with_plain_attention_is_packed(
     ],
 )
 def test_attention_that_is_not_plain_is_caught_and_scored_plainly(
-    tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int, config: object, reason: str
+    tmp_path: Path, two: Two, vocabulary: int, config: object, reason: str
 ) -> None:
-    engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
-    name, difference = verified(engine, tokenizer, example)
+    engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
+    name, difference = verified(engine, two)
     assert name.startswith("plain (") and reason in name
     assert difference < 1e-5
 
 
 @pytest.mark.parametrize("config", [lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY)])
 def test_the_comparison_alone_would_catch_a_small_window(
-    tmp_path: Path, tokenizer: JudgeTokenizer, example: list[Dialogue], vocabulary: int, config: object,
+    tmp_path: Path, two: Two, vocabulary: int, config: object,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    engine = checkpoint(tmp_path, tokenizer, config(vocabulary))  # type: ignore[operator]
+    engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
     monkeypatch.setattr("judge.engines.packed._unsuited", lambda config: None)
-    trees, writer = two(tokenizer, example)
+    trees, writer = two
     engine.verify(trees[:1], writer.level_ids)
     assert engine.name.startswith("plain (packed ")
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
+import inspect
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from calibration import Pairing
-from judge.report import charts as people_figures
+from judge.report import charts
 from judge.report.page import digits, interval, json_block
 from judge.report.tables import People, interval_of, published_table
-from judge.report.texts import Interval, Key, asset, label, load_texts, short, visible
+from judge.report.texts import Interval, Key, asset, in_chinese, label, load_texts, short, visible
 from judge.scoring.rationales import by_dialogue, select
 from judge.types import LEVELS
-from tests.helpers.commands import refused, typed
+from tests.helpers.commands import read, refused, typed
 from tests.helpers.pairs import metric
 from tests.helpers.paths import RATINGS
 from tests.helpers.reports import HOSTILE, dialogue, score, write_rationales
@@ -35,6 +41,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.source = text
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
         self.styles: list[str] = []
@@ -213,8 +220,49 @@ def test_published_metrics_stand_in_the_order_of_the_page() -> None:
 
 def test_every_metric_has_its_verdict_in_a_sentence(page: Page) -> None:
     assert page.of_class("verdict") == 13
-    assert page.text.count("STAND-IN should not be used") + page.text.count("STAND-IN may be used") == 13
+    assert page.text.count("STAND-IN 在") == len(verdict_sentences(page)) == 13
     assert "Krippendorff alpha" in page.text and "替身评分器" in page.text
+
+
+def verdict_sentences(page: Page) -> list[str]:
+    """The verdicts in English, as they stand beside the Chinese ones."""
+    said = (attributes.get("data-en") or "" for tag, attributes in page.elements if tag == "span")
+    return [text for text in said if text.startswith("On ") and "STAND-IN" in text]
+
+
+OPTIONS_OF_AGREE = [
+    ["--annotators", "illustrative-a,illustrative-b", "--scale", "1-5", "--judge", "STAND-IN"],
+    ["--raters", "slots", "--generalise", "characters"],
+    ["--scoring", "accuracy", "--epsilon", "0.35", "--annotator-kind", "crowd"],
+]
+
+
+@pytest.fixture(scope="module")
+def with_options(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Page]:
+    """A page by each of ``OPTIONS_OF_AGREE``."""
+    folder = tmp_path_factory.mktemp("options")
+    options = enumerate(OPTIONS_OF_AGREE)
+    return [report(run, folder / f"{number}.html", "--annotations", RATINGS, *given) for number, given in options]
+
+
+@pytest.mark.parametrize("number", range(len(OPTIONS_OF_AGREE)), ids=lambda number: " ".join(OPTIONS_OF_AGREE[number]))
+def test_a_report_states_what_agree_states_with_the_same_options(
+    run: Path, with_options: list[Page], number: int
+) -> None:
+    options, page = OPTIONS_OF_AGREE[number], with_options[number]
+    agreed = read(typed("agree", run, "--annotations", RATINGS, "--json", *options, cwd=run.parent))
+    assert verdict_sentences(page) == [one["sentence"] for one in agreed["metrics"].values()]
+    assert set(agreed["remarks"]) <= {attributes.get("data-en") for _, attributes in page.elements}
+    test = agreed["metrics"]["fluency"]["alt_test"]
+    shown = [digits(test[name]) for name in ("winning_rate", "advantage_probability", "epsilon")]
+    assert f"流畅性{''.join(shown)}" in page.text, "the test's figures beside the metric, in one row"
+
+
+def test_options_of_agree_change_what_a_report_states(page: Page, with_options: list[Page], run: Path) -> None:
+    assert all(verdict_sentences(other) != verdict_sentences(page) for other in with_options[:2])
+    for one, epsilon in ((page, "0.20"), (with_options[2], "0.35")):
+        assert re.search(rf"流畅性\d\.\d\d\d\.\d\d{re.escape(epsilon)}", one.text), "in the alternative annotator test"
+    refused(typed("report", run, "--epsilon", "2", cwd=run), "--epsilon 2.0: give a number from 0 to 1")
 
 
 def test_without_ratings_the_page_says_how_to_get_some(run: Path, tmp_path: Path) -> None:
@@ -250,6 +298,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 
 def test_texts_that_changed_or_went_are_left_out_and_it_is_said(own_run: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
+    (own_run / "dialogues.parquet").unlink()  # as in a run of a version that kept none
     data.write_text(data.read_text(encoding="utf-8").replace('"character": "a"', '"character": "b"', 1), "utf-8")
     page = report(own_run, tmp_path / "changed.html", "--language", "en")
     assert ["turns" in one for one in page.data["dialogues"]] == [False, True, True]
@@ -265,7 +314,7 @@ def test_rationales_are_shown_where_the_run_has_some_of_what_it_judged(own_run: 
     page = report(own_run, tmp_path / "r.html")
     assert page.data["dialogues"][0]["rationale"] == {"role_playing": "<b>像[U+202E]"}
     (own_run / "rationales.jsonl").write_text("{}\n", encoding="utf-8")
-    refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "mend or remove it")
+    refused(typed("report", own_run, cwd=tmp_path), "rationales.jsonl", "fix or remove it")
 
 
 def test_a_run_without_tables_is_not_finished(own_run: Path, tmp_path: Path) -> None:
@@ -362,7 +411,7 @@ def beside(judge: list[float], human: list[float]) -> People:
 
 def test_bias_and_limits_of_agreement_by_hand() -> None:
     people = beside([2, 3, 4, 5], [1, 2, 4, 5])  # differences 1, 1, 0, 0: mean .5, SD .5
-    figure = people_figures.figures_of(people, None)[-1]
+    figure = charts.agreement_figures(people, None)[-1]
     assert figure.table.rows == [
         [Key("metric.fluency"), 4, 0.5, round(0.5 - 1.96 * 0.5, 2), round(0.5 + 1.96 * 0.5, 2)]
     ]
@@ -372,7 +421,7 @@ def test_reliability_before_and_after_calibration() -> None:
     people = beside([1.0] * 5 + [2.0] * 5, [3.0] * 5 + [5.0] * 5)
     items = people.pairing.metrics["fluency"].items
     calibrated = pd.DataFrame({"item_id": items, "metric": "fluency", "calibrated": [3.0] * 5 + [5.0] * 5})
-    reliability = people_figures.figures_of(people, calibrated)[-2]
+    reliability = charts.agreement_figures(people, calibrated)[-2]
     cells = [(row[1].key, row[2], row[3], row[4].value) for row in reliability.table.rows]
     assert cells == [
         ("calibration.before", 5, 1.0, 3.0),
@@ -383,6 +432,133 @@ def test_reliability_before_and_after_calibration() -> None:
 
 
 # Both languages
+
+LATIN = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:[\s,;:]+[A-Za-z][A-Za-z'’-]*){2,}")
+"""Three Latin words or more in a row: no name is that long in the example, so it is English."""
+
+
+class Shown(HTMLParser):
+    """What a reader sees or hears of a page before any script runs, without code, names of data and scripts."""
+
+    VOID = ("meta", "input", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.within: list[bool] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            data = "data" in (dict(attrs).get("class") or "").split()
+            self.within.append(data or tag in ("script", "style", "code", "title"))
+        self.texts.append(dict(attrs).get("aria-label") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not any(self.within):
+            self.texts.append(data)
+
+
+def english_in(page: str) -> list[str]:
+    return [found[0] for text in Shown(page).texts for found in LATIN.finditer(text)]
+
+
+def test_the_chinese_page_has_no_english_sentence(
+    page: Page, with_options: list[Page], own_run: Path, tmp_path: Path
+) -> None:
+    assert english_in('<p>这里<b class="data">not this one</b><i>but this one</i></p>') == ["but this one"]
+    for one in (page, *with_options, report(own_run, tmp_path / "plain.html")):
+        assert english_in(one.source) == []
+    assert [text for text in page.data["texts"]["zh"].values() if LATIN.search(text)] == []
+
+
+TITLES = {"fluency": "流畅性", "empathy": "共情"}
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("Nobody rated fluency, empathy.", "没有人评过流畅性、共情。"),
+        ("1,200 judgments are missing and left out.", "有 1,200 条判断缺失，未计入。"),
+        (
+            "fluency, empathy: The alternative annotator test was not done: one person rated.",
+            "流畅性、共情：没有做替代评分者检验：只有一人评分。",
+        ),
+        ("There are no intervals: 5 groups, of 8 needed.", "没有置信区间：只有 5 个组，需要 8 个。"),
+        (
+            "On empathy, a b should not be used: 1 rated group of at least 8 tell too little. Over 1 item its Spearman "
+            "correlation with the mean rating is undefined (under 3 items), its mean absolute difference 0.80 (the "
+            "constant predictor's: 0.70).",
+            "a b 在共情上不应使用：只有 1 个被评过的组，至少要 8 个。在 1 条上，它与平均评分的 Spearman 相关为 无法计算"
+            "（不足 3 条），平均绝对差 0.80（常数预测：0.70）。",
+        ),
+        (
+            "fluency: notices a, b (from medium on); c: not noticed (AUC .55; length alone: AUC .85); d: a bag of "
+            "characters alone: AUC .83, so this proves nothing.",
+            "流畅性：能看出 a, b（从 medium 起）；c：看不出（AUC .55；单凭长度：AUC .85）；d：单凭用字统计：AUC .83，"
+            "所以什么也证明不了。",
+        ),
+        ("rubric in the other language: mean change: not given, as under 20 dialogues",
+         "评分标准换成另一种语言：平均变化：没有给出，因为不足 20 段对话"),
+        ("look, see: nothing known", "look, see: nothing known"),
+        ("{0} {x}", "{0} {x}"),
+        ("a: " * 3000, "a: " * 3000),
+    ],
+)  # fmt: skip
+def test_a_sentence_is_put_into_chinese_with_its_numbers_and_names(english: str, chinese: str) -> None:
+    assert in_chinese(english, TITLES) == chinese
+
+
+NOT_ON_THE_PAGE = (
+    "do not use", "the same rating", "at most one apart", "more than one apart", "ratings and scores",
+    "dij,di,dj->d", "kd,kd,kd->d", "vd,vd,vd->d",
+    "among the scores and", "among the ratings; make them the same", "among the ratings; make them equal",
+    "; give it one",
+    "has two inclusion probabilities on", "every score of a rated metric is missing; judge them again",
+    "no item in common; check how item_id is written in both", "no metric in common (human ratings:",
+)  # fmt: skip
+"""Texts of three words or more that name columns, shapes and tables, or that are of an error."""
+
+
+def sentences_in(module: ModuleType) -> Iterator[str]:
+    """What a module may say in English that is no error: the literal parts of its texts, of three words or more."""
+    tree = ast.parse(inspect.getsource(module))
+    errors_and_docstrings = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in errors_and_docstrings:
+            text = node.value.strip()
+            if LATIN.search(text) and text not in NOT_ON_THE_PAGE:
+                yield text
+
+
+SPEAKING = ["calibration.pairing", *(f"calibration.agreement.{name}" for name in
+            ("assess", "reliability", "alt_test", "metrics", "single_ratings")),
+            *(f"calibration.stats.{name}" for name in ("correlation", "intervals", "krippendorff")),
+            "judge.robustness.attack_analysis", "judge.robustness.probe_analysis"]  # fmt: skip
+"""Modules whose sentences are shown on the page."""
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_every_sentence_that_reaches_the_page_has_its_chinese(name: str) -> None:
+    known = [pair["en"] for pair in yaml.safe_load(asset("sentences.yaml"))]
+    said = list(sentences_in(import_module(name)))
+    assert [text for text in said if not any(text in english for english in known)] == [], "sentences.yaml lacks them"
+
+
+def test_every_pattern_stands_once_and_fills_what_it_takes() -> None:
+    pairs = [(pair["en"], pair["zh"]) for pair in yaml.safe_load(asset("sentences.yaml"))]
+    assert len({english for english, _ in pairs}) == len(pairs)
+    for english, chinese in pairs:
+        assert set(re.findall(r"{(\w+)}", english)) == set(re.findall(r"{(\w+)}", chinese)), english
+        assert not LATIN.search(re.sub(r"{\w+}", "", chinese)), chinese
 
 
 def test_both_languages_say_the_same_things() -> None:
@@ -395,7 +571,7 @@ def test_both_languages_say_the_same_things() -> None:
 def test_every_text_the_page_asks_for_is_there_and_none_is_idle() -> None:
     keys = {key for key in load_texts()["en"] if not key.startswith("metric.")}
     sources = [asset("page.html.j2"), asset("report.js")]
-    folder = Path(people_figures.__file__).parent
+    folder = Path(charts.__file__).parent
     sources += [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
     text = "\n".join(sources)
     asked = set(re.findall(r'(?:\bt|both|named|plain|Key|text)\("([a-z_. ]+)"[,)]', text))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from judge import Options, Rewritten, attack
+from judge import Options, PerturbationJudgments, attack
 from judge.cli import attack as attack_tables
 from judge.cli import main
 from judge.data.dialogues import example_dialogues
@@ -51,7 +51,7 @@ class Credulous:
         return any(" ".join(map(str, ids)) in prompt for ids in self.texts)
 
 
-Attack = Callable[..., Rewritten]
+Attack = Callable[..., PerturbationJudgments]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judged_by(stand_in: Path, tokenizer: JudgeTokenizer, data: Path) -> Attack:
     """The attack on a judge that believes these texts."""
 
-    def judged(*texts: str, usual: Callable[[PromptTree], int] = lambda _: 3) -> Rewritten:
+    def judged(*texts: str, usual: Callable[[PromptTree], int] = lambda _: 3) -> PerturbationJudgments:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(choosing, "_engine", lambda *asked: lambda: Credulous(tokenizer, texts, usual))
             return attack([data], Options(judge="stand-in"))
@@ -79,7 +79,7 @@ def judged_by(stand_in: Path, tokenizer: JudgeTokenizer, data: Path) -> Attack:
 
 
 @pytest.fixture(scope="module")
-def unmoved(judged_by: Attack) -> Rewritten:
+def unmoved(judged_by: Attack) -> PerturbationJudgments:
     """The attack on a judge that believes nothing."""
     return judged_by()
 
@@ -113,7 +113,7 @@ def test_one_text_that_is_believed_shows_in_its_own_kind_alone(judged_by: Attack
     assert (found["change"].drop([("authority", "en"), ("empty", "blank")]) == 0).all()
 
 
-def test_a_judge_that_cannot_be_talked_round_shows_no_change(unmoved: Rewritten) -> None:
+def test_a_judge_that_cannot_be_talked_round_shows_no_change(unmoved: PerturbationJudgments) -> None:
     robustness = assess(unmoved)
     assert (robustness.families["change"] == 0).all() and (robustness.families["raised"] == 0).all()
     assert (robustness.metrics["change"] == 0).all()
@@ -122,7 +122,7 @@ def test_a_judge_that_cannot_be_talked_round_shows_no_change(unmoved: Rewritten)
     assert unmoved.settings["seed"] == 0 and unmoved.settings["engine"] == "credulous"
 
 
-def test_what_has_no_answer_left_is_missing_and_no_change(unmoved: Rewritten) -> None:
+def test_what_has_no_answer_left_is_missing_and_no_change(unmoved: PerturbationJudgments) -> None:
     assert unmoved.missing == {EMPTY_ANSWER: 10 * len(METRICS)}
     blank = assess(unmoved).rewrites.set_index(["family", "rewrite"]).loc[("empty", "blank")]
     assert (blank["n"], blank["missing"]) == (0, 10 * len(METRICS)) and pd.isna(blank["change"])
@@ -143,7 +143,7 @@ def test_a_judge_that_the_order_of_levels_moves_is_seen(judged_by: Attack, token
     assert "constant" in bias.loc[(LEVEL_ORDER, "rank_agreement"), "reason"]
 
 
-def test_flags_are_the_detectors(unmoved: Rewritten) -> None:
+def test_flags_are_the_detectors(unmoved: PerturbationJudgments) -> None:
     robustness = assess(unmoved)
     flagged = robustness.families.set_index("family")["flagged"]
     assert robustness.flagged_originals == 0 == flagged[BENIGN]
@@ -152,7 +152,7 @@ def test_flags_are_the_detectors(unmoved: Rewritten) -> None:
 
 
 @pytest.fixture
-def scored_by_hand() -> Rewritten:
+def scored_by_hand() -> PerturbationJudgments:
     """A Qwen judge's scores of two sources in ten scenarios: its own family gets 1 more, each longer answer more."""
     rows = [
         {"family": "", "rewrite": "", "item_id": f"{source}/c/{i}", "source": source, "character": "c", "group": str(i),
@@ -165,10 +165,10 @@ def scored_by_hand() -> Rewritten:
     again = table.assign(family="order", rewrite="zh", suspicious="order")
     asked = table.assign(family=LEVEL_ORDER, rewrite="descending", score=table["score"] - 0.25)
     judgments = pd.concat([table, again, asked], ignore_index=True)
-    return Rewritten("Qwen/Qwen3-8B", "0", 20, {}, {"layout": "prefill", "language": "zh"}, judgments)
+    return PerturbationJudgments("Qwen/Qwen3-8B", "0", 20, {}, {"layout": "prefill", "language": "zh"}, judgments)
 
 
-def test_biases_are_those_worked_out_by_hand(scored_by_hand: Rewritten) -> None:
+def test_biases_are_those_worked_out_by_hand(scored_by_hand: PerturbationJudgments) -> None:
     found = assess(scored_by_hand)
     bias = found.bias.set_index(["bias", "measure"])["value"]
     assert bias[(LEVEL_ORDER, "mean_change")] == pytest.approx(-0.25)
@@ -180,7 +180,7 @@ def test_biases_are_those_worked_out_by_hand(scored_by_hand: Rewritten) -> None:
     assert any("favours its own family is not known without people's ratings" in remark for remark in found.remarks)
 
 
-def test_under_eight_dialogues_no_association_is_given(scored_by_hand: Rewritten) -> None:
+def test_under_eight_dialogues_no_association_is_given(scored_by_hand: PerturbationJudgments) -> None:
     few = scored_by_hand.judgments[scored_by_hand.judgments["group"].isin(["0", "1", "2"])]
     found = assess(replace(scored_by_hand, judgments=few))
     length = found.bias.set_index("bias").loc["length"]
@@ -278,7 +278,7 @@ def test_a_dialogue_that_cannot_be_judged_is_exit_code_1(
 
 
 def test_tables_fit_a_narrow_terminal(
-    scored_by_hand: Rewritten, unmoved: Rewritten, monkeypatch: pytest.MonkeyPatch
+    scored_by_hand: PerturbationJudgments, unmoved: PerturbationJudgments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(width=80, record=True)
     monkeypatch.setattr(attack_tables, "console", lambda: console)

@@ -20,11 +20,11 @@ from judge.engines.packed import PackedEngine
 from judge.models.hardware import detect
 from judge.prompting.prompt_tree import PromptTree
 from judge.robustness import prompt_variants as variants
+from judge.robustness.perturbation import PromptVariant
 from judge.robustness.prompt_variants import (
     REFERENCE,
     VARIANTS,
     LayoutComparison,
-    Variant,
     best_variant,
     compare_layouts,
     remarks,
@@ -37,11 +37,11 @@ from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue, Options
 from tests.helpers.rubric import ByStandIn
 from tests.helpers.serving import Model, serving
 
-OTHER = Variant("question", "descending", "en")
+OTHER = PromptVariant("question", "descending", "en")
 FOUR = (REFERENCE, REFERENCE.turned, OTHER.turned, OTHER)
 
 
-def only(monkeypatch: pytest.MonkeyPatch, *chosen: Variant) -> None:
+def only(monkeypatch: pytest.MonkeyPatch, *chosen: PromptVariant) -> None:
     """Compare these variants alone, which takes less time."""
     monkeypatch.setattr(variants, "VARIANTS", chosen)
 
@@ -76,12 +76,12 @@ def scores_of(judge: Judge, dialogues: list[Dialogue]) -> np.ndarray:
     )
 
 
-def scores_in(compared: LayoutComparison, variant: Variant) -> np.ndarray:
+def scores_in(compared: LayoutComparison, variant: PromptVariant) -> np.ndarray:
     rows = compared.judgments[compared.judgments["variant"] == variant.name]
     return rows["score"].to_numpy(dtype=float).reshape(-1, len(METRICS))
 
 
-def cell(table: pd.DataFrame, variant: Variant, metric: str = OVERALL) -> pd.Series:
+def cell(table: pd.DataFrame, variant: PromptVariant, metric: str = OVERALL) -> pd.Series:
     return table[(table["variant"] == variant.name) & (table["metric"] == metric)].iloc[0]
 
 
@@ -111,7 +111,7 @@ def test_a_variants_numbers_are_those_of_a_judge_of_its_own(
     compared: LayoutComparison, dialogues: list[Dialogue], alone: Judge
 ) -> None:
     own, reference = scores_of(alone, dialogues), scores_in(compared, REFERENCE)
-    turned = scores_in(compared, Variant("question", "ascending", "en"))
+    turned = scores_in(compared, PromptVariant("question", "ascending", "en"))
     assert scores_in(compared, OTHER) == pytest.approx(own, abs=1e-5)
     found = cell(compared.table, OTHER)
     assert found["mean"] == pytest.approx(own.mean(), abs=1e-5)
@@ -226,7 +226,7 @@ def test_a_variant_that_is_not_understood_is_named(made: pd.DataFrame) -> None:
 def test_a_server_that_takes_messages_is_not_asked_with_the_answer_begun(
     stand_in: Path, short_rubric: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    question = Variant("question", "ascending", "zh")
+    question = PromptVariant("question", "ascending", "zh")
     only(monkeypatch, REFERENCE, REFERENCE.turned, question, question.turned)
     with serving(Model(stand_in, owned_by="somebody")) as url:
         found = compare_layouts([], Options(url=url, sources=("plain",), limit=2, prompts=short_rubric))
@@ -247,7 +247,7 @@ def test_tables_fit_a_narrow_terminal(compared: LayoutComparison, capsys: pytest
     capsys.readouterr()
     show_layouts(compared)
     shown = capsys.readouterr().out
-    assert "STAND-IN judge: these scores mean nothing" in shown and "agreement with people" not in shown
+    assert "STAND-IN judge: these scores mean nothing" in shown and "agreement with human ratings" not in shown
     assert all(remark in shown for remark in compared.remarks)
 
 

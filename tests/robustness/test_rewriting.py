@@ -11,23 +11,26 @@ from judge.engines.packed import PackedEngine
 from judge.errors import InputError, Interrupted, UnfitJudge
 from judge.models.hardware import detect
 from judge.progress import Silent
-from judge.robustness.perturbation import Rewrite, Rewritten, Way, judge_rewrites
+from judge.robustness.perturbation import Perturbation, PerturbationJudgments, PromptVariant, judge_perturbations
 from judge.scoring.judge import MIN_MASS
 from judge.scoring.setup import open_judge
 from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue, Options, Turn
 from tests.helpers.rubric import ByStandIn
 
-WAYS = (Way("order", "descending", "zh", ascending=False), Way("language", "en", "en"))
+VARIANTS = {
+    ("order", "descending"): PromptVariant("prefill", "descending", "zh"),
+    ("language", "en"): PromptVariant("prefill", "ascending", "en"),
+}
 
 
 def answered(dialogue: Dialogue, text: str) -> Dialogue:
     return replace(dialogue, turns=tuple(Turn(turn.user, text) for turn in dialogue.turns))
 
 
-def rewrite(dialogues: Sequence[Dialogue]) -> list[Rewrite]:
+def rewrite(dialogues: Sequence[Dialogue]) -> list[Perturbation]:
     """The last dialogue first, to see that order does not matter; one of them cannot be judged."""
-    forms = [Rewrite("constant", "same", answered(d, "嗯。"), d.id) for d in dialogues[::-1]]
-    return [*forms, Rewrite("constant", "empty", answered(dialogues[0], " "), dialogues[0].id)]
+    forms = [Perturbation("constant", "same", answered(d, "嗯。"), d.id) for d in dialogues[::-1]]
+    return [*forms, Perturbation("constant", "empty", answered(dialogues[0], " "), dialogues[0].id)]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +40,11 @@ def three(by_stand_in: ByStandIn) -> Options:
 
 
 @pytest.fixture(scope="module")
-def rewritten(three: Options) -> Rewritten:
-    return judge_rewrites([], three, rewrite, ways=WAYS)
+def rewritten(three: Options) -> PerturbationJudgments:
+    return judge_perturbations([], three, rewrite, variants=VARIANTS)
 
 
-def test_there_is_a_row_per_dialogue_rewrite_or_way_and_metric(rewritten: Rewritten) -> None:
+def test_there_is_a_row_per_dialogue_rewrite_or_way_and_metric(rewritten: PerturbationJudgments) -> None:
     rows = rewritten.judgments
     assert not rows.duplicated(["family", "rewrite", "item_id", "metric"]).any()
     counts = rows.groupby(["family", "rewrite"]).size().to_dict()
@@ -59,7 +62,7 @@ def test_there_is_a_row_per_dialogue_rewrite_or_way_and_metric(rewritten: Rewrit
 
 
 def test_scores_are_those_the_judge_gives_each_text_alone(
-    rewritten: Rewritten, example: list[Dialogue], three: Options
+    rewritten: PerturbationJudgments, example: list[Dialogue], three: Options
 ) -> None:
     known = {dialogue.id: dialogue for dialogue in example}
     judges = {
@@ -77,21 +80,21 @@ def test_scores_are_those_the_judge_gives_each_text_alone(
             assert set(rows["length"]) == {sum(len(turn.character) for turn in dialogue.turns)}
 
 
-def test_what_cannot_be_judged_is_missing(rewritten: Rewritten) -> None:
+def test_what_cannot_be_judged_is_missing(rewritten: PerturbationJudgments) -> None:
     empty = rewritten.judgments[rewritten.judgments["rewrite"] == "empty"]
     assert set(empty["error"]) == {EMPTY_ANSWER} and empty[["p1", "mass", "score"]].isna().all(axis=None)
 
 
 def test_a_rewrite_of_nothing_that_was_chosen_is_refused(three: Options) -> None:
-    with pytest.raises(InputError, match="stray: rewrites a/b/c"):
-        judge_rewrites([], three, lambda found: [Rewrite("f", "stray", found[0], "a/b/c")])
+    with pytest.raises(InputError, match="stray: perturbs a/b/c"):
+        judge_perturbations([], three, lambda found: [Perturbation("f", "stray", found[0], "a/b/c")])
 
 
 def test_a_judge_that_does_not_answer_with_a_level_is_refused(three: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     scored = PackedEngine.level_logprobs
     monkeypatch.setattr(PackedEngine, "level_logprobs", lambda *asked: [one - 1.0 for one in scored(*asked)])
     with pytest.raises(UnfitJudge, match=f"under {MIN_MASS}"):
-        judge_rewrites([], three, rewrite)
+        judge_perturbations([], three, rewrite)
 
 
 def test_the_first_ctrl_c_ends_it_after_the_window(three: Options) -> None:
@@ -102,12 +105,12 @@ def test_the_first_ctrl_c_ends_it_after_the_window(three: Options) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted, match="nothing is kept"):
-        judge_rewrites([], three, rewrite, Stopping())
+        judge_perturbations([], three, rewrite, Stopping())
 
 
 def test_a_hundred_dialogues_unless_told_otherwise(by_stand_in: ByStandIn, tmp_path: Path) -> None:
     row = {"source": "s", "character": "c", "question_r1": "在吗", "answer_r1": "在。"}
     lines = (json.dumps({**row, "scenario": str(i)}) for i in range(103))
     (tmp_path / "many.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    found = judge_rewrites([tmp_path / "many.jsonl"], by_stand_in(), lambda dialogues: [])
+    found = judge_perturbations([tmp_path / "many.jsonl"], by_stand_in(), lambda dialogues: [])
     assert found.dialogues == 100 == found.judgments["item_id"].nunique()

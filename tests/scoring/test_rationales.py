@@ -296,11 +296,11 @@ def test_the_command_says_what_they_are(nameless: Path, tmp_path: Path) -> None:
     assert rows(run)[0]["rationale"] in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_file_that_is_spoiled_is_the_users_to_mend(run: Path, options: Options) -> None:
+def test_a_file_that_is_spoiled_is_the_users_to_fix(run: Path, options: Options) -> None:
     before = (run / RATIONALES).read_bytes()
     try:
         (run / RATIONALES).write_text('{"source": 1}\n', encoding="utf-8")
-        with pytest.raises(InputError, match=r"rationales\.jsonl: cannot be read .*; mend or remove it"):
+        with pytest.raises(InputError, match=r"rationales\.jsonl: cannot be read .*; fix or remove it"):
             score([], replace(options, run=run, rationales=1))
     finally:
         (run / RATIONALES).write_bytes(before)

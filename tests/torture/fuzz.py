@@ -23,9 +23,9 @@ from typing import Any
 
 import yaml
 
-from judge.cli import calibrate as calibrating
 from judge.data.dataset import Corpus
 from judge.errors import LONGEST_LINE, InputError, plain, readable
+from judge.human_ratings import calibrated_run as calibrating
 from judge.human_ratings.agreement import read_annotations, read_judge_scores, read_pairing
 from judge.prompting.rubric import load_rubric
 from tests.torture import mutation

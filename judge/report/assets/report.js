@@ -202,7 +202,7 @@ function inside(one) {
 const turn = (kind, who, words) => element("p", { class: `turn ${kind}` }, element("b", {}, who), words);
 
 function levelsTable(one) {
-  const heads = ["metric", "probabilities", "score", "notes"].map((key) => element("th", { scope: "col" }, key === "notes" ? element("span", { class: "hidden" }, text("remarks")) : text(key)));
+  const heads = ["metric", "probabilities", "score", "notes"].map((key) => element("th", { scope: "col" }, key === "notes" ? element("span", { class: "hidden" }, text(key)) : text(key)));
   const rows = DATA.metrics.map((metric, place) => {
     const chances = one.dialogue.p?.[place];
     const row = element("tr", metric === filters.metric.value ? { class: "chosen" } : {}, element("th", { scope: "row" }, text(`metric.${metric}`)));

@@ -236,7 +236,7 @@ def test_equal_means_of_systems_are_a_tie_whatever_their_sums():
     assert agreement(paired).systems["kendall"].value == pytest.approx(stats.kendalltau([1, 2, 3], [0.2, 0.2, 5])[0])
 
 
-@pytest.mark.parametrize(("sources", "reason"), [("aaaa", "1 rated source(s)"), ("aabb", "2 rated source(s)")])
+@pytest.mark.parametrize(("sources", "reason"), [("aaaa", "1 rated system(s)"), ("aabb", "2 rated system(s)")])
 def test_few_systems_have_no_order_and_say_so(sources: str, reason: str):
     found = agreement(metric([1, 2, 3, 4], [1, 2, 3, 4], sources=sources)).systems
     assert all(estimate.value is None and reason in estimate.reason for estimate in found.values())

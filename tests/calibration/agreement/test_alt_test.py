@@ -211,7 +211,7 @@ def test_comparisons_with_one_other_person_are_counted():
     ratings = paired.ratings.copy()
     ratings[35:, 2] = N
     found = alternative_annotator_test(replace(paired, ratings=ratings))
-    assert found.remarks == ("10 of 115 comparisons are with one other person only.",)
+    assert found.remarks == ("10 of 115 comparisons are with one other annotator only.",)
 
 
 alone = np.full((60, 3), N)
@@ -223,8 +223,8 @@ in_twos[np.arange(90), np.arange(90) % 3] = N
 @pytest.mark.parametrize(
     ("ratings", "reason"),
     [
-        (many(40, 1).ratings, "one person rated"),
-        (np.hstack([many(40, 1).ratings, np.full((40, 2), N)]), "one person rated"),
+        (many(40, 1).ratings, "one annotator rated"),
+        (np.hstack([many(40, 1).ratings, np.full((40, 2), N)]), "one annotator rated"),
         (np.full((40, 2), N), "nobody rated"),
         (np.empty((0, 3)), "nobody rated"),
         (many(29).ratings, "nobody rated 30 items that another rated too (at most 29)"),
@@ -243,7 +243,7 @@ def test_it_is_refused_with_the_reason(ratings: np.ndarray, reason: str):
 
 def test_slots_are_nobody_to_stand_in_for():
     found = alternative_annotator_test(many(40), raters="slots")
-    assert found.reason == "the raters are slots that different persons fill, so that there is nobody to stand in for"
+    assert found.reason.startswith("the annotators are slots that different persons fill, so that there is nobody")
     assert found.passed is None
 
 

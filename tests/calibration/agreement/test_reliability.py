@@ -249,7 +249,7 @@ def test_where_alpha_is_undefined_it_is_said_why(ratings, reason: str):
 def test_one_rating_an_item_says_nothing_of_agreement():
     found = reliability(rated([[3, N], [N, 4], [2, N]]))
     assert reasons(found) == {"no item has two ratings"}
-    assert found.remarks[0] == "Every item has one rating: how far people agree (alpha, ceiling) cannot be said."
+    assert found.remarks[0].startswith("Every item has one rating: agreement between annotators (alpha, human ceiling)")
     assert found.pairs.empty
     assert found.annotators["severity"].isna().all()
 
@@ -257,11 +257,11 @@ def test_one_rating_an_item_says_nothing_of_agreement():
 def test_slots_are_not_persons():
     found = reliability(many(40), raters="slots")
     assert alpha(found) == alpha(reliability(many(40)))
-    assert {e.reason for e in found.ceiling.values()} == {"the raters are slots that different persons fill"}
+    assert {e.reason for e in found.ceiling.values()} == {"the annotators are slots that different persons fill"}
     assert found.pairs.empty
     assert found.annotators.empty
     assert found.remarks == (
-        "There is no ceiling, kappa of pairs or severity: the raters are slots that different persons fill.",
+        "There is no human ceiling, kappa of pairs or severity: the annotators are slots that different persons fill.",
     )
 
 
@@ -313,7 +313,7 @@ def test_who_rated_almost_nothing_is_not_in_the_ceiling():
     ratings = np.hstack([many(20).ratings, np.full((20, 1), N)])
     ratings[:2, 3] = 5
     found = reliability(rated(ratings))
-    assert "The ceiling leaves out who rated fewer than 3 items beside others: d." in found.remarks
+    assert "The human ceiling leaves out who rated fewer than 3 items that others rated too: d." in found.remarks
     assert found.annotators["n"].tolist() == [20, 20, 20, 2]
 
 

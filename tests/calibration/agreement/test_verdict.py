@@ -38,11 +38,11 @@ def judged(
 GOOD, ORDER = Estimate(0.6, 0.5, 0.7), Estimate(0.9, 0.8, 1.0)
 UNDEFINED = Estimate(None, reason="one side is constant")
 RULES = {
-    "rank": (GOOD, ORDER, {}, "rank", "90% [80%, 100%] of the pairs of 6 sources"),
+    "rank": (GOOD, ORDER, {}, "rank", "90% [80%, 100%] of the pairs of 6 systems"),
     "at the bound": (GOOD, Estimate(0.9, 0.75, 1.0), {}, "rank", "90%"),
     "order unsure": (GOOD, Estimate(0.9, 0.74, 1.0), {}, "estimate", "90% [74%, 100%]"),
-    "four sources": (GOOD, ORDER, {"sources": 4}, "estimate", "4 rated sources, and ranking needs 5"),
-    "one source": (GOOD, ORDER, {"sources": 1}, "estimate", "1 rated source, and ranking needs 5"),
+    "four sources": (GOOD, ORDER, {"sources": 4}, "estimate", "4 rated systems, and ranking needs 5"),
+    "one source": (GOOD, ORDER, {"sources": 1}, "estimate", "1 rated system, and ranking needs 5"),
     "order without interval": (GOOD, Estimate(1.0), {}, "estimate", "too few groups have all of them"),
     "no order": (GOOD, UNDEFINED, {}, "estimate", "cannot be said (one side is constant)"),
     "maybe none": (Estimate(0.4, -0.01, 0.8), ORDER, {}, "do not use", "may be none"),
@@ -69,7 +69,7 @@ def test_the_sentence_gives_the_evidence_beside_the_constant_and_a_person(measur
     for part in (
         "60 items",
         f"{spearman.value:.2f} [{spearman.low:.2f}, {spearman.high:.2f}]",
-        f"a person left out: {own.ceiling['spearman'].value:.2f}",
+        f"human ceiling: {own.ceiling['spearman'].value:.2f}",
         f"mean absolute difference {mae:.2f} (the constant predictor's: {constant:.2f})",
     ):
         assert part in sentence

@@ -182,7 +182,7 @@ def test_a_table_without_levels_is_calibrated_too():
 def test_one_group_gives_a_constant_that_says_so(ratings, scores):
     one = fit(ratings.assign(group="g"), scores.assign(group="g"))
     metric = one.metrics["style"]
-    assert metric.calibrator.name == "constant"
+    assert metric.calibrator.kind == "constant"
     assert "cannot rank systems on this metric" in metric.remarks
     assert one.predict(scores)["calibrated"].nunique() == 2
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from sklearn.isotonic import IsotonicRegression
 
 from calibration.calibrators.features import Items, Ratings, Standardiser, group_folds, log_odds, ridge
 from calibration.calibrators.maps import (
     KINDS,
+    Calibrator,
     Constant,
     Isotonic,
     Linear,
     Ordinal,
     Raters,
     Shift,
-    calibrator_from_dict,
-    calibrator_to_dict,
     in_range,
     unavailable,
 )
@@ -220,8 +220,9 @@ def test_predictions_are_on_the_scale(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_saved_predicts_the_same(kind):
     fitted, items = fitted_of(kind)
-    again = calibrator_from_dict(json.loads(json.dumps(calibrator_to_dict(fitted), allow_nan=False)))
-    assert again.name == kind
+    layout = TypeAdapter(Calibrator)
+    again = layout.validate_python(json.loads(json.dumps(layout.dump_python(fitted), allow_nan=False)))
+    assert again.kind == kind
     assert again.predict(items, "a").tolist() == fitted.predict(items, "a").tolist()
 
 

@@ -108,7 +108,7 @@ def test_the_spread_of_sources_left_is_told():
     assert found.headline.evaluations["raw"].system_spread_ratio.value > 2
     assert found.headline.evaluations["constant"].system_spread_ratio.value == 0
     one = select(paired(judge, human), "m").headline.evaluations["shift"].system_spread_ratio
-    assert (one.value, one.reason) == (None, "there is one source only")
+    assert (one.value, one.reason) == (None, "there is one system only")
 
 
 def test_one_group_can_be_fitted_but_not_compared():
