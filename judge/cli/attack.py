@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -26,9 +25,15 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
 from judge.files import save_text
-from judge.robustness.attack_analysis import BIASES, NONE, Robustness, _is_lacking, _records, assess
-from judge.robustness.perturbation import PerturbationJudgments
 from judge.types import STAND_IN
+
+if TYPE_CHECKING:
+    from judge.robustness.attack_analysis import Robustness
+    from judge.robustness.perturbation import PerturbationJudgments
+
+NONE = "–"
+"""Stands where there is no value."""
+
 
 FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
 
@@ -49,6 +54,10 @@ miss: judgments missing, as of answers that an attack empties"""
 
 def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> None:
     """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
+    from rich.text import Text
+
+    from judge.robustness.attack_analysis import _records
+
     out = console()
     asked = f"{found.settings['layout']}, {found.settings['language']}"
     title = f"{found.judge} ({asked}) on {found.dialogues:,} dialogues, under attack"
@@ -75,6 +84,8 @@ def _change(value: float | None, low: float | None) -> str:
 
 
 def _bias(row: dict[str, Any]) -> Sequence[str]:
+    from judge.robustness.attack_analysis import BIASES
+
     return BIASES[row["bias"], row["measure"]], _cell(row["value"], "+.2f"), _interval(row), f"{row['n']:,}"
 
 
@@ -114,6 +125,7 @@ def attack(
     and how scores hang on the order of the levels, the language, length and the source's family. No run is written.
     """
     from judge.cli.console import TerminalProgress
+    from judge.robustness.attack_analysis import _is_lacking, assess
     from judge.robustness.attacks import attack as run_attack
     from judge.types import Options
 

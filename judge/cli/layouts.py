@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -26,9 +22,13 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.files import save_csv
-from judge.human_ratings.agreement import read_annotations
-from judge.robustness.prompt_variants import LayoutComparison
 from judge.types import STAND_IN
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from judge.robustness.prompt_variants import LayoutComparison
 
 SCORES = {
     "mass": ("mass", ".2f"),
@@ -62,6 +62,8 @@ order: rank agreement with the other ordering; halo: that among the nine metrics
 
 def show_layouts(comparison: LayoutComparison) -> None:
     """Print a comparison of layouts: scores, agreement with people, cost, and what to look at."""
+    from rich.text import Text
+
     out, overall = console(), comparison.overall
     title = f"{comparison.judge} on {comparison.dialogues:,} dialogues, asked in {len(overall)} ways"
     out.print(variants_table(title, overall, SCORES))
@@ -75,11 +77,15 @@ def show_layouts(comparison: LayoutComparison) -> None:
     for remark in comparison.remarks:
         out.print(line(f"* {remark}"))
     if comparison.judge == STAND_IN:
-        out.print(Text(STAND_IN_WARNING, style="bold red"))
+        out.print(line(STAND_IN_WARNING, "bold red"))
 
 
 def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
     """A row per variant, with some of its numbers."""
+    import pandas as pd
+    from rich import box
+    from rich.table import Table
+
     table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
     for heading, _ in columns.values():
@@ -111,6 +117,7 @@ def layouts(
     people. No run is written.
     """
     from judge.cli.console import TerminalProgress
+    from judge.human_ratings.agreement import read_annotations
     from judge.robustness.prompt_variants import compare_layouts
     from judge.types import Options
 

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -26,10 +24,11 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
 from judge.files import as_json_text, save_text
-from judge.robustness.degradations import DEGRADATIONS, STRENGTHS
 from judge.types import METRICS, STAND_IN
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from judge.robustness.probe_analysis import ProbeAssessment
     from judge.robustness.probes import Probed
 
@@ -68,6 +67,8 @@ NARROW = 4
 
 def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     """Print what was noticed, how specific it is, a sentence per metric, and the stand-in's warning."""
+    from rich.text import Text
+
     out = console()
     title = f"{probed.judge} on {probed.dialogues:,} dialogues and their degraded forms"
     heads = [head for head in HEADS if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
@@ -85,7 +86,7 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     for reason, count in probed.missing.items():
         out.print(line(f"missing: {count:,} judgments, {reason}"))
     if probed.judge == STAND_IN:
-        out.print(Text(STAND_IN_WARNING, style="bold red"))
+        out.print(line(STAND_IN_WARNING, "bold red"))
 
 
 def _row_cells(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
@@ -100,6 +101,10 @@ def _row_cells(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
 
 def _drop_cells(matrix: pd.DataFrame) -> Iterator[list[str]]:
     """A line per degradation at its strongest."""
+    import pandas as pd
+
+    from judge.robustness.degradations import DEGRADATIONS, STRENGTHS
+
     strongest = matrix[matrix["strength"] == STRENGTHS[-1]]
     for name, part in strongest.groupby("degradation", sort=False):
         drops = part.set_index("metric")["drop"].reindex(METRICS)
@@ -110,6 +115,10 @@ def _drop_cells(matrix: pd.DataFrame) -> Iterator[list[str]]:
 
 def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[str]]:
     """A line per degradation: to how many dialogues it applies, how specific and how ordered drops are."""
+    import pandas as pd
+
+    from judge.robustness.degradations import STRENGTHS
+
     rows = assessment.rows[assessment.rows["strength"] == STRENGTHS[-1]].set_index("degradation")
     for order in assessment.orders.to_dict(orient="records"):
         name = str(order["degradation"])
@@ -120,6 +129,9 @@ def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[s
 
 
 def _with_half(row: dict[Any, Any], name: str) -> str:
+    """A mean and half of its interval, where it has one."""
+    import pandas as pd
+
     if pd.isna(row[name]):
         return "–"
     half = "" if pd.isna(row[f"{name}_low"]) else f" ±{_short((row[f'{name}_high'] - row[f'{name}_low']) / 2)}"
@@ -127,11 +139,15 @@ def _with_half(row: dict[Any, Any], name: str) -> str:
 
 
 def _percent(value: float) -> str:
+    import pandas as pd
+
     return "–" if pd.isna(value) else f"{value:.0%}"
 
 
 def _short(value: float) -> str:
     """Two decimals without the 0 before the point."""
+    import pandas as pd
+
     if pd.isna(value):
         return "–"
     text = f"{value:.2f}"
