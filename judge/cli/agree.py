@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Annotators,
@@ -64,6 +63,8 @@ def write_agreement(folder: Path, table: pd.DataFrame, found: dict[str, Any]) ->
 
 def show_agreement(assessment: Assessment) -> None:
     """Print the table, what it says, a sentence per metric, and warnings."""
+    from rich.text import Text
+
     out = console()
     rows = []
     for name, one in assessment.metrics.items():
@@ -110,6 +111,8 @@ def _cell(estimate: Estimate | None, form: str = "{:.2f}") -> str:
 
 def show_published(published: Published) -> None:
     """Print how far a run's system means agree with the published ones."""
+    from rich.text import Text
+
     out = console()
     heads = ("metric", "sources", "decided pairs", "in their order", "p", "Spearman", "Pearson")
     rows = [

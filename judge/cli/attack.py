@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
     from judge.robustness.attack_analysis import Robustness
     from judge.robustness.perturbation import PerturbationJudgments
 
+NONE = "–"
+"""Stands where there is no value."""
+
+
 FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
 
 
@@ -51,6 +54,8 @@ miss: judgments missing, as of answers that an attack empties"""
 
 def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> None:
     """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
+    from rich.text import Text
+
     from judge.robustness.attack_analysis import _records
 
     out = console()
@@ -90,16 +95,12 @@ def _source(row: dict[str, Any]) -> Sequence[str]:
 
 
 def _interval(row: dict[str, Any], form: str = "+.2f") -> str:
-    from judge.robustness.attack_analysis import NONE
-
     if row["low"] is None or row["high"] is None:
         return NONE
     return f"{row['low']:{form}} to {row['high']:{form}}"
 
 
 def _cell(value: float | None, form: str) -> str:
-    from judge.robustness.attack_analysis import NONE
-
     return NONE if value is None else format(value, form)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Annotators,
@@ -63,6 +62,8 @@ def to_dict(calibration: Calibration) -> dict[str, Any]:
 
 def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
     """Print what was chosen for each metric, how well it does on items left out, and warnings."""
+    from rich.text import Text
+
     out = console()
     heads = ("metric", "items", "map", "RMSE", "as it is", "constant", "spread")
     rows = []

@@ -1,4 +1,7 @@
-"""What the commands share: options that mean the same everywhere, and ways to hand results to programs."""
+"""What the commands share: options that mean the same everywhere, JSON output, and checks of ``--out``.
+
+Every command imports this module, so it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ Engine = Annotated[str, typer.Option(help="auto, packed, vllm or server.")]
 Url = Annotated[str | None, typer.Option(help="Address of a server with the judge (key in ESRP_API_KEY).")]
 
 
-Sources = Annotated[str, typer.Option(help="Only these sources, with commas.")]
+Sources = Annotated[str, typer.Option(help="Only these systems (column source), with commas.")]
 
 
 Characters = Annotated[str, typer.Option(help="Only these characters, with commas.")]
@@ -52,7 +55,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def some_names(text: str, option: str) -> tuple[str, ...]:
-    """The same of an option that means all where it is left out; InputError where it names none."""
+    """The names in the list of an option that means all where it is left out; InputError where it names none."""
     found = names(text)
     if text and not found:
         raise InputError(f"{option} names none; leave it out for all")
@@ -66,13 +69,13 @@ def as_one_json(facts: dict[str, Any], **tables: Any) -> str:
 
 
 def refuse_unwritable(out: Path | None) -> None:
-    """Say so before the work, not after it, where a file cannot be written."""
+    """InputError, before any work is done, where a file cannot be written."""
     if out and (os.path.isdir(out) or not os.access(out.parent, os.W_OK)):
         raise InputError(f"--out {out}: cannot be written; name a file in a folder that is there and yours")
 
 
 def refuse_unwritable_folder(folder: Path | None, *files: str) -> None:
-    """Say so before the work where these files cannot be written to a folder, which need not be there yet."""
+    """InputError, before any work is done, where these files cannot be written to a folder; it may not exist yet."""
     if folder is None:
         return
     there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
@@ -85,7 +88,7 @@ def refuse_unwritable_folder(folder: Path | None, *files: str) -> None:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """A folder to write into, made where it is not there; InputError where it, or a file in it, cannot be written."""
+    """Makes a folder to write into; InputError where it, or a file in it, cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -99,7 +102,7 @@ Scores = Annotated[
 
 
 Annotations = Annotated[
-    Path, typer.Option(help="People's ratings (.csv .parquet .jsonl): item_id or character and scenario, annotator …")
+    Path, typer.Option(help="Human ratings (.csv .parquet .jsonl): item_id or character and scenario, annotator …")
 ]
 
 

@@ -1,18 +1,23 @@
-"""What a person sees while and after a run: progress, the leaderboard as a table, the stand-in's warning."""
+"""How the commands print for a person: consoles, tables, progress, the stand-in's warning.
+
+Knows no results, only texts and numbers. rich is imported where it is used, since every command imports this module
+and most of what they do prints nothing with it.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterable, Sequence
-
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from judge.errors import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+    from rich.text import Text
 
 STAND_IN_WARNING = (
     "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."
@@ -20,21 +25,26 @@ STAND_IN_WARNING = (
 
 
 SECONDS_BETWEEN_LINES = 10.0
+"""Between two lines of progress where there is no terminal to draw a bar on."""
 
 
 def console(stderr: bool = False) -> Console:
     """A console that reads no markup; where there is no terminal its lines are wide enough for the tables."""
+    from rich.console import Console
+
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if terminal else 160)
 
 
 def line(text: str, style: str = "") -> Text:
-    """Text that holds names or words of data, to be printed on one line: nothing in it commands the terminal."""
+    """Text that may hold names or words of data, without anything that the terminal would obey."""
+    from rich.text import Text
+
     return Text(plain(text), style=style)
 
 
 class TerminalProgress:
-    """Progress on stderr: a bar on a terminal, otherwise a plain line now and then."""
+    """Progress on stderr (``judge.progress.Progress``): a bar on a terminal, otherwise a plain line now and then."""
 
     def __init__(self) -> None:
         self._console = console(stderr=True)
@@ -48,7 +58,7 @@ class TerminalProgress:
         self._console.print(line(text))
 
     def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
-        """A stage of so many of a unit begins, some of which are there already."""
+        """A stage begins that has ``total`` of what ``unit`` names, of which ``done`` are there already."""
         self.finish()
         self._what, self._unit, self._total, self._done, self._new, self._tokens = what, unit, total, done, 0, 0
         self._started = self._last_line = time.monotonic()
@@ -57,13 +67,15 @@ class TerminalProgress:
         if done:
             self.note(f"{what}: {done:,} of {total:,} {unit} were there already")
         if self._console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console)
             self._bar.add_task(what, total=total, completed=done, speed="")
             self._bar.start()
 
     def advance(self, count: int, tokens: int) -> None:
-        """So many more, whose prompts had so many tokens in all."""
+        """``count`` more are done, whose prompts had ``tokens`` tokens in all."""
         self._new, self._tokens, self._done = self._new + count, self._tokens + tokens, self._done + count
         now = time.monotonic()
         rate = self._new / max(now - self._started, 1e-9)
@@ -83,7 +95,10 @@ class TerminalProgress:
 
 
 def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Cells as they are: the first column to the left, numbers to the right."""
+    """A table of texts: the first column to the left, the others to the right, as they hold numbers."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left", overflow="fold")
@@ -96,6 +111,8 @@ class FetchProgress:
     """Bars for downloads on a terminal; a line per finished file otherwise."""
 
     def __init__(self) -> None:
+        from rich.progress import Progress
+
         self._console = console(stderr=True)
         self._bars = Progress(console=self._console, disable=not self._console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
@@ -108,7 +125,7 @@ class FetchProgress:
         self._bars.stop()
 
     def show(self, name: str, done: int, size: int) -> None:
-        """So many bytes of a file are here."""
+        """``done`` of the ``size`` bytes of a file are here."""
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=size)
         self._bars.update(self._tasks[name], completed=done)

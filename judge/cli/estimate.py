@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Annotations,
@@ -56,6 +55,8 @@ def chosen(table: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
 
 def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) -> None:
     """Print a table per metric and what cannot be said."""
+    from rich.text import Text
+
     from calibration.system_means import JUDGE_MEAN, LABELLED, NEW_SYSTEM
     from judge.human_ratings.agreement import name_of
 
@@ -104,6 +105,8 @@ def _with_interval(value: float | None, low: float | None, high: float | None, f
 
 def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
     """Print the differences, by the judge and by annotators, and what it would take to settle them."""
+    from rich.text import Text
+
     from calibration.system_means import LABELLED
     from judge.human_ratings.agreement import name_of
 

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -29,6 +26,7 @@ from judge.types import STAND_IN
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
     from judge.robustness.prompt_variants import LayoutComparison
 
@@ -64,6 +62,8 @@ order: rank agreement with the other ordering; halo: that among the nine metrics
 
 def show_layouts(comparison: LayoutComparison) -> None:
     """Print a comparison of layouts: scores, agreement with human ratings, cost, and what to look at."""
+    from rich.text import Text
+
     out, overall = console(), comparison.overall
     title = f"{comparison.judge} on {comparison.dialogues:,} dialogues, asked in {len(overall)} ways"
     out.print(variants_table(title, overall, SCORES))
@@ -77,12 +77,14 @@ def show_layouts(comparison: LayoutComparison) -> None:
     for remark in comparison.remarks:
         out.print(line(f"* {remark}"))
     if comparison.judge == STAND_IN:
-        out.print(Text(STAND_IN_WARNING, style="bold red"))
+        out.print(line(STAND_IN_WARNING, "bold red"))
 
 
 def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
     """A row per variant, with some of its numbers."""
     import pandas as pd
+    from rich import box
+    from rich.table import Table
 
     table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)

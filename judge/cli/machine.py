@@ -1,9 +1,9 @@
-"""Commands about this machine: ``doctor``, ``data fetch``, ``data check``."""
+"""Commands about this machine: ``doctor``, ``data fetch``, ``data check``, ``serve``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ def fetch_data(
     folder: Annotated[Path | None, typer.Option(help="Where to put it; by default the cache.")] = None,
     origin: Annotated[Path | None, typer.Option("--from", help="Copy from this folder instead of the network.")] = None,
 ) -> int:
-    """Get ChatAnime (17 MB) at a pinned commit, checksums checked; a broken download goes on where it stopped."""
+    """Fetch ChatAnime (17 MB) at a pinned commit and verify it; a broken download goes on where it stopped."""
     from judge.cli.console import FetchProgress
     from judge.data.chatanime import chatanime_folder, fetch
 
@@ -43,14 +43,17 @@ def check_data(
 
 
 def doctor(as_json: Json = False) -> int:
-    """Say what was found: hardware, driver, versions, engines, caches and mirrors, and which judge auto would pick."""
+    """Print hardware, driver, versions, engines, caches and mirrors, and which judge auto would pick."""
     from judge.scoring.setup import examine
 
     found = examine()
     if as_json:
         print(as_json_text(found))
     else:
-        show_examination(found)
+        for name, value in found.items():
+            facts = value.items() if isinstance(value, dict) else [("", value)]
+            for fact, content in facts:
+                print(plain(f"{name}{'.' if fact else ''}{fact}: {'–' if content in (None, ()) else content}"))
     return 3 if found["problem"] else 0
 
 
@@ -63,11 +66,3 @@ def serve(
     from judge.engines.served_model import serve as become_server
 
     become_server(judge, port, context.args)
-
-
-def show_examination(found: dict[str, Any]) -> None:
-    """Print what ``doctor`` found, a line a fact."""
-    for name, value in found.items():
-        facts = value.items() if isinstance(value, dict) else [("", value)]
-        for fact, content in facts:
-            print(plain(f"{name}{'.' if fact else ''}{fact}: {'–' if content in (None, ()) else content}"))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -68,6 +67,8 @@ NARROW = 4
 
 def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     """Print what was noticed, how specific it is, a sentence per metric, and the stand-in's warning."""
+    from rich.text import Text
+
     out = console()
     title = f"{probed.judge} on {probed.dialogues:,} dialogues and their degraded forms"
     heads = [head for head in HEADS if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
@@ -85,7 +86,7 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     for reason, count in probed.missing.items():
         out.print(line(f"missing: {count:,} judgments, {reason}"))
     if probed.judge == STAND_IN:
-        out.print(Text(STAND_IN_WARNING, style="bold red"))
+        out.print(line(STAND_IN_WARNING, "bold red"))
 
 
 def _row_cells(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
@@ -128,6 +129,7 @@ def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[s
 
 
 def _with_half(row: dict[Any, Any], name: str) -> str:
+    """A mean and half of its interval, where it has one."""
     import pandas as pd
 
     if pd.isna(row[name]):

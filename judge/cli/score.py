@@ -1,18 +1,17 @@
-"""A look before running: the command ``show``, and ``score --dry-run``."""
+"""``score`` and ``diversity``: judge dialogues into a run folder, or say first what that would take (``--dry-run``).
+
+Parses, calls ``judge.scoring`` and prints.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from judge.cli.common import (
     Characters,
@@ -28,40 +27,54 @@ from judge.cli.common import (
     names,
 )
 from judge.cli.console import STAND_IN_WARNING, console, line
+from judge.cli.report import write_after_run
 from judge.errors import plain
 from judge.files import as_json_text
-from judge.types import OVERALL, STAND_IN
+from judge.types import ALL_METRICS, OVERALL, STAND_IN, Options
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
     from judge.prompting.rubric import Rubric
-    from judge.scoring.preview import Foresight
     from judge.scoring.run import Result
-    from judge.types import Options
 
 
 ROOM_FOR_METRICS = 120
-"""Columns of a terminal from which on the table shows every metric."""
+"""Width of a terminal, in characters, from which on the table shows every metric."""
 
 
 def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
-    """Sources by their overall mean, beside which stands the half-width of its interval.
+    """Systems by their overall mean, highest first, with the half-width of its confidence interval beside it.
 
-    A column per metric where there is room for them, or else one per dimension.
+    A column per metric where ``width`` (in characters) has room for them, or else one per dimension.
     """
+    from rich import box
+    from rich.table import Table
+
     board = result.leaderboard
     metrics = {name: metric.title for name, metric in rubric.metrics.items()}
     titles = {OVERALL: OVERALL, **(metrics if width >= ROOM_FOR_METRICS else rubric.texts.dimensions)}
     there = set(board["metric"])
     columns = [column for column in titles if column in there] or [metric for metric in metrics if metric in there]
-    title = line(f"judge means by {result.judge} (1 to 5; ± is a 95% interval over scenarios)", "table.title")
+    title = line(f"judge means by {result.judge} (1 to 5; ± is the 95% CI over scenarios)", "table.title")
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("source", overflow="fold")
+    table.add_column("system", overflow="fold")
     for column in columns:
         table.add_column({**metrics, **titles}[column], justify="right", no_wrap=column == OVERALL)
-    for source, cells in sorted(_cells(board).items(), key=lambda item: _last(item[1])):
-        table.add_row(line(source), *(_number(*cells[column]) for column in columns))
+
+    cells: dict[str, dict[str, str]] = {}
+    order: dict[str, float] = {}
+    for row in board.astype({"mean": float, "low": float, "high": float}).to_dict(orient="records"):
+        source, mean, half = row["source"], row["mean"], (row["high"] - row["low"]) / 2
+        text = "–" if math.isnan(mean) else f"{mean:.2f}"
+        order.setdefault(source, math.inf)  # last, unless it has an overall mean
+        if row["metric"] == OVERALL and not math.isnan(mean):
+            order[source] = -mean
+            text += "" if math.isnan(half) else f" ±{half:.2f}"
+        cells.setdefault(source, {})[row["metric"]] = text
+    for source in sorted(cells, key=order.__getitem__):
+        table.add_row(line(source), *(cells[source][column] for column in columns))
     return table
 
 
@@ -73,9 +86,9 @@ def show(result: Result, rubric: Rubric) -> None:
     if not result.leaderboard.empty:
         out.print(leaderboard_table(result, rubric, out.width))
     if result.judge == STAND_IN:
-        out.print(Text(STAND_IN_WARNING, style="bold red"))
+        out.print(line(STAND_IN_WARNING, "bold red"))
     out.print(line(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
-    out.print(Text("scores.csv, leaderboard.csv, diversity.csv; how they came about: manifest.json"))
+    out.print(line("scores.csv, leaderboard.csv, diversity.csv; how they came about: manifest.json"))
     for reason, count in result.missing.items():
         out.print(line(f"missing: {count:,} judgments, {reason}"))
     if result.suspicious:
@@ -84,42 +97,17 @@ def show(result: Result, rubric: Rubric) -> None:
         out.print(f"{RATIONALES}: why, of {result.explained:,} dialogues; written after the scores, and no evidence")
 
 
-def _cells(board: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and half-width of the interval by source and metric; no half-width but for the overall mean."""
-    cells: dict[str, dict[str, tuple[float, float]]] = {}
-    for row in board.to_dict(orient="records"):
-        half = (row["high"] - row["low"]) / 2 if row["metric"] == OVERALL and row["high"] is not None else math.nan
-        cells.setdefault(row["source"], {})[row["metric"]] = (row["mean"], half)
-    return cells
-
-
-def _last(cells: dict[str, tuple[float, float]]) -> float:
-    """Sorts sources by their overall mean, highest first, those without one last."""
-    import pandas as pd
-
-    mean = cells.get(OVERALL, (math.nan, math.nan))[0]
-    return math.inf if pd.isna(mean) else -mean
-
-
-def _number(mean: float, half: float) -> str:
-    import pandas as pd
-
-    if pd.isna(mean):
-        return "–"
-    return f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f} ±{half:.2f}"
-
-
 def show_diversity(table: pd.DataFrame) -> None:
-    """Print response diversity, a row per source."""
+    """Print response diversity, a row per system."""
     import pandas as pd
+    from rich.table import Table
 
-    out = Table(
-        title="response diversity: means over characters (distinct-2: higher is more varied; the others: lower)"
-    )
-    sources = table[table["level"] == "source"].drop(columns=["level", "character"])
-    for column in sources.columns:
-        out.add_column(column, justify="left" if column == "source" else "right")
-    for source, dialogues, *values in sources.itertuples(index=False):
+    title = "response diversity: means over characters (distinct-2: higher is more varied; the others: lower)"
+    out = Table(title=title)
+    systems = table[table["level"] == "source"].drop(columns=["level", "character"])
+    for column in systems.columns:
+        out.add_column("system" if column == "source" else column, justify="left" if column == "source" else "right")
+    for source, dialogues, *values in systems.itertuples(index=False):
         out.add_row(line(source), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
     console().print(out)
 
@@ -133,7 +121,7 @@ def score(
     engine: Engine = "auto",
     url: Url = None,
     patience: Annotated[
-        float, typer.Option(help="Seconds for which a failing server is tried again, or vLLM may hang.")
+        float, typer.Option(help="Seconds for which a failing server is tried again, or a silent vLLM waited for.")
     ] = 300.0,
     devices: Annotated[str, typer.Option(help="A process on each of these GPUs, with commas: 0,1.")] = "",
     tensor_parallel: Annotated[int, typer.Option(help="Split the model over so many GPUs (vLLM).")] = 1,
@@ -146,14 +134,15 @@ def score(
     limit: Annotated[int | None, typer.Option(help="Only so many dialogues, always the same ones.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Also give scores on people's scale, by this file of calibrate.")
+        Path | None, typer.Option(help="Also give calibrated scores, by this file of calibrate.")
     ] = None,
     rationales: Annotated[
-        int, typer.Option(help="Then have the judge say why, for so many notable dialogues: no evidence, see the docs.")
+        int,
+        typer.Option(help="Then have the judge give reasons for so many notable dialogues: no evidence, see the docs."),
     ] = 0,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what there is to do and what it would take; write nothing.")
+        bool, typer.Option("--dry-run", help="Only estimate the work and its time; write nothing.")
     ] = False,
     as_json: Json = False,
 ) -> int:
@@ -162,10 +151,8 @@ def score(
     Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
     """
     from judge.cli.console import TerminalProgress
-    from judge.cli.report import write_after_run
     from judge.prompting.rubric import load_rubric
     from judge.scoring.run import score as score_into_run
-    from judge.types import ALL_METRICS, Options
 
     options = Options(
         run=run,
@@ -208,7 +195,7 @@ def score(
     else:
         show(result, load_rubric(language, prompts))
         if calibrated:
-            print(plain(f"on people's scale, by {calibration}: scores_calibrated.csv, calibrated.parquet"))
+            print(plain(f"calibrated scores, by {calibration}: scores_calibrated.csv, calibrated.parquet"))
         if about_report:
             print(plain(about_report))
     return 1 if result.missing else 0
@@ -227,43 +214,39 @@ def diversity(data: Data = None, as_json: Json = False) -> int:
 
 
 def show_dry_run(data: list[Path], options: Options, as_json: bool) -> int:
-    """Print what ``score`` would do and take."""
+    """Print what ``score`` would do, and how long and how much memory it would take."""
     from judge.cli.console import TerminalProgress
     from judge.scoring.run import look_ahead
 
     found = look_ahead(data, options, TerminalProgress())
     if as_json:
         print(as_json_text({**asdict(found), "run": str(found.run), "seconds": found.seconds}))
-    else:
-        print("\n".join(map(plain, _outlook(found))))
-        if options.rationales:
-            print(f"rationales of {options.rationales:,} dialogues would follow the scores; their time is not in this")
-    return 0
-
-
-def _outlook(found: Foresight) -> Iterator[str]:
+        return 0
     todo = found.judgments - found.judgments_done
-    yield f"{found.judge} ({found.judge_id}) on {found.dialogues:,} dialogues into {found.run}; nothing was written"
-    yield f"units: {found.units_done:,} of {found.units:,} are there"
-    yield f"judgments: {found.judgments_done:,} of {found.judgments:,} are there, {todo:,} to do"
-    yield f"tokens to do: {found.prompt_tokens:,}, or {found.unique_tokens:,} with what prompts share counted once"
-    if found.pace is None or found.seconds is None:
-        yield "time: not measured, as no dialogue is to be judged"
-        return
-    pace, rate = found.pace, found.pace.tokens / found.pace.seconds
-    yield (
-        f"time: about {_duration(found.seconds)}, by the pace of {pace.dialogues:,} dialogues just now "
-        f"({pace.engine}: {pace.tokens:,} unique tokens in {pace.seconds:.2f} s, {rate:,.0f} a second); "
-        f"loading took {pace.loading:.1f} s"
-    )
-    if pace.weights_gib is not None:
-        yield (
-            f"memory: {pace.weights_gib:.2f} GiB of weights, up to {pace.kept_gib:.2f} GiB kept of what prompts share; "
-            f"up to {pace.peak_gib:.2f} GiB were in use while this was measured"
+    lines = [
+        f"{found.judge} ({found.judge_id}) on {found.dialogues:,} dialogues into {found.run}; nothing was written",
+        f"batches: {found.units_done:,} of {found.units:,} are there",
+        f"judgments: {found.judgments_done:,} of {found.judgments:,} are there, {todo:,} to do",
+        f"tokens to do: {found.prompt_tokens:,}, or {found.unique_tokens:,} with what prompts share counted once",
+    ]
+    pace, seconds = found.pace, found.seconds
+    if pace is None or seconds is None:
+        lines.append("time: not measured, as no dialogue is to be judged")
+    else:
+        hours, minutes = f"{seconds / 3600:.1f} h", f"{seconds / 60:.0f} min"
+        duration = f"{seconds:.0f} s" if seconds < 100 else minutes if seconds < 6000 else hours
+        lines.append(
+            f"time: about {duration}, estimated from {pace.dialogues:,} dialogues just now "
+            f"({pace.engine}: {pace.tokens:,} unique tokens in {pace.seconds:.2f} s, "
+            f"{pace.tokens / pace.seconds:,.0f} a second); loading took {pace.loading:.1f} s"
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        if pace.weights_gib is not None:
+            lines.append(
+                f"memory: {pace.weights_gib:.2f} GiB of weights, up to {pace.kept_gib:.2f} GiB kept of what prompts "
+                f"share; up to {pace.peak_gib:.2f} GiB were in use while this was measured"
+            )
+    if options.rationales:
+        follow = f"rationales of {options.rationales:,} dialogues would follow the scores"
+        lines.append(f"{follow}; their time is not in this")
+    print("\n".join(map(plain, lines)))
+    return 0

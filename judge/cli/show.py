@@ -1,20 +1,16 @@
-"""A look before running: the command ``show``, and ``score --dry-run``."""
+"""``show``: the prompt tree of one dialogue as the judge reads it, before anything is run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from judge.cli.common import Data, Json, Judge, Language, Layout, Url
 from judge.errors import plain
 from judge.files import as_json_text
-
-if TYPE_CHECKING:
-    from judge.scoring.preview import Part, Shown
 
 
 def show(
@@ -28,7 +24,7 @@ def show(
     prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Show what the judge reads of a dialogue: the prompt's tree with its tokens, and where the answer is read.
+    """Show the prompt tree of a dialogue with its tokens, and where the answer is read.
 
     Without DATA: as for score. No model is loaded, only its tokenizer.
     """
@@ -39,38 +35,31 @@ def show(
     options = Options(judge=judge, url=url, language=language, layout=layout, prompts=prompts, metrics=metrics)
     shown = show_prompts(dialogue, data or [], options)
     if as_json:
-        about = {"dialogue": shown.dialogue.id, "content_digest": shown.dialogue.content_digest}
-        names = ("judge", "judge_id", "layout", "language")
+        parts = {part: {**asdict(part), "tokens": len(part.token_ids)} for part in (*shown.trunk, *shown.leaves)}
         facts = {
-            **about,
-            **{name: getattr(shown, name) for name in names},
-            "trunk": [_part(part) for part in shown.trunk],
-            "leaves": [{**_part(leaf), "prompt_tokens": shown.length(leaf)} for leaf in shown.leaves],
+            "dialogue": shown.dialogue.id,
+            "content_digest": shown.dialogue.content_digest,
+            **{name: getattr(shown, name) for name in ("judge", "judge_id", "layout", "language")},
+            "trunk": [parts[part] for part in shown.trunk],
+            "leaves": [{**parts[leaf], "prompt_tokens": shown.length(leaf)} for leaf in shown.leaves],
             "level_tokens": {
                 str(level): [{"text": text, "id": token} for text, token in tokens]
                 for level, tokens in shown.level_tokens.items()
             },
         }
         print(as_json_text(facts))
-    else:
-        print("\n".join(_lines(shown)))
-    return 0
-
-
-def _part(part: Part) -> dict[str, Any]:
-    return {**asdict(part), "tokens": len(part.token_ids)}
-
-
-def _lines(shown: Shown) -> Iterator[str]:
-    """The tree from its root on, each part under its name and its tokens; nothing in it that a terminal obeys."""
-    yield plain(f"{shown.dialogue.id}  content {shown.dialogue.content_digest}")
-    yield plain(f"{shown.judge} ({shown.judge_id}), {shown.layout}, {shown.language}")
+        return 0
+    lines = [
+        f"{shown.dialogue.id}  content {shown.dialogue.content_digest}",
+        f"{shown.judge} ({shown.judge_id}), {shown.layout}, {shown.language}",
+    ]
     for part in shown.trunk:
-        yield f"━━ {part.name}: {len(part.token_ids):,} tokens"
-        yield from map(plain, part.text.split("\n"))
+        lines += [f"━━ {part.name}: {len(part.token_ids):,} tokens", *part.text.split("\n")]
     for leaf in shown.leaves:
-        yield f"━━ {leaf.name}: {len(leaf.token_ids):,} tokens, {shown.length(leaf):,} with all above"
-        yield from map(plain, f"{leaf.text}▮".split("\n"))
-    yield "━━ ▮ is where the answer is read, from these tokens"
+        lines.append(f"━━ {leaf.name}: {len(leaf.token_ids):,} tokens, {shown.length(leaf):,} with all above")
+        lines += f"{leaf.text}▮".split("\n")
+    lines.append("━━ ▮ is where the answer is read, from these tokens")
     for level, tokens in shown.level_tokens.items():
-        yield plain(f"{level}: {', '.join(f'{text!r} ({token})' for text, token in tokens)}")
+        lines.append(f"{level}: {', '.join(f'{text!r} ({token})' for text, token in tokens)}")
+    print("\n".join(map(plain, lines)))  # texts of data: nothing in them that a terminal obeys
+    return 0

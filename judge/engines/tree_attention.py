@@ -1,11 +1,15 @@
 """Attention over a tree of tokens that is laid out flat: no token is computed twice, none is padding.
 
-The tokens of a pass stand in one sequence, row after row; a row is a stretch of the tree (a dialogue, say) with its
-leaves. What a row's tokens see is a prefix that all rows share, a stretch above the row that was computed in an
-earlier pass (``above``), and their own ancestors in the row. Attention over the prefix needs no mask, so all rows and
-all heads that share keys are one long query and the prefix is never copied; attention within rows is small and
-masked; the two are merged by their log-sum-exps, which is exact (cascade attention: Juravsky et al. 2024,
-"Hydragen", section 3.1; Ye et al. 2024, "FlashInfer").
+The tokens of a pass stand in one sequence, row after row. A row is a stretch of the tree (a dialogue, say) with its
+leaves. Its tokens see three things: a prefix that all rows share, a stretch above the row that was computed in an
+earlier pass (``above``), and their own ancestors in the row.
+
+Attention is computed in two parts. Over the prefix it needs no mask: all rows, and all heads that share keys, are one
+long query, and the prefix is never copied. Within rows it is masked and small. The parts are merged by their
+log-sum-exps, which is exact (cascade attention: Juravsky et al. 2024, "Hydragen", section 3.1; Ye et al. 2024,
+"FlashInfer").
+
+Knows rows of tokens and nothing of prompts. A model calls it through transformers' attention interface.
 """
 
 from __future__ import annotations
@@ -25,22 +29,22 @@ NAME = "esrp_tree"
 
 
 ALIGNMENT = 8
-"""Keys of a row are padded to a multiple of this, as GPU kernels want of a mask."""
+"""Keys of a row are padded to a multiple of this, as GPU kernels require of a mask."""
 
 
 QUERIES = 128
-"""Tokens of a row that attend together: the first of a row see few of its keys, which are then the only ones read."""
+"""Tokens of a row that attend together. Earlier blocks see fewer of the row's keys, and only those are read."""
 
 
 Layers = list[tuple[Tensor, Tensor]]
-"""Keys and values, a pair a layer, each of shape (1, key heads, tokens, width)."""
+"""Keys and values: for each layer a pair of tensors of shape (1, key heads, tokens, width)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stretch of the tree: a trunk of so many tokens, and leaves of so many that see it and not each other.
+    """A stretch of the tree, by numbers of tokens: a trunk, and leaves that see the trunk but not each other.
 
-    ``above`` is what it hangs from: start and end within the tokens above the pass.
+    ``above`` is what the row hangs from: start and end within the tokens of ``TreePass.above``.
     """
 
     trunk: int
@@ -57,25 +61,29 @@ class Row:
 class _Block:
     """Tokens of all rows for which attention within rows is computed together.
 
-    ``queries`` are their indices, shape (rows, width), and ``mask`` what they see of the first keys of their row;
-    ``back`` is where the real ones stand among all, flat, and ``tokens`` their indices again.
+    Rows differ in length, so a block is a rectangle in which some places hold no token.
     """
 
     queries: Tensor
+    """Shape (rows, width): the index of the token at each place; 0 where there is none."""
     mask: Tensor
+    """Shape (rows, 1, group x width, keys): 0 for a key that is seen, otherwise the smallest number."""
     back: Tensor
+    """Shape (real tokens,): the places that hold a token, counted row after row."""
     tokens: Tensor
+    """Shape (real tokens,): the indices of those tokens."""
 
 
 @dataclass(slots=True)
 class TreePass:
-    """All that attention must know of one pass over some rows; ``computed`` gets the keys and values it makes.
+    """All that attention must know of one pass over some rows.
 
     Args:
         rows: the rows, in the order of their tokens.
         prefix, above: keys and values from earlier passes; empty for none.
         group: how many query heads share a key head.
         layers: how many layers the model has.
+        computed: gets the keys and values of the pass's own tokens, layer after layer.
     """
 
     rows: Sequence[Row]
@@ -89,23 +97,32 @@ class TreePass:
     positions: Tensor = field(init=False)
     """Shape (1, tokens): the place of each token in its own prompt."""
     last: Tensor = field(init=False)
-    """Shape (rows x leaves,): the index of the last token of every leaf."""
+    """Shape (all leaves,): the index of the last token of every leaf, where the answer is read."""
     _keys: Tensor = field(init=False)
+    """Shape (rows, keys): which tokens each row may see, the stretch above it first, then its own."""
     _all: list[_Block] = field(init=False)
+    """All tokens."""
     _leaves: list[_Block] = field(init=False)
+    """The last tokens of all leaves: in the last layer no other is read."""
 
     def __post_init__(self) -> None:
-        # Which part of its row each token belongs to, shape (rows, tokens): -1 none, 0 the trunk, 1.. the leaves.
-        segments, places = (
-            _padded([np.repeat(np.arange(len(row.leaves) + 1), (row.trunk, *row.leaves)) for row in self.rows]),
-            _places(self.rows),
-        )
+        # Every array below has a line per row; -1 stands where a row is shorter than the longest one.
+        #
+        # `segments`: which part of its row a token belongs to, 0 the trunk, 1.. the leaves. `places`: how many of the
+        # row's tokens come before it on its own path. Leaves are alternatives, so each begins right after the trunk.
+        segments = _padded([np.repeat(np.arange(len(row.leaves) + 1), (row.trunk, *row.leaves)) for row in self.rows])
+        leaves = [[np.arange(row.trunk, row.trunk + leaf) for leaf in row.leaves] for row in self.rows]
+        trunks = [np.arange(row.trunk) for row in self.rows]
+        places = _padded([np.concatenate([trunk, *own]) for trunk, own in zip(trunks, leaves, strict=True)])
         above = _padded([np.arange(*row.above) for row in self.rows])
         own = _padded(_consecutive([row.length for row in self.rows]))
+        real = own >= 0
+
         before = self.prefix[0][0].shape[2] if self.prefix else 0
         depth = np.array([row.above[1] - row.above[0] for row in self.rows])
-        real = own >= 0
         self.positions = self._tensor((before + depth[:, None] + places)[real][None])
+
+        # A row gathers its keys from the tokens above and the pass's own, which stand one after the other.
         offset = self.above[0][0].shape[2] if self.above else 0
         keys = np.concatenate([above, np.where(real, own + offset, -1)], axis=1)
         keys = np.pad(keys, ((0, 0), (0, -keys.shape[1] % ALIGNMENT)), constant_values=-1)
@@ -113,38 +130,46 @@ class TreePass:
         self._keys = self._tensor(keys.clip(0))
         starts = range(0, own.shape[1], QUERIES)
         self._all = [self._block(own[:, i : i + QUERIES], visible[:, i : i + QUERIES]) for i in starts]
-        last = _padded(_last(self.rows))
+
+        first = np.cumsum([0, *(row.length for row in self.rows[:-1])])
+        ends = [row.trunk + np.cumsum(row.leaves, dtype=int) - 1 for row in self.rows]
+        last = _padded([start + end for start, end in zip(first, ends, strict=True)])
         self.last = self._tensor(last[last >= 0])
-        in_row = (last - own[:, :1]).clip(0)
+        # In the last layer the queries are the leaves' last tokens alone, so they are numbered among themselves; what
+        # each sees is taken from its line of `visible`.
         numbers = _padded(_consecutive([len(row.leaves) for row in self.rows]))
+        in_row = (last - own[:, :1]).clip(0)
         self._leaves = [self._block(numbers, np.take_along_axis(visible, in_row[:, :, None], axis=1))]
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
 
     def _block(self, queries: np.ndarray, visible: np.ndarray) -> _Block:
-        """Queries, as indices or -1 for none, with as many keys as any of them sees."""
+        """The block of some queries.
+
+        Args:
+            queries: shape (rows, width): indices of tokens, -1 for none.
+            visible: shape (rows, width, keys): which keys of its row each sees.
+        """
         real = queries >= 0
+        # No further keys than the farthest that any of them sees.
         seen = np.flatnonzero((visible & real[:, :, None]).any(axis=(0, 1)))
         keys = -(-(seen[-1] + 1 if len(seen) else 0) // ALIGNMENT) * ALIGNMENT
+        is_seen = self._tensor(visible[:, :, :keys])
+        mask = torch.zeros(is_seen.shape, dtype=self.dtype, device=self.device)
+        # The smallest number and not minus infinity: a place without a token sees nothing, and would become NaN.
+        mask.masked_fill_(~is_seen, torch.finfo(self.dtype).min)
         return _Block(
             queries=self._tensor(queries.clip(0)),
+            mask=mask.repeat(1, self.group, 1)[:, None],  # once for each query head of a group, see _attend_rows
             back=self._tensor(np.flatnonzero(real)),
             tokens=self._tensor(queries[real]),
-            mask=self._additive(visible[:, :, :keys]),
         )
 
-    def _additive(self, visible: np.ndarray) -> Tensor:
-        """The mask as numbers to add, once per query head of a group: shape (rows, 1, group x tokens, keys)."""
-        seen = self._tensor(visible)
-        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
-        mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
-        return mask.repeat(1, self.group, 1)[:, None]
-
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, layer: int) -> Tensor:
-        """Attention of all tokens in one layer: (1, heads, tokens, width) in and out.
+        """Attention of all tokens in one layer: shape (1, heads, tokens, width) in and out.
 
-        In the last layer only what the leaves' last tokens find is ever read; for the others it is 0.
+        In the last layer only the result of the leaves' last tokens is ever read; that of the others is 0.
         """
         self.computed.append((key, value))
         if layer < self.layers - 1:
@@ -157,27 +182,29 @@ class TreePass:
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, scale: float, layer: int, blocks: list[_Block]
     ) -> Tensor:
-        """Attention of some tokens, which blocks number, to all that they see."""
-        within, within_lse = self._attend_rows(query, *self._with_above(key, value, layer), scale, blocks)
+        """Attention of the tokens in some blocks to all that they see."""
+        keys, values = key, value
+        if self.above:
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(self.above[layer], (key, value), strict=True))
+        within, within_lse = self._attend_rows(query, keys, values, scale, blocks)
         if not self.prefix:
             return within
+        # Without a mask the order of queries is free, so the query heads of a group are laid end to end: one kernel
+        # call reads the keys of the prefix once for all of them, instead of a copy of them for each row and head.
         folded = query.reshape(1, key.shape[1], -1, query.shape[3])
         shared, shared_lse = attention(folded, *self.prefix[layer], None, scale)
+        # Softmax over both parts: each counts by its sum of exponentials, so the part within rows has the weight
+        # e^within / (e^within + e^shared), which is the sigmoid of the difference and cannot overflow.
         weight = torch.sigmoid(within_lse - shared_lse.reshape(within_lse.shape))[..., None]
-        return torch.lerp(shared.reshape(within.shape).to(weight.dtype), within.to(weight.dtype), weight).to(
-            query.dtype
-        )
-
-    def _with_above(self, key: Tensor, value: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        if not self.above:
-            return key, value
-        keys, values = self.above[layer]
-        return torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+        merged = torch.lerp(shared.reshape(within.shape).to(weight.dtype), within.to(weight.dtype), weight)
+        return merged.to(query.dtype)
 
     def _attend_rows(
         self, query: Tensor, key: Tensor, value: Tensor, scale: float, blocks: list[_Block]
     ) -> tuple[Tensor, Tensor]:
         """Attention within rows, with its log-sum-exps: shapes (1, heads, tokens, width) and (1, heads, tokens)."""
+        # A group of query heads shares a key head. Its queries stand one head after another in one long query, so that
+        # keys need not be repeated for each head.
         heads, key_heads, size = query.shape[1], key.shape[1], query.shape[3]
         keys, values = (tensor[0][:, self._keys].transpose(0, 1) for tensor in (key, value))
         output, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
@@ -193,7 +220,9 @@ class TreePass:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention by torch's fused kernels with the log-sum-exp of each query's logits, which their front door hides.
+    """Attention by torch's fused kernels, with the log-sum-exp of each query's logits.
+
+    ``scaled_dot_product_attention`` does not return the log-sum-exps, so the kernels below it are called themselves.
 
     Args:
         query: shape (rows, heads, queries, width); ``key`` and ``value`` with as many heads.
@@ -208,9 +237,10 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
     elif mask is None and query.dtype != torch.float32:
         output, lse = aten._scaled_dot_product_flash_attention(query, key, value, scale=scale)[:2]
     else:
+        # Flash attention takes no mask and no float32; this kernel takes both.
         bias = None if mask is None else mask.expand(-1, query.shape[1], -1, -1)
         output, lse = aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)[:2]
-    return output, lse[..., : query.shape[2]]
+    return output, lse[..., : query.shape[2]]  # the last kernel pads them
 
 
 def tree_attention(
@@ -253,8 +283,8 @@ def used_by(model: Any) -> Iterator[None]:
 def last_mlp_at(model: Any, places: Tensor) -> Iterator[None]:
     """While this lasts, the last layer's MLP is computed at some places of the sequence and is 0 elsewhere.
 
-    An MLP treats each token by itself, and what the last layer makes of other tokens is never read. A model whose
-    last layer has something else in its place, experts say, is left as it is.
+    This changes nothing that is read: an MLP treats each token by itself, and of the last layer only these places are
+    read. A model whose last layer has something else there, such as experts, is left as it is.
     """
     layers = getattr(model.get_decoder(), "layers", None)
     mlp: Any = getattr(layers[-1], "mlp", None) if layers else None
@@ -287,23 +317,18 @@ def _padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _places(rows: Sequence[Row]) -> np.ndarray:
-    """The place of each token on its own path through the row, shape (rows, tokens)."""
-    leaves = [[np.arange(row.trunk, row.trunk + leaf) for leaf in row.leaves] for row in rows]
-    return _padded([np.concatenate([np.arange(row.trunk), *own]) for row, own in zip(rows, leaves, strict=True)])
-
-
-def _last(rows: Sequence[Row]) -> list[np.ndarray]:
-    """The indices in the sequence of each row's leaves' last tokens."""
-    starts = np.cumsum([0, *(row.length for row in rows[:-1])])
-    return [start + row.trunk + np.cumsum(row.leaves, dtype=int) - 1 for start, row in zip(starts, rows, strict=True)]
-
-
 def _visible(segments: np.ndarray, real: np.ndarray, above: int) -> np.ndarray:
-    """What each token of a row sees, shape (rows, tokens, keys): of real keys, all above, and its own ancestors."""
+    """Which keys each token of a row sees, shape (rows, tokens, keys).
+
+    Args:
+        segments: shape (rows, tokens): the part of its row that a token belongs to, 0 for the trunk.
+        real: shape (rows, keys): the keys that are there; the others are padding.
+        above: how many keys stand above the row. All tokens see them.
+    """
     tokens, keys = segments.shape[1], real.shape[1]
     own = np.zeros((*segments.shape, keys), dtype=bool)
     own[:, :, :above] = True
+    # An ancestor comes earlier, and is in the trunk or in the same leaf.
     query, key = segments[:, :, None], segments[:, None, :]
     causal = np.tril(np.ones((tokens, tokens), dtype=bool))
     own[:, :, above : above + tokens] = causal & ((key == 0) | (key == query))
