@@ -53,7 +53,15 @@ def anchor_of(pairing: Pairing, seed: int = 0) -> list[Anchor]:
         characters = np.full(len(one.items), "") if one.characters is None else one.characters
         tables.append(pd.DataFrame({"item_id": one.items, "source": one.sources, "character": characters}))
     items = pd.concat(tables).drop_duplicates("item_id").sort_values("item_id", ignore_index=True)
-    chosen = set(items["item_id"].iloc[_spread(items, seed)])
+    # Rows, each the next of the source and then the character that has fewest so far; at random among equals.
+    source, character = (codes(items[name].to_numpy(dtype=object)) for name in ("source", "character"))
+    lot = np.random.default_rng(seed).permutation(len(items))
+    taken: list[int] = []
+    for _ in range(min(MOST_ANCHORS, len(items))):
+        order = np.lexsort((lot, _counts(character, taken), _counts(source, taken)))
+        taken.append(next(int(row) for row in order if row not in taken))
+    spread = taken
+    chosen = set(items["item_id"].iloc[spread])
     rows = [
         (str(item), metric, float(score))
         for metric, one in pairing.metrics.items()
@@ -84,17 +92,6 @@ def drift_of(anchor: Sequence[Anchor], scores: pd.DataFrame, scales: Mapping[str
     moved = any(value > max(TOLERANCE, SHARE * lengths[metric]) + 1e-9 for metric, value in largest.items())
     absent = len(anchor) - len(both.drop_duplicates(["item_id", "metric"]))
     return Drift(len(both), absent, largest, mean, moved)
-
-
-def _spread(items: pd.DataFrame, seed: int) -> list[int]:
-    """Rows, each the next of the source and then the character that has fewest so far; at random among equals."""
-    source, character = (codes(items[name].to_numpy(dtype=object)) for name in ("source", "character"))
-    lot = np.random.default_rng(seed).permutation(len(items))
-    taken: list[int] = []
-    for _ in range(min(MOST_ANCHORS, len(items))):
-        order = np.lexsort((lot, _counts(character, taken), _counts(source, taken)))
-        taken.append(next(int(row) for row in order if row not in taken))
-    return taken
 
 
 def _counts(labels: NDArray[np.intp], taken: list[int]) -> NDArray[np.intp]:

@@ -70,15 +70,11 @@ def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tup
     manifest = read_manifest(scores)
     judge_id, identity = manifest["judge"]["judge_id"], manifest["identity"]
     fitted = fit_calibration(pairing, judge_id=judge_id, identity=identity, kinds=kinds, seed=seed)
-    return _with_dialogues(fitted, scores)
-
-
-def _with_dialogues(fitted: Calibration, run: Path) -> tuple[Calibration, list[str]]:
-    """The calibration with its anchor dialogues, which a later run scores again; and a warning where some are gone."""
+    # The calibration with its anchor dialogues, which a later run scores again; and a warning where some are gone.
     items = {item for item, _, _ in fitted.anchor}
-    judgments = load_judgments(run)
+    judgments = load_judgments(scores)
     digests = dict(zip(item_ids(judgments), judgments["content_digest"], strict=True))
-    found, why = read_texts(run, {item: digests[item] for item in items})
+    found, why = read_texts(scores, {item: digests[item] for item in items})
     kept = replace(fitted, dialogues={item: asdict(dialogue) for item, dialogue in found.items()})
     if len(found) == len(items):
         return kept, []

@@ -308,7 +308,12 @@ def _in_text(text: str) -> Iterator[str]:
     yield from (name for name, check in CHECKS.items() if check(text))
     if verdict().search(plain):
         yield "verdict"
-    if _is_rubric(plain):
+    # Whether a text names several metrics, or says what several levels mean.
+    anchors = {match[1] for match in re.finditer(r"([1-5]) ?(?:分|points?|stars?)[ \t]{0,2}[:=]", plain)}
+    anchors |= {match[1] for match in re.finditer(r"\b(?:score|level|rating) ?([1-5])[ \t]{0,2}[:=]", plain)}
+    named = sum(title in plain for title in titles())
+    is_rubric = max(len(anchors), named) >= LEAST_TITLES
+    if is_rubric:
         yield "rubric"
     if any(len(praise().findall(sentence)) >= LEAST_PRAISE for sentence in sentences):
         yield "praise"
@@ -341,14 +346,6 @@ def _folding() -> dict[int, str]:
 def _plain(text: str) -> str:
     """Text in small letters, without what is not seen, and with styled characters made plain: so they hide nothing."""
     return _UNSEEN.sub("", text).translate(_folding()).lower()
-
-
-def _is_rubric(plain: str) -> bool:
-    """Whether a text names several metrics, or says what several levels mean."""
-    anchors = {match[1] for match in re.finditer(r"([1-5]) ?(?:分|points?|stars?)[ \t]{0,2}[:=]", plain)}
-    anchors |= {match[1] for match in re.finditer(r"\b(?:score|level|rating) ?([1-5])[ \t]{0,2}[:=]", plain)}
-    named = sum(title in plain for title in titles())
-    return max(len(anchors), named) >= LEAST_TITLES
 
 
 def _is_invisible(text: str) -> bool:

@@ -99,6 +99,15 @@ def foresee(work: Work, run: Path) -> Foresight:
     units, tokens = len(work.dialogue_units) + len(work.role_units), _Tokens()
     for tree in chain(_asked(work, missing), _answers(work, chain.from_iterable(roles))):
         tokens.see(tree)
+    # The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask.
+    dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
+    pace, size, seen = None, 1, _Tokens()
+    while pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < UNIT_DIALOGUES):
+        if not (batch := list(islice(dialogues, size))):
+            break
+        pace = _timed(work.judge, batch, work.metrics, seen, pace, tokens)
+        size = min(2 * size, UNIT_DIALOGUES)
+    measured = pace
     return Foresight(
         run=run,
         judge=work.judge.name,
@@ -110,7 +119,7 @@ def foresee(work: Work, run: Path) -> Foresight:
         judgments_done=there,
         prompt_tokens=tokens.prompt,
         unique_tokens=tokens.unique,
-        pace=_measured(work, missing, tokens),
+        pace=measured,
     )
 
 
@@ -129,18 +138,6 @@ def _answers(work: Work, roles: Iterator[Role]) -> Iterator[PromptTree]:
     for role in roles:
         group = sample_answers(sample(work.corpus, role))
         yield from (writer.answers(*group) for writer in work.judge.writers if len(group[2]) > 1)
-
-
-def _measured(work: Work, missing: set[str], of_all: _Tokens) -> Pace | None:
-    """The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask."""
-    dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
-    pace, size, seen = None, 1, _Tokens()
-    while pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < UNIT_DIALOGUES):
-        if not (batch := list(islice(dialogues, size))):
-            break
-        pace = _timed(work.judge, batch, work.metrics, seen, pace, of_all)
-        size = min(2 * size, UNIT_DIALOGUES)
-    return pace
 
 
 def _timed(

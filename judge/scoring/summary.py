@@ -181,17 +181,14 @@ def summarise(parts: Iterable[pd.DataFrame], metrics: Sequence[str], scores_csv:
     for part in parts:
         scores = scores_table(part, metrics)
         write_csv(scores, scores_csv, header=False)
-        cells = _cells(scores, scale_columns(metrics))
+        # Per judge, source and scenario: sum, count and missing of each column.
+        columns = scale_columns(metrics)
+        groups = scores.groupby(["judge", "source", "scenario"], sort=False)[columns]
+        filled = groups.count()
+        missing = filled.rsub(groups.size(), axis=0)
+        cells = pd.concat([groups.sum(), filled, missing], axis=1, keys=["sum", "n", "missing"])
         sums = cells if sums is None else sums.add(cells, fill_value=0)
     return _leaderboard(sums, metrics)
-
-
-def _cells(scores: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Per judge, source and scenario: sum, count and missing of each column."""
-    groups = scores.groupby(["judge", "source", "scenario"], sort=False)[columns]
-    filled = groups.count()
-    missing = filled.rsub(groups.size(), axis=0)
-    return pd.concat([groups.sum(), filled, missing], axis=1, keys=["sum", "n", "missing"])
 
 
 def _leaderboard(sums: pd.DataFrame | None, metrics: Sequence[str]) -> pd.DataFrame:
