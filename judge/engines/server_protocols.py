@@ -1,7 +1,7 @@
 """What a server is asked to complete, and how its answer is read: log-probabilities of one token, or a text.
 
 A vLLM server takes prompts as token ids and answers with them; any other OpenAI-compatible server takes messages and
-answers with texts, whose ids are code points (``judge.prompting.safe_tokenizer``).
+answers with texts, whose ids are code points (``judge.prompting.safe_tokenizer``). Sends nothing itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from judge.prompting.prompt_tree import Ids
 from judge.prompting.safe_tokenizer import messages
 
 ROUNDING = 1e-3
-"""So far above 0 a log-probability may be."""
+"""How far above 0 a log-probability may be, by rounding in the server."""
 
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
@@ -28,12 +28,15 @@ Value = TypeVar("Value")
 
 
 Logprobs = dict[int, float]
-"""By token id (by code point from a text)."""
+"""Log-probabilities by token id, or by code point from a server that answers with texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[Value]):
-    """What is asked of a server, and ``read``, which takes a value for each prompt from the answer."""
+    """What is asked of a server: the path after its address, the JSON body, and how the answer is read.
+
+    ``read`` takes the answer's JSON and returns a value for each prompt; it raises ``UNREADABLE``.
+    """
 
     path: str
     body: dict[str, Any]
@@ -60,6 +63,8 @@ class Completions:
             more: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
             return [self._request([prompt], more, _by_text) for prompt in prompts]
         tokens = [token for ids in level_ids for token in ids]
+        # `logprob_token_ids` has the tokens' log-probabilities over the whole vocabulary returned, whether they are
+        # likely or not; `allowed_token_ids` keeps any other token from being written and listed.
         exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
         more = {"max_tokens": 1, **exact, "return_tokens_as_token_ids": True}
         return [self._request(prompts, more, partial(_by_id, frozenset(tokens)))]
@@ -67,26 +72,28 @@ class Completions:
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
         """Ask what the model writes after a prompt, its likeliest token each time."""
         if not self.takes_ids:
-            return self._request([prompt], {"max_tokens": max_tokens}, _text)
-        return self._request([prompt], {"max_tokens": max_tokens, "return_token_ids": True}, _token_ids)
+            more: dict[str, Any] = {"max_tokens": max_tokens}
+            return self._request([prompt], more, lambda choice: tuple(map(ord, choice["message"]["content"] or "")))
+        more = {"max_tokens": max_tokens, "return_token_ids": True}
+        return self._request([prompt], more, lambda choice: tuple(map(int, choice["token_ids"])))
 
     def _request(self, prompts: Sequence[Ids], more: dict[str, Any], read: Callable[[Any], Value]) -> Request[Value]:
         """One request for some prompts; a server that takes messages takes one prompt at a time."""
+
+        def read_all(answer: Any) -> list[Value]:
+            choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+            if len(choices) != len(prompts):
+                raise ValueError(f"{len(choices)} answers to {len(prompts)} prompts")
+            return [read(choice) for choice in choices]
+
         body = {"model": self.model, "temperature": 0, **more}
-        read_all = partial(_each, len(prompts), read)
         if self.takes_ids:
             return Request("/v1/completions", body | {"prompt": [list(prompt) for prompt in prompts]}, read_all)
         return Request("/v1/chat/completions", body | {"messages": messages(prompts[0])}, read_all)
 
 
-def _each(count: int, read: Callable[[Any], Value], answer: Any) -> list[Value]:
-    choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-    if len(choices) != count:
-        raise ValueError(f"{len(choices)} answers to {count} prompts")
-    return [read(choice) for choice in choices]
-
-
 def _by_id(tokens: frozenset[int], choice: Any) -> Logprobs:
+    """The log-probabilities of named tokens; ``MissingTokens`` where one did not come back."""
     listed = choice["logprobs"]["top_logprobs"][0].items()
     found = _checked({int(name.removeprefix("token_id:")): float(value) for name, value in listed})
     if not tokens <= found.keys():
@@ -95,7 +102,10 @@ def _by_id(tokens: frozenset[int], choice: Any) -> Logprobs:
 
 
 def _by_text(choice: Any) -> Logprobs:
-    """Tokens of one character once blanks are cut off; what two tokens write alike is added up."""
+    """The log-probabilities of the likeliest tokens, as far as these are one character without their blanks.
+
+    Several tokens may be the same character (``4`` and `` 4``); their probabilities are added.
+    """
     found: dict[int, list[float]] = {}
     for entry in choice["logprobs"]["content"][0]["top_logprobs"]:
         if len(text := str(entry["token"]).strip()) == 1:
@@ -104,14 +114,7 @@ def _by_text(choice: Any) -> Logprobs:
 
 
 def _checked(found: Logprobs) -> Logprobs:
+    """The same log-probabilities; ValueError where one is above 0 and so is none."""
     if any(value > ROUNDING for value in found.values()):
         raise ValueError("a log-probability above 0")
     return found
-
-
-def _token_ids(choice: Any) -> Ids:
-    return tuple(map(int, choice["token_ids"]))
-
-
-def _text(choice: Any) -> Ids:
-    return tuple(map(ord, choice["message"]["content"] or ""))

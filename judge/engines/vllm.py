@@ -3,7 +3,8 @@
 The leaves of a dialogue stand next to each other and dialogues in the order of the tree, so what they share is still
 in the cache when the next one asks for it. Only the log-probabilities of the levels' tokens come back.
 
-vLLM's engine is a process of its own, which may die or hang: it is then killed and started anew, and asked once more.
+vLLM's engine is a process of its own, which may die or hang. It is then killed and started anew, and asked once more.
+What remains when this process itself is killed is ended by ``judge.engines.vllm_guardian``.
 """
 
 from __future__ import annotations
@@ -29,17 +30,19 @@ from judge.models.hardware import narrow_to
 from judge.prompting.prompt_tree import Ids, PromptTree
 
 POLL_S = 0.5
+"""Seconds between two looks of the watchdog."""
 
 
 @contextmanager
 def watchdog(
     processes: Sequence[BaseProcess], patience: float, tell: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
-    """Watch processes while this lasts; gives what is to be called as a sign of life.
+    """Watch processes while this lasts; yields a function to call at every sign of life.
 
     Args:
-        processes: which; after ``patience`` seconds without a sign they are killed.
-        tell: is told, once, what they did.
+        processes: the processes. One that died ends the watch.
+        patience: seconds without a sign of life after which all are killed.
+        tell: called at most once, from another thread, with what happened (``died``, ``finished nothing for …``).
     """
     sign, over = threading.Event(), threading.Event()
 
@@ -79,6 +82,7 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has looked at the GPUs, and a fork could not use them
 }
+"""What vLLM reads of the environment, where the user has not set it."""
 
 
 class VllmEngine:
@@ -112,6 +116,7 @@ class VllmEngine:
         self._tokens = self._cached = self._restarts = 0
 
     def _start(self) -> None:
+        """Load the model; the processes that vLLM starts for it are those that are new."""
         before = multiprocessing.active_children()
         self._llm, self._params = self._load()
         self._processes = [process for process in multiprocessing.active_children() if process not in before]
@@ -133,8 +138,9 @@ class VllmEngine:
         outputs = self._outputs(prompts, params)
         self._tokens += sum(len(prompt["prompt_token_ids"]) for prompt in prompts)
         self._cached += sum(output.num_cached_tokens or 0 for output in outputs)
-        rows = iter(outputs)
-        return [np.stack([_levels(o, level_ids) for o in islice(rows, len(tree.leaves))]) for tree in trees]
+        logprobs = ({token: one.logprob for token, one in o.outputs[0].logprobs[0].items()} for o in outputs)
+        rows = (by_level(found, level_ids) for found in logprobs)
+        return [np.stack(list(islice(rows, len(tree.leaves)))) for tree in trees]
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
         """See ``Engine.generate``."""
@@ -154,10 +160,13 @@ class VllmEngine:
             raise EngineError(f"vLLM {error}, also when started anew; choose --engine packed") from error
 
     def _generate(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
+        """What vLLM answers; ``_Died`` where its process died or hung."""
         deaths: list[str] = []
 
         def end_waiting(what: str) -> None:
-            deaths.append(what)  # vLLM 0.32 itself waits for ever for the answer of a process that was killed
+            # vLLM 0.32 itself waits for ever for the answer of a process that was killed. An error in the queue that it
+            # waits on ends that.
+            deaths.append(what)
             self._llm.llm_engine.engine_core.outputs_queue.put(RuntimeError(what))
 
         with watchdog(self._processes, self.patience, end_waiting) as beat:
@@ -175,7 +184,10 @@ class _Died(Exception):
 
 
 class _Listener:
-    """Stands where vLLM has a progress bar, and passes on that a prompt was taken in or finished."""
+    """Stands where vLLM takes a class of progress bars, as that is called at every prompt taken in or finished.
+
+    The attributes are those that vLLM reads of a bar.
+    """
 
     n = 0
     format_dict: ClassVar = {"elapsed": 1.0}
@@ -201,11 +213,6 @@ def _prompts(trees: Sequence[PromptTree]) -> list[dict[str, Any]]:
     return [{"prompt_token_ids": list(tree.prompt(i))} for tree in trees for i in range(len(tree.leaves))]
 
 
-def _levels(output: Any, level_ids: Sequence[Ids]) -> Array:
-    logprobs = output.outputs[0].logprobs[0]
-    return by_level({token: logprob.logprob for token, logprob in logprobs.items()}, level_ids)
-
-
 def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, Any]) -> tuple[Any, Any]:
     """vLLM with the model, and its class of sampling parameters."""
     for name, value in ENVIRONMENT.items():
@@ -223,7 +230,7 @@ def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, An
             tensor_parallel_size=tensor_parallel,
             enable_prefix_caching=True,
             disable_log_stats=True,
-            **{"load_format": "safetensors", **_place(tensor_parallel), **settings},
+            **{"load_format": "safetensors", **_place(tensor_parallel), **settings},  # no pickles are ever read
         )
     except Exception as error:
         raise EngineError(f"{folder}: vLLM cannot load it: {one_line(error)}; choose --engine packed") from error
@@ -238,5 +245,5 @@ def _place(count: int) -> dict[str, Any]:
         return {"block_size": 32, "enforce_eager": True}
     memory = {index: torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())}
     chosen = sorted(memory, key=lambda index: -memory[index][0])[:count]
-    narrow_to(chosen)  # vLLM takes the first that its processes see
+    narrow_to(chosen)  # vLLM takes the first GPUs that its processes see
     return {"gpu_memory_utilization": round(MEMORY_SHARE * min(memory[i][0] / memory[i][1] for i in chosen), 3)}

@@ -1,7 +1,10 @@
-"""A process that outlives ours and ends vLLM's processes once they are orphans, which would go on for ever.
+"""A process that outlives ours and ends vLLM's processes once they are orphans.
 
-So does an engine whose run was killed, and a worker whose engine was; they keep the GPU's memory. Run as a script with
-the id of the process to outlive. Linux only, as vLLM is.
+An engine whose run was killed would go on for ever, as would a worker whose engine was killed, and keep the GPU's
+memory. What is killed by SIGKILL cannot clean up behind itself, so another process must.
+
+Run as a script with the id of the process to outlive, by ``python -I -S``: it starts in milliseconds and reads neither
+the environment nor installed packages. So it imports the standard library only. Linux only, as vLLM is.
 """
 
 from __future__ import annotations
@@ -15,21 +18,29 @@ from contextlib import suppress
 from pathlib import Path
 
 POLL_S = 0.2
+"""Seconds between two looks at the processes."""
 
 
 TITLE = "VLLM"
-"""How the titles of vLLM's processes begin."""
+"""How vLLM names its processes; a process of another name that ours has started is left alone."""
 
 
 def stand_guard() -> subprocess.Popen[bytes]:
     """Start the guardian of this process; it ends when this process does."""
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
     none = subprocess.DEVNULL
+    # A session of its own: Ctrl-C in the terminal, or a signal to our process group, must not end the guardian first.
     return subprocess.Popen(command, start_new_session=True, stdin=none, stdout=none, stderr=none)
 
 
 def guard(parent: int) -> None:
-    """Until the parent is gone and vLLM's processes are, kill each of them that is not below the parent any more."""
+    """Until the parent and all of vLLM's processes are gone, kill each of these that has become an orphan.
+
+    Args:
+        parent: id of the process to outlive.
+    """
+    # An orphan cannot be found by asking whose child it was, since the system gives it another parent. So the processes
+    # are remembered while their parents live.
     known: set[int] = set()
     while known or os.getppid() == parent:
         known |= {child for pid in (parent, *known) for child in _children(pid)}
@@ -41,6 +52,7 @@ def guard(parent: int) -> None:
 
 
 def _children(pid: int) -> set[int]:
+    """The ids of a process's children, which Linux lists by the thread that started them."""
     with suppress(OSError):
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return {int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()}
@@ -48,8 +60,9 @@ def _children(pid: int) -> set[int]:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """A process's title and the id of its parent; nothing of one that is gone or a zombie."""
+    """A process's title and the id of its parent; no title for one that is gone or a zombie."""
     with suppress(OSError):
+        # "pid (title) state parent …", where the title may itself hold blanks and brackets.
         title, _, rest = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").partition("(")[2].rpartition(")")
         state, parent = rest.split()[:2]
         return ("" if state == "Z" else title), int(parent)

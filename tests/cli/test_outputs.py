@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from calibration.records import read_records
 from judge import cli as app
-from judge.cli.common import as_json_text, write_csv
 from judge.cli.console import console, line, plain_table
 from judge.errors import plain, readable
-from judge.files import FORMULA
+from judge.files import FORMULA, as_json_text, write_csv
 from judge.scoring.summary import summarise
 from judge.types import METRICS
 from tests.torture.hostile import texts
