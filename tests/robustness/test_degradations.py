@@ -259,6 +259,7 @@ def test_where_no_other_character_has_the_scenario_another_one_is_taken(tmp_path
         assert first.source == "s"
 
 
+@pytest.mark.long
 def test_all_apply_to_chatanime(chatanime: dict[str, dict[str, list[Dialogue]]], shared_data: Path) -> None:
     with closing(Corpus([shared_data / "chatanime"], limit=200)) as some:
         applied = Counter(

@@ -221,7 +221,7 @@ def test_a_damaged_part_is_told_set_aside_and_judged_again(
     table = pq.read_table(third)
     place = table.schema.get_field_index("score")
     pq.write_table(
-        table.set_column(place, table.schema.field(place), table["score"].take(range(len(table))[::-1])), third
+        table.set_column(place, table.schema.field(place), table["score"].take(list(range(len(table)))[::-1])), third
     )
     listener = Noting()
     score([data], by_stand_in(run), listener)
