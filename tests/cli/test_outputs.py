@@ -16,7 +16,7 @@ from calibration.records import read_records
 from judge import cli as app
 from judge.cli.console import console, line, plain_table
 from judge.errors import plain, readable
-from judge.files import FORMULA, as_json_text, write_csv
+from judge.files import FORMULA, as_json_text, save_csv
 from judge.scoring.summary import summarise
 from judge.types import METRICS
 from tests.torture.hostile import texts
@@ -35,7 +35,7 @@ ESCAPES = [
 
 
 def written(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    write_csv(path, table)
+    save_csv(path, table)
     return read_records(path)
 
 
@@ -49,7 +49,7 @@ def test_no_text_is_a_formula_and_all_are_read_back(tmp_path: Path, text: str) -
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_other_texts_stand_as_they_are(tmp_path: Path, text: str) -> None:
-    write_csv(tmp_path / "t.csv", pd.DataFrame({"source": [text]}))
+    save_csv(tmp_path / "t.csv", pd.DataFrame({"source": [text]}))
     assert (tmp_path / "t.csv").read_text(encoding="utf-8") == f"source\n{text}\n"
 
 
@@ -107,7 +107,7 @@ def test_whatever_is_not_a_constant_is_printed_by_line() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Text":
                 made = [part for part in ast.walk(node.args[0]) if isinstance(part, (ast.JoinedStr, ast.Call))]
                 found += [f"{path.name}:{node.lineno}"] if made else []
-    assert len(found) == 1 and found[0].startswith("terminal.py")  # ``line`` itself
+    assert len(found) == 1 and found[0].startswith("console.py")  # ``line`` itself
 
 
 def test_an_error_is_a_line_that_can_be_read(

@@ -44,8 +44,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     # Files of dialogues
     "data: missing": (f"score nowhere.json {SCORE}", ["nowhere.json", "no such file", "check the path"]),
     "data: empty": (f"score empty.json {SCORE}", ["empty.json", "is empty"]),
-    "data: not JSON": (f"score hello.json {SCORE}", ["hello.json", "not JSON", "mend"]),
-    "data: cut short": (f"score cut.json {SCORE}", ["cut.json", "not JSON at line 1", "mend"]),
+    "data: not JSON": (f"score hello.json {SCORE}", ["hello.json", "not JSON", "fix"]),
+    "data: cut short": (f"score cut.json {SCORE}", ["cut.json", "not JSON at line 1", "fix"]),
     "data: encoding": (f"score gbk.json {SCORE}", ["gbk.json", "not UTF-8", "save it as UTF-8"]),
     "data: lacks a field": (f"score lacks.jsonl {SCORE}", ["lacks.jsonl: record 2", "field answer_r1 is missing"]),
     "data: twice": (f"score twice.jsonl {SCORE}", ["twice.jsonl: record 2", "twice.jsonl: record 1", "remove one"]),

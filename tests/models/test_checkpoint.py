@@ -120,7 +120,7 @@ def hub(stand_in: Path) -> Iterator[str]:
 def resolved(code: str, hub: str, home: Path, offline: bool = False) -> str:
     """What a process of its own prints, whose Hub is ``hub``: its address is read once, on import."""
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
-    program = f"import shutil\nfrom judge.checkpoint import resolve\nfrom judge.errors import JudgeError\n{code}"
+    program = f"import shutil\nfrom judge.models.checkpoint import resolve\nfrom judge.errors import JudgeError\n{code}"
     return subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -314,7 +314,7 @@ class Answering:
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int], Array]) -> None:
-    monkeypatch.setattr("judge.scoring.judge.setup._engine", lambda *asked: lambda: Answering(answer))
+    monkeypatch.setattr("judge.scoring.setup._engine", lambda *asked: lambda: Answering(answer))
 
 
 def test_a_judge_that_does_not_answer_with_a_level_is_stopped(
