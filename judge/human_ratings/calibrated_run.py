@@ -134,9 +134,11 @@ class Calibrated:
 
 def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
     """The scores of a run or a table on people's scale; InputError where the calibration is not for their judge."""
+    with naming(f"--use {path}:"):
+        calibration = Calibration.load(path)
     given = read_judge_scores(scores, None, source="any")
     with naming(f"--use {path}:"):
-        calibration, table = Calibration.load(path), one_judge(given, judge)
+        table = one_judge(given, judge)
         if is_run(scores):
             manifest = read_manifest(scores)
             calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
