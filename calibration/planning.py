@@ -88,7 +88,7 @@ def inclusion_probabilities(sizes: Floats, budget: float) -> Floats:
         chances = np.where(certain, 1.0, rest * (budget - certain.sum()) / max(rest.sum(), np.finfo(float).tiny))
         over = (chances > 1) & ~certain
         if not over.any():
-            return np.minimum(chances, 1.0)
+            return np.asarray(np.minimum(chances, 1.0))
         certain |= over
 
 

@@ -118,6 +118,14 @@ def save_text(path: Path, text: str) -> None:
         file.write(f"{text}\n".encode())
 
 
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table by column, with None where there is no value."""
+    return [
+        {str(name): None if missing[name] else value for name, value in row.items()}
+        for row, missing in zip(table.to_dict("records"), table.isna().to_dict("records"), strict=True)
+    ]
+
+
 @contextmanager
 def _refusing_unwritable(path: Path) -> Iterator[None]:
     try:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from judge.cli.common import (
+    AnnotatorKind,
     Annotators,
+    Epsilon,
     Generalise,
     Json,
     OfJudge,
+    Raters,
     Repeats,
     Scale,
     Scores,
+    Scoring,
     refuse_unwritable_folder,
+    refuse_wrong_epsilon,
     some_names,
     writing_to,
 )
@@ -153,19 +158,10 @@ def agree(
     ] = None,
     judge: OfJudge = None,
     annotators: Annotators = "",
-    raters: Annotated[
-        Literal["people", "slots"],
-        typer.Option(help="Whether a name is one annotator everywhere (people)."),
-    ] = "people",
-    scoring: Annotated[
-        Literal["rmse", "accuracy"], typer.Option(help="What the alternative annotator test compares by.")
-    ] = "rmse",
-    epsilon: Annotated[
-        float | None, typer.Option(help="By how much the judge may lose in it; by default by their kind.")
-    ] = None,
-    annotator_kind: Annotated[
-        Literal["expert", "skilled", "crowd"], typer.Option(help="Which annotators: epsilon is .2, .15 or .1.")
-    ] = "expert",
+    raters: Raters = "people",
+    scoring: Scoring = "rmse",
+    epsilon: Epsilon = None,
+    annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
     average_repeats: Repeats = False,
@@ -178,8 +174,7 @@ def agree(
     from judge.human_ratings.agreement import assess_run, compare_with_published
 
     refuse_unwritable_folder(out, *OUTPUTS)
-    if epsilon is not None and not 0 <= epsilon <= 1:
-        raise InputError(f"--epsilon {epsilon}: give a number from 0 to 1")
+    refuse_wrong_epsilon(epsilon)
     published = compare_with_published(scores)
     if annotations is None and published is None:
         raise InputError(f"{scores}: no published means of its sources; give human ratings (--annotations FILE)")

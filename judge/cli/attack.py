@@ -24,7 +24,7 @@ from judge.cli.common import (
     some_names,
 )
 from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
-from judge.files import save_text
+from judge.files import rows_of, save_text
 from judge.types import STAND_IN
 
 if TYPE_CHECKING:
@@ -56,15 +56,13 @@ def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> Non
     """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
     from rich.text import Text
 
-    from judge.robustness.attack_analysis import _records
-
     out = console()
     asked = f"{found.settings['layout']}, {found.settings['language']}"
     title = f"{found.judge} ({asked}) on {found.dialogues:,} dialogues, under attack"
-    out.print(plain_table(title, FAMILIES, map(_family, _records(robustness.families))))
+    out.print(plain_table(title, FAMILIES, map(_family, rows_of(robustness.families))))
     out.print(Text(LEGEND + "\n"))
-    out.print(plain_table("what scores hang on", BIAS, map(_bias, _records(robustness.bias))))
-    out.print(plain_table("judge means by the source's family", SOURCES, map(_source, _records(robustness.sources))))
+    out.print(plain_table("what scores hang on", BIAS, map(_bias, rows_of(robustness.bias))))
+    out.print(plain_table("judge means by the source's family", SOURCES, map(_source, rows_of(robustness.sources))))
     for remark in robustness.remarks:
         out.print(line(f"* {remark}"))
     if found.judge == STAND_IN:
@@ -125,7 +123,7 @@ def attack(
     and how scores hang on the order of the levels, the language, length and the source's family. No run is written.
     """
     from judge.cli.console import TerminalProgress
-    from judge.robustness.attack_analysis import _is_lacking, assess
+    from judge.robustness.attack_analysis import assess, is_lacking
     from judge.robustness.attacks import attack as run_attack
     from judge.types import Options
 
@@ -153,7 +151,7 @@ def attack(
         print(text)
     else:
         show_robustness(found, robustness)
-    return 1 if _is_lacking(found.judgments) else 0
+    return 1 if is_lacking(found.judgments) else 0
 
 
 def _as_json(found: PerturbationJudgments, robustness: Robustness) -> str:

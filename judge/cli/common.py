@@ -127,7 +127,7 @@ Generalise = Annotated[
 
 
 Raters = Annotated[
-    Literal["people", "slots"], typer.Option(help="Whether an annotator's name is one person everywhere.")
+    Literal["people", "slots"], typer.Option(help="Whether a name is one annotator everywhere (people).")
 ]
 
 

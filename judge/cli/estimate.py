@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ from judge.cli.common import (
 )
 from judge.cli.console import console, line, plain_table
 from judge.errors import InputError
-from judge.files import as_json_text, save_csv
+from judge.files import as_json_text, rows_of, save_csv
 from judge.types import OVERALL
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
         judged = rows[rows["target"] == JUDGE_MEAN].sort_values("mean", ascending=False)
         cells = []
         for source in judged["source"]:
-            by_target = {row["target"]: row for row in _records(rows[rows["source"] == source])}
+            by_target = {row["target"]: row for row in rows_of(rows[rows["source"] == source])}
             labelled, ranks = by_target[LABELLED], by_target[JUDGE_MEAN]
             labels = f"{labelled['labelled']:,.0f}"
             if labelled["equivalent_labels"] is not None:
@@ -86,14 +86,6 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
 def estimates_json(pairing: Pairing, table: pd.DataFrame) -> str:
     """Every row, for programs."""
     return as_one_json({"judge": pairing.judge, "remarks": list(pairing.remarks)}, estimates=table)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table, None for what is missing."""
-    return [
-        {str(name): None if missing[name] else value for name, value in row.items()}
-        for row, missing in zip(table.to_dict("records"), table.isna().to_dict("records"), strict=True)
-    ]
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None, form: str = ".2f") -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.stats.intervals import Labels, clustered_mean
+from judge.files import rows_of
 from judge.robustness.attacks import BENIGN, LEVEL_ORDER, RUBRIC_LANGUAGE
 
 if TYPE_CHECKING:
@@ -288,15 +289,12 @@ def _by_family(judge: str, originals: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values("mean", ascending=False, ignore_index=True)
 
 
-def _is_lacking(judgments: pd.DataFrame) -> bool:
+def is_lacking(judgments: pd.DataFrame) -> bool:
     """Whether a judgment is missing that was to be had: of an attack that leaves no answer there is none."""
     from judge.types import EMPTY_ANSWER
 
     emptied = (judgments["family"] != "") & (judgments["error"] == EMPTY_ANSWER)
     return bool((judgments["error"].notna() & ~emptied).any())
-
-
-NONE = "–"
 
 
 BIASES = {
@@ -313,7 +311,7 @@ def remarks(robustness: Robustness) -> list[str]:
     """What to look at, in words."""
     attacks = robustness.families[robustness.families["family"] != BENIGN]
     known = attacks.dropna(subset="change")
-    lacking = [row for row in _records(robustness.bias) if row["value"] is None]
+    lacking = [row for row in rows_of(robustness.bias) if row["value"] is None]
     on_what_is_not_given = [f"{BIASES[row['bias'], row['measure']]}: not given, as {row['reason']}" for row in lacking]
     return [
         *_on_changes(known, robustness.families),
@@ -332,7 +330,7 @@ def _on_changes(attacks: pd.DataFrame, families: pd.DataFrame) -> list[str]:
     harmless = families.loc[families["family"] == BENIGN, "change"]
     beside = "" if harmless.dropna().empty else f" (harmless text: {float(harmless.iloc[0]):+.2f})"
     upwards = f"moves scores most upwards: {most['family']}, {most['change']:+.2f} on the average{beside}"
-    raised = [row["family"] for row in _records(attacks) if (row["beyond_low"] or 0) > 0]
+    raised = [row["family"] for row in rows_of(attacks) if (row["beyond_low"] or 0) > 0]
     return [
         upwards if most["change"] > 0 else f"no attack moves scores upwards on the average{beside}",
         f"raise scores beyond what harmless text does (interval above 0): {', '.join(raised) or 'none'}",
@@ -341,12 +339,4 @@ def _on_changes(attacks: pd.DataFrame, families: pd.DataFrame) -> list[str]:
 
 def _share(robustness: Robustness, family: str) -> str:
     shares = robustness.families.loc[robustness.families["family"] == family, "flagged"]
-    return NONE if shares.empty else f"{float(shares.iloc[0]):.1%}"
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, with None where there is no value."""
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in table.to_dict(orient="records")
-    ]
+    return "–" if shares.empty else f"{float(shares.iloc[0]):.1%}"
