@@ -34,7 +34,7 @@ class AtOnce:
 
     window, max_tokens, name, report = 1, 10**6, "at once", {"name": "at once"}
 
-    def verify(self, trees: Sequence[Any], level_ids: Any) -> None:
+    def verify(self, tree: Any) -> None:
         """Right by definition."""
 
     def level_logprobs(self, trees: Sequence[Any], level_ids: Any) -> list[np.ndarray]:

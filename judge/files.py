@@ -12,8 +12,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -74,6 +74,22 @@ def _cache_folder() -> Path:
         return Path(own)
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (shared if shared.is_absolute() else Path("~/.cache")) / "esrp-judge"
+
+
+def remembered(kind: str, key: str, make: Callable[[], Any]) -> Any:
+    """A JSON-like value that takes long to make: as it stands in the cache, or made now and put there.
+
+    Args:
+        kind: the folder in the cache.
+        key: a name that changes with all that the value depends on.
+    """
+    note = cache_folder() / kind / key
+    with suppress(OSError, ValueError):  # absent, or damaged
+        return json.loads(note.read_text(encoding="utf-8"))
+    value = make()
+    with suppress(OSError), replacing(note) as file:  # a cache that cannot be written only costs time
+        file.write(json.dumps(value).encode())
+    return value
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")

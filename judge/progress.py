@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Protocol
 
@@ -19,6 +19,12 @@ class Progress(Protocol):
 
     def advance(self, count: int, tokens: int) -> None:
         """So many more were written, whose prompts had so many tokens in all."""
+
+    def under_way(self, count: int) -> None:
+        """So many more are answered, and not written yet."""
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """Something that may take long and of which no part can be counted goes on."""
 
     def note(self, text: str) -> None:
         """Something the user should know."""
@@ -33,8 +39,19 @@ class Silent:
     def advance(self, count: int, tokens: int) -> None:
         """Nothing."""
 
+    def under_way(self, count: int) -> None:
+        """Nothing."""
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
+
     def note(self, text: str) -> None:
         """Nothing."""
+
+
+SILENT = Silent()
+"""Where nobody is told."""
 
 
 @contextmanager

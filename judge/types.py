@@ -70,6 +70,10 @@ TRANSIENT: frozenset[str] = frozenset({ENGINE_FAILED})
 """Errors of a judgment that may be gone on another try."""
 
 
+MIN_MASS = 0.8
+"""The median label mass under which a judge does not understand what it is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One round: what the user said, and what the character answered."""
@@ -147,6 +151,14 @@ def digest(value: object, length: int = 32) -> str:
 ALL_METRICS = (*METRICS, RESPONSE_DIVERSITY)
 
 
+ANSWER_FORMS = {"none": "", "space": " ", "newline": "\n", "level": "Level "}
+"""What stands between the place where an answer begins and the digit of its level, by name.
+
+Models differ in what they write first: most the digit itself, others a blank, which many tokenizers make a token of its
+own, and small ones hardly a digit at all unless a word leads to it.
+"""
+
+
 ENGINES = ("auto", "packed", "vllm", "server")
 
 
@@ -169,6 +181,8 @@ class Options:
     language: str = "zh"
     layout: str = "prefill"
     orderings: int = 1
+    answer_form: str = "auto"
+    min_mass: float = MIN_MASS
     metrics: tuple[str, ...] = ALL_METRICS
     sources: tuple[str, ...] = ()
     characters: tuple[str, ...] = ()
@@ -184,6 +198,11 @@ class Options:
                 raise InputError(f"--metrics {metric}: unknown metric; choose from {', '.join(ALL_METRICS)}")
         if self.rationales < 0:
             raise InputError(f"--rationales {self.rationales}: must be 0 or more")
+        if self.answer_form not in ("auto", *ANSWER_FORMS):
+            forms = ", ".join(("auto", *ANSWER_FORMS))
+            raise InputError(f"--answer-form {self.answer_form}: unknown form; choose one of {forms}")
+        if not 0 <= self.min_mass <= 1:
+            raise InputError(f"--min-mass {self.min_mass}: give a number from 0 to 1")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine}: unknown engine; choose one of {', '.join(ENGINES)}")
         if self.engine == "server" and not self.url:

@@ -43,6 +43,12 @@ Language = Annotated[str, typer.Option(help="Language of the rubric: zh or en.")
 Layout = Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")]
 
 
+AnswerForm = Annotated[
+    str,
+    typer.Option(help="What answers begin with: none, space, newline or level; auto takes what suits the judge."),
+]
+
+
 Few = Annotated[int, typer.Option(help="How many dialogues, always the same ones.")]
 
 

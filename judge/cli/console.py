@@ -7,8 +7,10 @@ and most of what they do prints nothing with it.
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from judge.errors import plain
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 STAND_IN_WARNING = (
     "STAND-IN judge: these scores mean nothing. They show that the way works; use a real judge for results."
 )
+
+
+SILENCE_S = 2.0
+"""The longest that a wait goes on without a word, in seconds."""
 
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -50,7 +56,7 @@ class TerminalProgress:
         self._console = console(stderr=True)
         self._bar: Progress | None = None
         self._what, self._unit, self._total, self._done = "", "", 0, 0
-        self._new = self._tokens = 0
+        self._new = self._tokens = self._under_way = 0
         self._started = self._last_line = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -60,7 +66,8 @@ class TerminalProgress:
     def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
         """A stage begins that has ``total`` of what ``unit`` names, of which ``done`` are there already."""
         self.finish()
-        self._what, self._unit, self._total, self._done, self._new, self._tokens = what, unit, total, done, 0, 0
+        self._what, self._unit, self._total, self._done = what, unit, total, done
+        self._new = self._tokens = self._under_way = 0
         self._started = self._last_line = time.monotonic()
         if done == total:
             return
@@ -74,18 +81,56 @@ class TerminalProgress:
             self._bar.add_task(what, total=total, completed=done, speed="")
             self._bar.start()
 
+    def under_way(self, count: int) -> None:
+        """``count`` more are answered and not written yet."""
+        self._under_way += count
+        self._show()
+
     def advance(self, count: int, tokens: int) -> None:
         """``count`` more are done, whose prompts had ``tokens`` tokens in all."""
         self._new, self._tokens, self._done = self._new + count, self._tokens + tokens, self._done + count
-        now = time.monotonic()
-        rate = self._new / max(now - self._started, 1e-9)
-        speed = f"{rate:,.0f}/s" + (f", {self._tokens / 1e6:,.1f}M prompt tokens" if self._tokens else "")
+        self._under_way = max(self._under_way - count, 0)
+        self._show()
+
+    def _show(self) -> None:
+        """Move the bar, or write a line if the last one was some time ago."""
+        now, answered = time.monotonic(), self._new + self._under_way
+        done = min(self._done + self._under_way, self._total)
+        rate = answered / max(now - self._started, 1e-9)
+        speed = (f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s") + (
+            f", {self._tokens / 1e6:,.1f}M prompt tokens" if self._tokens else ""
+        )
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, speed=speed)
+            self._bar.update(self._bar.task_ids[0], completed=done, speed=speed)
         elif now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
             self._last_line = now
-            left = (self._total - self._done) / rate
-            self.note(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {speed}, {left:,.0f} s left")
+            left = (self._total - done) / max(rate, 1e-9)
+            self.note(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {speed}, {left:,.0f} s left")
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Says what goes on, for as long as it does: beside a bar, or by a line every two seconds.
+
+        Its time does not count as time of the stage that is going on, so that rates are those of the work itself.
+        """
+        started, over = time.monotonic(), threading.Event()
+
+        def tell() -> None:
+            while not over.wait(SILENCE_S):
+                text = f"{what}: {time.monotonic() - started:.0f} s so far"
+                if self._bar:
+                    self._bar.update(self._bar.task_ids[0], speed=text)
+                else:
+                    self.note(text)
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
+            self._started += time.monotonic() - started
 
     def finish(self) -> None:
         """Take the bar away."""

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from judge.cli.common import Json
+from judge.cli.common import Json, Language, Layout, Url
 from judge.errors import plain
 from judge.files import as_json_text
+from judge.types import Options
 
 
 def fetch_data(
@@ -42,11 +43,26 @@ def check_data(
     return 0
 
 
-def doctor(as_json: Json = False) -> int:
-    """Print hardware, driver, versions, engines, caches and mirrors, and which judge auto would pick."""
+def doctor(
+    judge: Annotated[str | None, typer.Option(help="Also load this judge, and see how it answers.")] = None,
+    url: Url = None,
+    language: Language = "zh",
+    layout: Layout = "prefill",
+    as_json: Json = False,
+) -> int:
+    """Print hardware, driver, versions, engines, caches and mirrors, and which judge auto would pick.
+
+    With --judge or --url also what that judge writes before a level, and how sure it is to write one.
+    """
     from judge.scoring.setup import examine
 
     found = examine()
+    if judge or url:
+        from judge.cli.console import TerminalProgress
+        from judge.scoring.preview import try_judge
+
+        options = Options(judge=judge or "auto", url=url, language=language, layout=layout)
+        found["tried"] = try_judge(options, TerminalProgress())
     if as_json:
         print(as_json_text(found))
     else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from judge.cli.common import (
+    AnswerForm,
     Characters,
     Data,
     Engine,
@@ -30,7 +31,7 @@ from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.cli.report import write_after_run
 from judge.errors import plain
 from judge.files import as_json_text
-from judge.types import ALL_METRICS, OVERALL, STAND_IN, Options
+from judge.types import ALL_METRICS, MIN_MASS, OVERALL, STAND_IN, Options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +129,10 @@ def score(
     language: Language = "zh",
     layout: Layout = "prefill",
     orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
+    answer_form: AnswerForm = "auto",
+    min_mass: Annotated[
+        float, typer.Option(help="Stop a judge whose answers are a level with less probability than this (median).")
+    ] = MIN_MASS,
     metrics: Annotated[str | None, typer.Option(help="Metrics by id, with commas; all by default.")] = None,
     sources: Sources = "",
     characters: Characters = "",
@@ -165,6 +170,8 @@ def score(
         language=language,
         layout=layout,
         orderings=orderings,
+        answer_form=answer_form,
+        min_mass=min_mass,
         metrics=names(metrics) if metrics is not None else ALL_METRICS,
         sources=names(sources),
         characters=names(characters),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from judge.cli.common import Data, Json, Judge, Language, Layout, Url
+from judge.cli.common import AnswerForm, Data, Json, Judge, Language, Layout, Url
 from judge.errors import plain
 from judge.files import as_json_text
 
@@ -21,25 +21,36 @@ def show(
     url: Url = None,
     language: Language = "zh",
     layout: Layout = "prefill",
+    answer_form: AnswerForm = "auto",
     prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     as_json: Json = False,
 ) -> int:
     """Show the prompt tree of a dialogue with its tokens, and where the answer is read.
 
-    Without DATA: as for score. No model is loaded, only its tokenizer.
+    Without DATA: as for score. The model is loaded only to find the form of its answers, the first time.
     """
+    from judge.cli.console import TerminalProgress
     from judge.scoring.preview import show as show_prompts
     from judge.types import ALL_METRICS, Options
 
     metrics = (metric,) if metric else ALL_METRICS
-    options = Options(judge=judge, url=url, language=language, layout=layout, prompts=prompts, metrics=metrics)
-    shown = show_prompts(dialogue, data or [], options)
+    options = Options(
+        judge=judge,
+        url=url,
+        language=language,
+        layout=layout,
+        answer_form=answer_form,
+        prompts=prompts,
+        metrics=metrics,
+    )
+    shown = show_prompts(dialogue, data or [], options, TerminalProgress())
     if as_json:
         parts = {part: {**asdict(part), "tokens": len(part.token_ids)} for part in (*shown.trunk, *shown.leaves)}
         facts = {
             "dialogue": shown.dialogue.id,
             "content_digest": shown.dialogue.content_digest,
             **{name: getattr(shown, name) for name in ("judge", "judge_id", "layout", "language")},
+            "answer_form": asdict(shown.answer_form),
             "trunk": [parts[part] for part in shown.trunk],
             "leaves": [{**parts[leaf], "prompt_tokens": shown.length(leaf)} for leaf in shown.leaves],
             "level_tokens": {
@@ -52,6 +63,7 @@ def show(
     lines = [
         f"{shown.dialogue.id}  content {shown.dialogue.content_digest}",
         f"{shown.judge} ({shown.judge_id}), {shown.layout}, {shown.language}",
+        f"answer form: {shown.answer_form}",
     ]
     for part in shown.trunk:
         lines += [f"━━ {part.name}: {len(part.token_ids):,} tokens", *part.text.split("\n")]

@@ -6,7 +6,7 @@ OpenAI-compatible server. Engines know token ids and nothing of dialogues, rubri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,8 +64,11 @@ class Engine(Protocol):
         """How it went so far, for the manifest: ``name`` and what the engine counts."""
         ...
 
-    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
-        """Check on a few trees that the engine scores this model correctly; if not, use its slower, safe method."""
+    on_progress: Callable[[int], None]
+    """Is called while ``level_logprobs`` works, each time with the number of leaves that were answered since."""
+
+    def verify(self, tree: PromptTree) -> None:
+        """Check on a tree that the engine scores this model correctly; if not, use its slower, safe method."""
         ...
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Answer]:
@@ -88,6 +91,10 @@ class Engine(Protocol):
             EngineError: the model or the machine failed.
         """
         ...
+
+
+def silent(leaves: int) -> None:
+    """Stands for ``Engine.on_progress`` where nobody listens."""
 
 
 def by_level(logprobs: Mapping[int, float], level_ids: Sequence[Ids]) -> Array:

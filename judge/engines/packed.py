@@ -4,9 +4,9 @@ Each token of the prompt tree is computed once: rules and rubrics once, a charac
 once for all systems that answer it, and each dialogue once for all its leaves. Attention lets each token see its
 ancestors only (``judge.engines.tree_attention``), so that a pass gives what a separate call per leaf would give.
 
-This is right only where a model's attention is plain. On loading, packed is compared with plain calls (one call per
-leaf), and where the two differ the engine scores plainly from then on and says why. Knows token ids and nothing of
-dialogues or metrics.
+This is right only where a model's attention is plain. On loading, packed is compared with plain calls on a short tree,
+and where the two differ the engine scores plainly from then on and says why: one call per leaf, which goes on from
+transformers' own cache of what stands above it. Knows token ids and nothing of dialogues or metrics.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +27,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from judge.engines import Array, tree_attention
+from judge.engines import Array, silent, tree_attention
 from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES, Kept, joined
 from judge.engines.tree_attention import Layers, Row, TreePass
 from judge.errors import EngineError, one_line
@@ -33,6 +35,10 @@ from judge.prompting.prompt_tree import Ids, PromptTree
 
 LONGEST_ROW = 6144
 """Tokens. A longer dialogue is scored plainly, as the memory of a mask grows with the square of the length."""
+
+
+CHECKED = 24
+"""Tokens of each part of a tree on which packed is compared with plain."""
 
 
 LONGEST_PIECE = 2048
@@ -54,6 +60,10 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 Item = TypeVar("Item")
 
 
+Read = Callable[[Tensor], Tensor]
+"""What is taken of logits, a row per leaf: shape (leaves, any) from (leaves, vocabulary)."""
+
+
 class PackedEngine:
     """Scores prompt trees with a causal language model in this process.
 
@@ -67,13 +77,13 @@ class PackedEngine:
     def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
         self.model, self.device = model, model.device
         self.fallback: str | None = None
+        self.on_progress: Callable[[int], None] = silent
         self.batch_tokens = batch_tokens or (16384 if self.device.type == "cuda" else 4096)
         self._halved = 0
         config = model.config.get_text_config()
         self.max_tokens = int(getattr(config, "max_position_embeddings", 2**31))
         self._group = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or 1)
-        self._prefixes: Kept[Layers] = Kept(KEPT_PREFIXES)
-        self._openings: Kept[tuple[Layers, dict[Ids, tuple[int, int]]]] = Kept(KEPT_OPENINGS)
+        self._forget()
 
     @classmethod
     def load(cls, folder: Path, batch_tokens: int | None = None) -> PackedEngine:
@@ -103,6 +113,12 @@ class PackedEngine:
             raise EngineError(f"{folder}: the model cannot be loaded: {reason}") from error
         return cls(model, batch_tokens)
 
+    def _forget(self) -> None:
+        """Let go of what was computed and kept: keys and values of packed passes, and caches of plain calls."""
+        self._prefixes: Kept[Layers] = Kept(KEPT_PREFIXES)
+        self._openings: Kept[tuple[Layers, dict[Ids, tuple[int, int]]]] = Kept(KEPT_OPENINGS)
+        self._caches: Kept[Any] = Kept(KEPT_PREFIXES)
+
     @property
     def is_packed(self) -> bool:
         """Whether it scores packed; otherwise ``fallback`` says why it does not."""
@@ -113,26 +129,38 @@ class PackedEngine:
         """``packed``, or ``plain`` with the reason."""
         return "packed" if self.is_packed else f"plain ({self.fallback})"
 
-    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
-        """Compare packed with plain on ``trees`` and fall back to plain, for good, where they differ."""
-        if trees:
-            config = self.model.config.get_text_config()
-            self.fallback = self.fallback or _unsuited(config) or self._difference(trees, level_ids)
+    def verify(self, tree: PromptTree) -> None:
+        """Compare packed with plain on a short piece of a tree, and fall back to plain, for good, where they differ.
 
-    def _difference(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> str | None:
-        """How packed differs from plain on some trees; None where it does not."""
+        Two leaves of some hundred tokens are enough: a wrong mask or position shows in the first token after it. The
+        whole vocabulary is compared, since on so little text the levels may have no probability that could differ.
+        """
+        self.fallback = self.fallback or _unsuited(self.model.config.get_text_config())
+        if self.fallback is None:
+            root, character, opening, dialogue = (
+                part[-CHECKED:] for part in (tree.root, tree.character, tree.opening, tree.dialogue)
+            )
+            leaves = tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2])
+            self.fallback = self._difference(PromptTree(root, character, opening, dialogue, leaves))
+
+    def _difference(self, tree: PromptTree) -> str | None:
+        """How packed differs from plain on a tree, in the probability of any token; None where it does not."""
+
+        def probabilities(logits: Tensor) -> Tensor:
+            return logits.float().softmax(dim=-1)
+
         try:
-            plain = np.exp(np.stack(self._plain(trees, level_ids)))
+            plain = self._plain([tree], probabilities)[0]
         except RuntimeError as error:
             raise EngineError(f"the model fails on this machine: {one_line(error)}; choose another judge") from error
         try:
-            packed = np.exp(np.stack(self._packed(trees, level_ids)))
+            packed = self._packed([tree], probabilities)[0]
         except torch.OutOfMemoryError as error:
             raise EngineError(f"the model leaves too little memory: {one_line(error)}; free some") from error
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             # Models that call attention in a way of their own fail in many ways here, and are still right plainly.
             return f"packed scoring fails on this model: {one_line(error)}"
-        # Probabilities and not their logarithms: a level of no probability may differ in its logarithm by anything.
+        # Probabilities and not their logarithms: a token of no probability may differ in its logarithm by anything.
         largest = float(np.abs(packed - plain).max())
         if largest <= TOLERANCE[self.model.dtype]:
             return None
@@ -143,13 +171,13 @@ class PackedEngine:
         score = self._packed if self.is_packed else self._plain
         while True:
             try:
-                return score(trees, level_ids)
+                return score(trees, partial(_level_logprobs, level_ids=level_ids))
             except torch.OutOfMemoryError as error:
                 if self.batch_tokens < 2 * SMALLEST_BATCH or not self.is_packed:
                     lack = f"out of memory: {one_line(error)}; free some or choose a smaller judge"
                     raise EngineError(lack) from error
                 # What is kept of earlier batches goes first: it is the memory that can be had back for sure.
-                self._prefixes, self._openings = Kept(KEPT_PREFIXES), Kept(KEPT_OPENINGS)
+                self._forget()
                 torch.cuda.empty_cache()
                 self.batch_tokens //= 2
                 self._halved += 1
@@ -185,24 +213,42 @@ class PackedEngine:
         return {"name": self.name, "batch_tokens": self.batch_tokens, "out_of_memory": self._halved}
 
     @torch.inference_mode()
-    def _plain(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
-        """Log-probabilities by one call per leaf."""
-        found = []
+    def _plain(self, trees: Sequence[PromptTree], read: Read) -> list[Array]:
+        """What is read off each tree's logits, by a call per leaf on a copy of transformers' cache of all above it.
+
+        The cache is the model's own, so this is right for windows, recurrent layers and whatever else it has.
+        """
+
+        def extended(cache: Any, ids: Ids) -> Any:
+            cache = deepcopy(cache)  # calls append to it, and others go on from the same one
+            for start in range(0, len(ids), LONGEST_PIECE):
+                piece = torch.tensor([ids[start : start + LONGEST_PIECE]], device=self.device)
+                self.model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return cache
+
+        config, found = self.model.config.get_text_config(decoder=True), []
         for tree in trees:
-            prompts = [torch.tensor([tree.prompt(leaf)], device=self.device) for leaf in range(len(tree.leaves))]
-            logits = (self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0] for ids in prompts)
-            found.append(np.concatenate([_to_array(_level_logprobs(row, level_ids)) for row in logits]))
+            begun = self._caches.get(tree.root, partial(extended, DynamicCache(config=config), tree.root))
+            played = self._caches.get(tree.root + tree.character, partial(extended, begun, tree.character))
+            above = extended(played, tree.opening + tree.dialogue)
+            rows = []
+            for leaf in tree.leaves:
+                ids = torch.tensor([leaf], device=self.device)
+                output = self.model(input_ids=ids, past_key_values=deepcopy(above), use_cache=True, logits_to_keep=1)
+                rows.append(_to_array(read(output.logits[0])))
+            found.append(np.concatenate(rows))
+            self.on_progress(len(tree.leaves))
         return found
 
     @torch.inference_mode()
-    def _packed(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
-        """Log-probabilities by one pass per batch of trees that share root and character."""
+    def _packed(self, trees: Sequence[PromptTree], read: Read) -> list[Array]:
+        """What is read off each tree's logits, by one pass per batch of trees that share root and character."""
         found: list[Array] = [np.empty(0)] * len(trees)
         for (root, character), group in groupby(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character)):
             short = []
             for i in group:
                 if max(trees[i].own, len(trees[i].opening)) > LONGEST_ROW:
-                    found[i] = self._plain([trees[i]], level_ids)[0]
+                    found[i] = self._plain([trees[i]], read)[0]
                 else:
                     short.append(i)
             if not short:
@@ -213,29 +259,23 @@ class PackedEngine:
             short.sort(key=lambda i: trees[i].own)
             batches = list(_by_budget(short, lambda i: trees[i].own, self.batch_tokens))
             # All batches are on their way before the first result is fetched, since fetching waits for the GPU.
-            passes = [
-                self._leaf_logprobs([trees[i] for i in batch], prefix, above, places, level_ids) for batch in batches
-            ]
+            passes = [read(self._leaf_logits([trees[i] for i in batch], prefix, above, places)) for batch in batches]
             for batch, logprobs in zip(batches, passes, strict=True):
                 ends = list(accumulate(len(trees[i].leaves) for i in batch))
                 for i, own in zip(batch, np.split(_to_array(logprobs), ends[:-1]), strict=True):
                     found[i] = own
+                    self.on_progress(len(own))
         return found
 
-    def _leaf_logprobs(
-        self,
-        trees: Sequence[PromptTree],
-        prefix: Layers,
-        above: Layers,
-        places: dict[Ids, tuple[int, int]],
-        level_ids: Sequence[Ids],
+    def _leaf_logits(
+        self, trees: Sequence[PromptTree], prefix: Layers, above: Layers, places: dict[Ids, tuple[int, int]]
     ) -> Tensor:
-        """Log-probabilities of the levels at the leaves of all trees, shape (leaves, 5), on the model's device."""
+        """Logits at the leaves of all trees, shape (leaves, vocabulary), on the model's device."""
         ids = [token for tree in trees for part in (tree.dialogue, *tree.leaves) for token in part]
         rows = [
             Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0))) for tree in trees
         ]
-        return _level_logprobs(self._run(ids, rows, prefix, above)[0], level_ids)
+        return self._run(ids, rows, prefix, above)[0]
 
     def _prefix(self, root: Ids, character: Ids) -> Layers:
         """The keys and values of root and character, computed once; the last few are kept."""

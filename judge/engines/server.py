@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import httpx
 import numpy as np
 
-from judge.engines import PATIENCE_S, Answer, Array, Failure, Text, by_level
+from judge.engines import PATIENCE_S, Answer, Array, Failure, Text, by_level, silent
 from judge.engines.served_model import TIMEOUT, Served, headers, said, same_model
 from judge.engines.server_protocols import UNREADABLE, Logprobs, Request, Value
 from judge.errors import EngineError, one_line
@@ -67,6 +67,7 @@ class ServerEngine:
     def __init__(self, served: Served, patience: float = PATIENCE_S) -> None:
         self.served, self.patience = served, patience
         self.max_tokens = served.max_tokens
+        self.on_progress: Callable[[int], None] = silent
         self._retries = self._unlisted = 0
         self._answered: Request[Any] | None = None
 
@@ -76,7 +77,7 @@ class ServerEngine:
         counts = {"retries": self._retries, "unlisted_levels": self._unlisted}
         return {"name": self.name, "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts}
 
-    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+    def verify(self, tree: PromptTree) -> None:
         """Nothing to check: prompts are whole."""
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Answer]:
@@ -117,6 +118,7 @@ class ServerEngine:
                     if isinstance(answer, Failure):
                         return answer
                     values += answer
+            self.on_progress(len(values))
             return values
 
         async def everything() -> list[list[Value] | Failure]:

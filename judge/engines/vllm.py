@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from judge.engines import PATIENCE_S, Array, by_level
+from judge.engines import PATIENCE_S, Array, by_level, silent
 from judge.engines.vllm_guardian import stand_guard
 from judge.errors import EngineError, one_line
 from judge.models.hardware import narrow_to
@@ -113,6 +113,7 @@ class VllmEngine:
         self._start()
         self.patience = patience
         self.max_tokens = int(self._llm.model_config.max_model_len) - 1
+        self.on_progress: Callable[[int], None] = silent
         self._tokens = self._cached = self._restarts = 0
 
     def _start(self) -> None:
@@ -127,7 +128,7 @@ class VllmEngine:
         tokens = {"prompt_tokens": self._tokens, "cached_tokens": self._cached}
         return {"name": self.name, **tokens, "restarts": self._restarts}
 
-    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+    def verify(self, tree: PromptTree) -> None:
         """Nothing to check: prompts are whole, and vLLM caches only what it can for the model."""
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
@@ -171,7 +172,9 @@ class VllmEngine:
 
         with watchdog(self._processes, self.patience, end_waiting) as beat:
             try:
-                outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=partial(_Listener, beat))
+                outputs: list[Any] = self._llm.generate(
+                    prompts, params, use_tqdm=partial(_Listener, beat, self.on_progress)
+                )
             except Exception as error:  # vLLM's own errors, and any of the libraries below it
                 if deaths or not all(process.is_alive() for process in self._processes):
                     raise _Died(*deaths or ("died",)) from error
@@ -193,8 +196,10 @@ class _Listener:
     format_dict: ClassVar = {"elapsed": 1.0}
     postfix = ""
 
-    def __init__(self, beat: Callable[[], None], items: Iterable[Any] = (), **settings: Any) -> None:
-        self._beat, self._items = beat, items
+    def __init__(
+        self, beat: Callable[[], None], done: Callable[[int], None], items: Iterable[Any] = (), **settings: Any
+    ) -> None:
+        self._beat, self._done, self._items = beat, done, items
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._items:
@@ -203,6 +208,7 @@ class _Listener:
 
     def update(self, count: int) -> None:
         self._beat()
+        self._done(count)
 
     def close(self) -> None:
         pass

@@ -10,13 +10,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from judge.errors import EngineError, InputError, one_line
-from judge.files import cache_folder, replacing, sha256
+from judge.files import remembered, sha256
 from judge.models.hardware import GIB, Hardware
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import STAND_IN, STAND_IN_MARK, digest
@@ -217,10 +216,4 @@ def _sha256(file: Path) -> str:
     """The file's sha256, remembered by path, size and time of change, as weights are large."""
     state = file.resolve().stat()
     key = digest([str(file.resolve()), state.st_size, state.st_mtime_ns])
-    note = cache_folder() / "sha256" / key
-    if note.is_file():
-        return note.read_text(encoding="ascii")
-    found = sha256(file)
-    with suppress(OSError), replacing(note) as text:  # a cache that cannot be written only costs time
-        text.write(found.encode("ascii"))
-    return found
+    return str(remembered("sha256", key, lambda: sha256(file)))

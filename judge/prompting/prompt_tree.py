@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from judge.types import Dialogue, Metric
+from judge.types import ANSWER_FORMS, Dialogue, Metric
 
 if TYPE_CHECKING:
     from judge.prompting.rubric import Rubric
@@ -87,16 +87,24 @@ class Slot:
 
 
 class PromptWriter:
-    """Writes the prompt trees of one rubric, layout and order of levels for one tokenizer.
+    """Writes the prompt trees of one rubric, layout, order of levels and answer form for one tokenizer.
 
     ``level_ids`` are the tokens that stand for levels 1..5 in the answer slot.
+
+    Raises:
+        InputError: the tokenizer has no token of its own for each level there.
     """
 
     def __init__(
-        self, rubric: Rubric, tokenizer: JudgeTokenizer | TextTokenizer, layout: str = "prefill", ascending: bool = True
+        self,
+        rubric: Rubric,
+        tokenizer: JudgeTokenizer | TextTokenizer,
+        layout: str = "prefill",
+        ascending: bool = True,
+        answer_form: str = "none",
     ):
         self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
-        self.layout = LAYOUTS[layout]
+        self.layout, self._form = LAYOUTS[layout], ANSWER_FORMS[answer_form]
         self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
         self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
         # The level tokens common to every leaf: what writes a level after one metric writes it after all.
@@ -108,13 +116,14 @@ class PromptWriter:
 
     def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each of ``metrics``."""
-        return self._about(dialogue, [self._leaf(self.rubric.metrics[metric]) for metric in metrics])
+        leaves = (self._leaf(self.rubric.metrics[metric]) for metric in metrics)
+        return self._about(dialogue, map(self.tokenizer.before_level, leaves))
 
     def questions(self, dialogue: Dialogue, questions: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each question of ours; of a layout whose answer is not begun."""
-        return self._about(dialogue, [question + self._tail for question in questions])
+        return self._about(dialogue, [self.tokenizer.encode(question + self._tail) for question in questions])
 
-    def _about(self, dialogue: Dialogue, leaves: Sequence[str]) -> PromptTree:
+    def _about(self, dialogue: Dialogue, leaves: Iterable[Ids]) -> PromptTree:
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.dialogue}"]
         for number, turn in enumerate(dialogue.turns, start=1):
             parts += [f"\n\n## {self.rubric.texts.turn.format(number=number)}\n{self.rubric.texts.user}\n"]
@@ -126,7 +135,7 @@ class PromptWriter:
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.answers}"]
         for number, text in enumerate(texts, start=1):
             parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
-        leaf = self._leaf(self.rubric.response_diversity)
+        leaf = self.tokenizer.before_level(self._leaf(self.rubric.response_diversity))
         return self._tree(self._diversity_head, character, profile, [], parts, [leaf])
 
     def _tree(
@@ -136,7 +145,7 @@ class PromptWriter:
         profile: str | None,
         opening: list[str | Slot],
         parts: list[str | Slot],
-        leaves: Sequence[str],
+        leaves: Iterable[Ids],
     ) -> PromptTree:
         texts = self.rubric.texts
         who: list[str | Slot] = [Slot(character)]
@@ -150,7 +159,7 @@ class PromptWriter:
             character=self._ids(who),
             opening=self._ids(opening),
             dialogue=self._ids([*parts, closing]),
-            leaves=tuple(map(self.tokenizer.encode, leaves)),
+            leaves=tuple(leaves),
         )
 
     def _ids(self, parts: Iterable[str | Slot]) -> Ids:
@@ -168,8 +177,8 @@ class PromptWriter:
 
     def _leaf(self, metric: Metric) -> str:
         if self.layout.answer_begun:
-            return metric.answer
-        question = f"{metric.question}\n{self.rubric.texts.single}{self._tail}"
+            return metric.answer + self._form
+        question = f"{metric.question}\n{self.rubric.texts.single}{self._tail}{self._form}"
         if self.layout.rubrics_first:
             return question
         return f"{self.rubric.section(metric, self.ascending)}\n\n{question}"

@@ -25,11 +25,15 @@ USER_SLOT = "\ue000user\ue001"
 """Stands for the user's message while the chat template is rendered."""
 
 
+ANSWER_SLOT, THOUGHT_SLOT = "\ue000answer\ue001", "\ue000thought\ue001"
+"""Stand for a finished answer, and for the thought before it."""
+
+
 class JudgeTokenizer:
     """The tokenizer of a judge.
 
     Raises:
-        InputError: the folder has no tokenizer, no chat template, or one that cannot be used.
+        InputError: the folder has no tokenizer, or one (or a chat template) that cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,6 +51,9 @@ class JudgeTokenizer:
             description[name] = _without_prefix(description[name])
         self.untrusted = Tokenizer.from_str(json.dumps(description))
         self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
+        # Asked without a template, a model needs the token by which every text began in its training, if it has one.
+        adds = self._fast.init_kwargs.get("add_bos_token") or self._fast.bos_token_id in self._fast("a").input_ids[:1]
+        self._beginning = self._fast.bos_token if adds and self._fast.bos_token else ""
         self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
         self._watched = self.control_ids | self._bytes.keys()
         self._encode = lru_cache(maxsize=4096)(self._encode_trusted)
@@ -88,29 +95,69 @@ class JudgeTokenizer:
         """What ids write, control tokens included."""
         return str(self.trusted.decode(list(ids), skip_special_tokens=False))
 
-    def chat(self, system: str) -> tuple[str, str]:
-        """The chat template around the user's message: the text before it (system message included) and after.
+    @property
+    def has_template(self) -> bool:
+        """Whether the model has a chat template; one without (a base model) is asked in plain paragraphs."""
+        return bool(self._fast.chat_template)
 
-        The text after ends where the answer begins, with thinking switched off. A template that knows no system
-        message gets it at the head of the user's.
+    def chat(self, system: str) -> tuple[str, str]:
+        """What stands around the user's message: the text before it (system message included) and after.
+
+        The text after it ends where the words of an answer begin: behind an empty thought, or inside the channel of
+        final answers, where the model has such. A template that knows no system message gets it at the head of the
+        user's. Without a template there is a paragraph for each, behind the token that begins every text.
         """
+        if not self.has_template:
+            return f"{self._beginning}{system}\n\n", "\n\n"
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": USER_SLOT}]
         try:
-            text = self._render([{"role": "system", "content": system}, {"role": "user", "content": USER_SLOT}])
+            self._render(messages)
         except InputError:
-            text = self._render([{"role": "user", "content": f"{system}\n\n{USER_SLOT}"}])
-        head, slot, tail = text.partition(USER_SLOT)
+            messages = [{"role": "user", "content": f"{system}\n\n{USER_SLOT}"}]
+        rendered = self._render(messages)
+        head, slot, tail = rendered.partition(USER_SLOT)
         if not slot or USER_SLOT in tail:
             raise InputError(
                 f"{self.folder}: its chat template does not print the user's message once; use another judge"
             )
-        return head, f"{tail}\n\n</think>\n\n" if tail.rstrip().endswith("<think>") else tail
+        bos = self._fast.bos_token
+        if bos and head.startswith(bos + bos):
+            head = head.removeprefix(bos)
+        return head, self._answer_opened(messages, tail)
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
+    def _answer_opened(self, messages: list[dict[str, str]], begun: str) -> str:
+        """What stands between the user's message and the first word of the answer.
+
+        A finished answer, rendered by the template, shows it; ``begun`` is what the template gives to a model that is
+        to answer. The longer of the two is right: the first also opens a channel that the model would open itself, and
+        the second holds an empty thought that some templates leave out of finished answers.
+        """
+        finished = self._between(messages, {"content": ANSWER_SLOT}, ANSWER_SLOT)
+        if finished is not None and len(finished) >= len(begun):
+            return finished
+        # A thought that `begun` has opened is closed as the template closes one.
+        thought = {"content": ANSWER_SLOT, "reasoning_content": THOUGHT_SLOT}
+        opened = self._between(messages, thought, THOUGHT_SLOT)
+        closed = self._between(messages, thought, ANSWER_SLOT)
+        if opened and closed and begun.strip() and opened.rstrip() == begun.rstrip():
+            return opened + closed.partition(THOUGHT_SLOT)[2]
+        return f"{begun}\n\n</think>\n\n" if begun.rstrip().endswith("<think>") else begun
+
+    def _between(self, messages: list[dict[str, str]], answer: dict[str, str], mark: str) -> str | None:
+        """What is rendered between the user's message and a mark in an answer; None where it is not there once."""
+        try:
+            text = self._render([*messages, {"role": "assistant", **answer}], is_finished=True)
+        except InputError:
+            return None
+        after = text.partition(USER_SLOT)[2]
+        return after.partition(mark)[0] if after.count(mark) == 1 else None
+
+    def _render(self, messages: list[dict[str, str]], is_finished: bool = False) -> str:
         try:
             rendered = self._fast.apply_chat_template(
                 messages,
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=not is_finished,
                 enable_thinking=False,
                 strftime_now=datetime(2025, 1, 1).strftime,  # a template that tells the date tells always the same
             )
@@ -119,6 +166,14 @@ class JudgeTokenizer:
                 f"{self.folder}: its chat template fails ({one_line(error)}); use another judge"
             ) from error
         return str(rendered)
+
+    def before_level(self, text: str) -> tuple[int, ...]:
+        """Ids of the project's own text as they are where the digit of a level follows it.
+
+        A tokenizer may encode the end of a text in another way where it stands alone (a line break and a blank, say).
+        """
+        spellings = {self.encode(f"{text}{level}")[:-1] for level in LEVELS}
+        return spellings.pop() if len(spellings) == 1 else self.encode(text)
 
     def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
         """For each level 1..5 the single tokens that write it right after ``context`` (``4``, ``４``, `` 4``).
@@ -137,7 +192,7 @@ class JudgeTokenizer:
 
     def _single_tokens(self, context: str, texts: tuple[str, ...]) -> tuple[int, ...]:
         """The tokens that write one of ``texts`` alone after ``context``; never the one for what is unknown."""
-        before = self.encode(context)
+        before = self.before_level(context)
         after = [(text, self.encode(context + text)) for text in texts]
         single = {ids[-1] for text, ids in after if ids[:-1] == before and self._writes(ids[-1:], text)}
         return tuple(sorted(single))
@@ -148,7 +203,8 @@ class JudgeTokenizer:
     @property
     def digest(self) -> str:
         """Hash of the tokenizer and its chat template (32 hexadecimal digits)."""
-        return digest([self.trusted.to_str(), self._fast.get_chat_template()])
+        template = self._fast.get_chat_template() if self.has_template else self._beginning
+        return digest([self.trusted.to_str(), template])
 
 
 def _load(folder: Path) -> Any:
@@ -166,8 +222,6 @@ def _load(folder: Path) -> Any:
         ) from error
     if not fast.is_fast:
         raise InputError(f"{folder}: its tokenizer has no tokenizer.json form; use another judge")
-    if not fast.chat_template:
-        raise InputError(f"{folder}: no chat template (chat_template.jinja); use an instruction-tuned judge")
     return fast
 
 
@@ -216,6 +270,7 @@ class TextTokenizer:
     """Stands where a ``JudgeTokenizer`` stands; its ids are code points."""
 
     digest = digest("text, brackets changed")
+    has_template = True
     control_ids: frozenset[int] = frozenset()
     """No id steers a model: what a server reads are messages."""
 
@@ -235,6 +290,10 @@ class TextTokenizer:
     def chat(self, system: str) -> tuple[str, str]:
         """What stands before the user's message, and what after it."""
         return f"{SYSTEM}{system}{USER}", ANSWER
+
+    def before_level(self, text: str) -> tuple[int, ...]:
+        """Code points of a text; what follows it changes none."""
+        return self.encode(text)
 
     def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
         """For each level its digit, plain and in full width."""

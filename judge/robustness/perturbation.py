@@ -18,12 +18,12 @@ import pandas as pd
 
 from judge.data.dataset import UNIT_DIALOGUES, Corpus
 from judge.errors import InputError, Interrupted, plain
-from judge.models.hardware import Hardware, detect
-from judge.progress import Progress, Silent, stoppable
+from judge.models.hardware import detect
+from judge.progress import SILENT, Progress, stoppable
 from judge.scoring.injection_detector import suspicious
-from judge.scoring.judge import Judge, Judged, MassCheck
+from judge.scoring.judge import Judge, Judged, JudgeModel, MassCheck
 from judge.scoring.parts import columns
-from judge.scoring.setup import open_judge, settle
+from judge.scoring.setup import open_judge, open_model, settle
 from judge.types import METRICS, NOT_FINITE, Dialogue, Options
 
 DIALOGUES = 100
@@ -65,10 +65,10 @@ class PromptVariant:
         """The same with the levels in the other order."""
         return PromptVariant(self.layout, ORDERINGS[1 - ORDERINGS.index(self.ordering)], self.language)
 
-    def judge(self, options: Options, hardware: Hardware) -> Judge:
-        """The judge of ``options``, asked by this variant; its model is not loaded yet."""
+    def judge(self, options: Options, model: JudgeModel, progress: Progress) -> Judge:
+        """The judge that asks a model as the options say, but by this variant."""
         asked = replace(options, layout=self.layout, language=self.language)
-        return open_judge(asked, hardware, ascending=self.ordering == ORDERINGS[0])
+        return open_judge(asked, model, self.ordering == ORDERINGS[0], progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Task:
 def judge_tasks(
     tasks: Sequence[Task], progress: Progress, stop: threading.Event, must_fit: bool = False
 ) -> list[tuple[list[Judged], float]]:
-    """Do tasks one after another, on all nine metrics, with one model: the engine of the first task's judge.
+    """Do tasks one after another, on all nine metrics; their judges ask one model.
 
     Returns:
         For each task its judged dialogues, in order, and the seconds of scoring (loading and checks left out).
@@ -93,14 +93,8 @@ def judge_tasks(
         UnfitJudge: with ``must_fit``, where the judge does not answer the first task with a level; the other tasks are
             then not begun, as changes of such scores would say nothing.
     """
-    engine = tasks[0].judge.engine
-    checked = {tasks[0].judge.identity.layout}
-    for judge in (task.judge for task in tasks):
-        judge.engine = engine
-        # The engine checks itself on a prompt of each layout, before anything is scored.
-        if judge.identity.layout not in checked:
-            judge.check(engine)
-            checked.add(judge.identity.layout)
+    for task in tasks:
+        _ = task.judge.engine  # loads the model, and says before anything is scored where a prompt does not fit
     results: list[tuple[list[Judged], float]] = []
     for task in tasks:
         judged: list[Judged] = []
@@ -163,14 +157,15 @@ def judge_perturbations(
         EngineError: the machine or the model failed, or the judge does not answer with a level.
         Interrupted: the user stopped it; nothing is kept.
     """
-    progress, hardware, variants = progress or Silent(), detect(), variants or {}
+    progress, hardware, variants = progress or SILENT, detect(), variants or {}
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
     paths, options, reason = settle(data, options, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        judge = open_judge(options, hardware)
+        model = open_model(options, hardware)
+        judge = open_judge(options, model, progress=progress)
         dialogues = list(corpus)
-    others = {names: variant.judge(options, hardware) for names, variant in variants.items()}
+    others = {names: variant.judge(options, model, progress) for names, variant in variants.items()}
     # Dialogues that share the beginning of a prompt stand together, so that the engine computes it once.
     changed = sorted(perturb(dialogues), key=lambda one: (one.dialogue.character, one.dialogue.profile or ""))
     progress.note(f"judge {judge.name} ({reason}): {len(dialogues):,} dialogues, {len(changed):,} perturbed ones")

@@ -18,16 +18,15 @@ import numpy as np
 import pandas as pd
 
 from judge.data.dataset import Corpus
-from judge.engines.served_model import connect
 from judge.errors import InputError, plain
 from judge.models.hardware import detect
-from judge.progress import Progress, Silent, stoppable
+from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.prompting.rubric import LANGUAGES
 from judge.robustness.perturbation import DIALOGUES, ORDERINGS, PromptVariant, Task, count_missing, judge_tasks
-from judge.scoring.judge import MIN_MASS, Judge, Judged
-from judge.scoring.setup import settle
-from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue, Options
+from judge.scoring.judge import Judge, Judged
+from judge.scoring.setup import open_model, settle
+from judge.types import METRICS, MIN_MASS, NOT_FINITE, OVERALL, Dialogue, Options
 
 MIN_DIALOGUES = 8
 """Under so many dialogues no correlation is given."""
@@ -243,7 +242,7 @@ def compare_layouts(
         EngineError: the machine or the model failed.
         Interrupted: the user stopped it; nothing is kept.
     """
-    progress, hardware = progress or Silent(), detect()
+    progress, hardware = progress or SILENT, detect()
     paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware)
     ratings = rated = None
     if annotations is not None:
@@ -255,9 +254,10 @@ def compare_layouts(
                 f"--annotations: rates none of {', '.join(METRICS)}, but {found}; name the metrics by their id"
             )
     with closing(Corpus(paths, options.sources, options.characters, options.limit, rated)) as corpus:
-        takes_ids = not options.url or connect(options.url, options.judge).takes_ids
-        once = replace(options, orderings=1)  # both orderings are variants of their own
-        judges = {variant: variant.judge(once, hardware) for variant in possible(takes_ids)}
+        model = open_model(options, hardware)
+        # Both orderings are variants of their own; and one that the judge does not answer is compared too.
+        once = replace(options, orderings=1, min_mass=0.0)
+        judges = {variant: variant.judge(once, model, progress) for variant in possible(model.takes_ids)}
         name = next(iter(judges.values())).name
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")

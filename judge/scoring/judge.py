@@ -1,13 +1,14 @@
 """A judge: a model, a rubric and a way of asking, which turn dialogues into judgments.
 
-The model itself is loaded when the first judgment is asked for, so that a finished run costs no loading.
+The model itself is loaded when the first judgment is asked for, so that a finished run costs no loading. Judges that
+ask one model in several ways share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -22,8 +23,20 @@ from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
 from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.prompting.rubric import Rubric
+from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer
 from judge.scoring.summary import sample_answers
-from judge.types import EMPTY_ANSWER, METRICS, NOT_FINITE, TOO_FEW_ANSWERS, TOO_LONG, Dialogue, Judgment, Turn, digest
+from judge.types import (
+    EMPTY_ANSWER,
+    METRICS,
+    MIN_MASS,
+    NOT_FINITE,
+    TOO_FEW_ANSWERS,
+    TOO_LONG,
+    Dialogue,
+    Judgment,
+    Turn,
+    digest,
+)
 
 
 def judgment(logprobs: Array) -> Judgment:
@@ -47,10 +60,6 @@ CHECKED_DIALOGUES = 50
 """How many dialogues are looked at before a judge that does not understand the task is stopped."""
 
 
-MIN_MASS = 0.8
-"""The median level mass under which it does not."""
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
     """All that can change a score: two judges with the same identity give the same scores up to rounding."""
@@ -66,17 +75,22 @@ class Identity:
     orderings: int
     level_tokens: tuple[Ids, ...]
     dtype: str
+    answer_form: str = "none"
 
     @property
     def judge_id(self) -> str:
         """Hash of the identity (16 hexadecimal digits); one that rests on a server's word begins ``unverified:``."""
         mark = UNVERIFIED if self.weights.startswith(UNVERIFIED) else ""
-        return mark + digest(asdict(self), 16)
+        fields = asdict(self)
+        if self.answer_form == "none":
+            del fields["answer_form"]  # so that runs made before there were forms go on
+        return mark + digest(fields, 16)
 
     def differences(self, recorded: dict[str, Any]) -> list[str]:
         """The names of the fields in which a recorded identity differs; the prompt only if it alone does."""
         own = asdict(self)
         own["level_tokens"] = [list(ids) for ids in self.level_tokens]
+        recorded = {"answer_form": "none", **recorded}
         names = [name for name, value in own.items() if recorded.get(name) != value]
         return [name for name in names if name != "prompt"] or names
 
@@ -93,16 +107,76 @@ class Judged:
     prompt_tokens: tuple[int, ...]
 
 
+class JudgeModel:
+    """The model of one or more judges, loaded when the first of them needs it.
+
+    Args:
+        origin: a checkpoint here, or the model of a server.
+        hardware: what it runs on.
+        load: makes the engine that runs it.
+    """
+
+    def __init__(self, origin: Checkpoint | Served, hardware: Hardware, load: Callable[[], Engine]) -> None:
+        self.origin, self.name = origin, origin.name
+        self.is_verified = not isinstance(origin, Served)
+        self.takes_ids = not isinstance(origin, Served) or origin.takes_ids
+        self.place = origin.url if isinstance(origin, Served) else str(origin.folder)
+        self.dtype = origin.dtype(hardware)
+        self._load = load
+        self._engine: Engine | None = None
+
+    @cached_property
+    def tokenizer(self) -> JudgeTokenizer | TextTokenizer:
+        """What turns texts into the ids of its prompts; InputError where it cannot be used."""
+        return self.origin.tokenizer
+
+    @cached_property
+    def digests(self) -> dict[str, Any]:
+        """What tells it from other models: hashes of weights, configuration and tokenizer, and its quantisation."""
+        return {
+            "weights": self.origin.weights_digest,
+            "config": self.origin.config_digest,
+            "quantisation": self.origin.quantisation,
+            "tokenizer": self.tokenizer.digest,
+        }
+
+    def engine(self, tree: PromptTree) -> Engine:
+        """What runs it, loaded on first use and then checked on a tree."""
+        if self._engine is None:
+            self._engine = self._load()
+            self._engine.verify(tree)
+        return self._engine
+
+    def unload(self) -> None:
+        """Let go of the engine, and of the memory that it holds."""
+        self._engine = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """What a judge's answers begin with (a name of ``ANSWER_FORMS``), and why.
+
+    ``masses`` are the median label masses of the forms that were tried, by name; empty where the form was given.
+    """
+
+    name: str = "none"
+    masses: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        masses = ", ".join(f"{name} {mass:.2g}" for name, mass in self.masses.items())
+        return f"{self.name} (median label mass on the example: {masses})" if masses else self.name
+
+
 class Judge:
     """Scores dialogues on metrics, and a source's answers on response diversity.
 
     Args:
-        model: a checkpoint here, or the model of a server.
+        model: the model that is asked.
         rubric: what is rated and how.
-        load: makes the engine that runs the model.
         layout: one of ``LAYOUTS``.
         orderings: 1, or 2 to average over the levels listed upwards and downwards.
         ascending: whether the levels of the first (or only) ordering are listed upwards.
+        answer_form: what its answers begin with.
 
     Raises:
         InputError: an option or the model folder cannot be used.
@@ -110,38 +184,40 @@ class Judge:
 
     def __init__(
         self,
-        model: Checkpoint | Served,
+        model: JudgeModel,
         rubric: Rubric,
-        hardware: Hardware,
-        load: Callable[[], Engine],
         layout: str = "prefill",
         orderings: int = 1,
         ascending: bool = True,
+        answer_form: AnswerForm | None = None,
     ) -> None:
         if layout not in LAYOUTS:
             raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
         if orderings not in (1, 2):
             raise InputError(f"--orderings {orderings}: must be 1 or 2")
-        if isinstance(model, Served) and not model.takes_ids and LAYOUTS[layout].answer_begun:
-            raise InputError(f"--layout {layout}: {model.url} takes messages only; choose --layout question")
-        tokenizer = model.tokenizer
-        self.name = model.name
+        if not model.takes_ids and LAYOUTS[layout].answer_begun:
+            raise InputError(f"--layout {layout}: {model.place} takes messages only; choose --layout question")
+        self.model, self.name = model, model.name
+        self.answer_form = answer_form or AnswerForm()
+        self.rubric, self.layout = rubric, layout
         listed = (ascending, not ascending)[:orderings]
-        self.writers = [PromptWriter(rubric, tokenizer, layout, upwards) for upwards in listed]
+        form = self.answer_form.name
+        self.writers = [PromptWriter(rubric, model.tokenizer, layout, upwards, form) for upwards in listed]
         self.level_ids = self.writers[0].level_ids
-        self._load = load
-        self.identity = Identity(
-            weights=model.weights_digest,
-            config=model.config_digest,
-            quantisation=model.quantisation,
-            tokenizer=tokenizer.digest,
+
+    @cached_property
+    def identity(self) -> Identity:
+        """All that can change its scores."""
+        return Identity(
+            **self.model.digests,
             prompt=digest([_probe(writer) for writer in self.writers]),
-            rubric=rubric.digest,
-            language=rubric.language,
-            layout=layout,
-            orderings=orderings,
+            rubric=self.rubric.digest,
+            language=self.rubric.language,
+            layout=self.layout,
+            orderings=len(self.writers),
             level_tokens=self.level_ids,
-            dtype=model.dtype(hardware),
+            dtype=self.model.dtype,
+            answer_form=self.answer_form.name,
         )
 
     def named(self, name: str) -> Judge:
@@ -150,29 +226,20 @@ class Judge:
         other.name = name
         return other
 
-    def use(self, engine: Engine) -> None:
-        """Score with an engine that is loaded already: that of another judge with the same model."""
-        vars(self)["engine"] = engine
-
     @cached_property
     def engine(self) -> Engine:
-        """The engine, loaded on first use and checked."""
-        engine = self._load()
-        self.check(engine)
-        return engine
-
-    def check(self, engine: Engine) -> None:
-        """Have an engine check itself on two dialogues of the packaged example, asked as this judge asks.
+        """The engine, loaded and checked on first use by any judge of the model.
 
         InputError where the model's context does not hold even what all prompts share.
         """
-        trees = [self.writers[0].dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::40]]
-        if (needed := len(trees[0].root)) >= engine.max_tokens:
+        tree = self.writers[0].dialogue(example_dialogues()[0], METRICS)
+        engine = self.model.engine(tree)
+        if (needed := len(tree.root)) >= engine.max_tokens:
             raise InputError(
                 f"the context of {self.name} holds {engine.max_tokens:,} tokens and the rubrics alone take {needed:,}; "
                 "give it more (--max-model-len of the server), or choose another judge or --layout separate"
             )
-        engine.verify([tree for tree in trees if max(tree.lengths) <= engine.max_tokens], self.level_ids)
+        return engine
 
     @property
     def is_loaded(self) -> bool:
@@ -182,6 +249,7 @@ class Judge:
     def unload(self) -> None:
         """Let go of the engine, and of the memory that it holds."""
         vars(self).pop("engine", None)
+        self.model.unload()
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
@@ -234,14 +302,14 @@ def _probe(writer: PromptWriter) -> list[list[Ids]]:
 
 
 class MassCheck:
-    """Stops a judge that does not answer with a level: one whose level mass has a median under ``MIN_MASS``.
+    """Stops a judge that does not answer with a level: one whose label mass has a median under ``least``.
 
     It looks at the first judgments of a run, those of earlier sessions included, as many as ``CHECKED_DIALOGUES``
     dialogues have, or at all where there are fewer.
     """
 
-    def __init__(self, judge: str, metrics: int) -> None:
-        self._judge, self._wanted = judge, CHECKED_DIALOGUES * metrics
+    def __init__(self, judge: str, metrics: int, least: float = MIN_MASS) -> None:
+        self._judge, self._wanted, self._least = judge, CHECKED_DIALOGUES * metrics, least
         self._masses: list[float] = []
 
     @property
@@ -262,8 +330,8 @@ class MassCheck:
     def conclude(self) -> None:
         """Decide on what was seen; UnfitJudge where it is no answers."""
         middle = median(self._masses) if self._masses else 1.0
-        if middle < MIN_MASS:
+        if middle < self._least:
             raise UnfitJudge(
                 f"{self._judge} does not answer with a level: the median probability of the five levels together is "
-                f"{middle:.3f}, under {MIN_MASS}; choose another judge or --layout"
+                f"{middle:.3f}, under {self._least:g}; choose another judge, --layout or --answer-form"
             )

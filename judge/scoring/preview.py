@@ -7,20 +7,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from judge.data.dataset import UNIT_DIALOGUES, Corpus
-from judge.engines import Engine
+from judge.data.dialogues import example_dialogues
+from judge.engines import Engine, Failure
 from judge.errors import InputError, plain
 from judge.models.hardware import GIB, detect
+from judge.progress import SILENT, Progress
 from judge.prompting.prompt_tree import Ids, PromptTree
-from judge.scoring.judge import Judge
+from judge.scoring.judge import AnswerForm, Judge
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
-from judge.scoring.setup import open_judge, settle
+from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import sample_answers
 from judge.scoring.worker import Role, Work, sample
 from judge.types import LEVELS, METRICS, Dialogue, Options
@@ -29,20 +31,27 @@ LONG_ENOUGH_S = 2.0
 """Batches of 1, 2, 4 … dialogues are timed until one takes so many seconds, or is a unit; that one's pace counts."""
 
 
+WRITTEN = 12
+"""Tokens of what a judge that is tried writes by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How fast the engine was: the last batch that was timed, and what the model took until then.
 
     ``tokens`` are those that the batch had to compute, what was shared with earlier batches left out; ``loading`` is
-    seconds of loading and checking the model. Memory in GiB is None where the model is in another process: of the
-    weights; of the keys and values that the packed engine keeps at most of what these prompts share; and the most that
-    was in use by this process, or on its GPU.
+    seconds of loading and checking the model. ``first_tokens`` and ``first_seconds`` are the same of the very first
+    dialogue, for which much is computed that a run computes once. Memory in GiB is None where the model is in another
+    process: of the weights; of the keys and values that the packed engine keeps at most of what these prompts share;
+    and the most that was in use by this process, or on its GPU.
     """
 
     engine: str
     dialogues: int
     tokens: int
     seconds: float
+    first_tokens: int
+    first_seconds: float
     loading: float
     weights_gib: float | None
     kept_gib: float | None
@@ -72,7 +81,10 @@ class Foresight:
     @property
     def seconds(self) -> float | None:
         """Of scoring what is to do, at the measured pace; None where that is not known."""
-        return self.unique_tokens / self.pace.tokens * self.pace.seconds if self.pace else None
+        if self.pace is None:
+            return None
+        rest = max(self.unique_tokens - self.pace.first_tokens, 0)
+        return self.pace.first_seconds + rest / self.pace.tokens * self.pace.seconds
 
 
 class _Tokens:
@@ -101,13 +113,13 @@ def foresee(work: Work, run: Path) -> Foresight:
         tokens.see(tree)
     # The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask.
     dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
-    pace, size, seen = None, 1, _Tokens()
-    while pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < UNIT_DIALOGUES):
+    pace, size, seen, first = None, 1, _Tokens(), True
+    while first or pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < UNIT_DIALOGUES):
         if not (batch := list(islice(dialogues, size))):
             break
-        pace = _timed(work.judge, batch, work.metrics, seen, pace, tokens)
-        size = min(2 * size, UNIT_DIALOGUES)
-    measured = pace
+        with work.progress.busy(f"timing {work.judge.name} on {len(batch):,} dialogues"):
+            before, pace = pace, _timed(work.judge, batch, work.metrics, seen, pace, tokens)
+        first, size = before is None, min(2 * size, UNIT_DIALOGUES) if before else 1
     return Foresight(
         run=run,
         judge=work.judge.name,
@@ -119,7 +131,7 @@ def foresee(work: Work, run: Path) -> Foresight:
         judgments_done=there,
         prompt_tokens=tokens.prompt,
         unique_tokens=tokens.unique,
-        pace=measured,
+        pace=pace,
     )
 
 
@@ -154,7 +166,9 @@ def _timed(
         seen.see(tree)
     model = getattr(engine, "model", None)
     memory = (None, None, None) if model is None else _memory(engine, model, of_all)
-    return Pace(engine.name, len(batch), seen.unique - already, seconds, loading, *memory)
+    new = seen.unique - already
+    first = (before.first_tokens, before.first_seconds) if before else (new, seconds)
+    return Pace(engine.name, len(batch), new, seconds, *first, loading, *memory)
 
 
 def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, float]:
@@ -201,6 +215,7 @@ class Shown:
     judge_id: str
     layout: str
     language: str
+    answer_form: AnswerForm
     trunk: tuple[Part, ...]
     leaves: tuple[Part, ...]
     level_tokens: dict[int, tuple[tuple[str, int], ...]]
@@ -210,13 +225,18 @@ class Shown:
         return sum(len(part.token_ids) for part in (*self.trunk, leaf))
 
 
-def show(dialogue_id: str, data: Sequence[Path] = (), options: Options | None = None) -> Shown:
-    """The prompts of a dialogue, by its id (``source/character/scenario``); no model is loaded.
+def show(
+    dialogue_id: str, data: Sequence[Path] = (), options: Options | None = None, progress: Progress = SILENT
+) -> Shown:
+    """The prompts of a dialogue, by its id (``source/character/scenario``).
+
+    The model is loaded only to find the form of its answers, where that is asked for and not remembered.
 
     Args:
         dialogue_id: which one.
         data: files or folders of dialogues; none as for ``score``.
         options: which judge, how it is asked, and about which metrics.
+        progress: shows that the forms are being tried.
 
     Raises:
         InputError: there is no such dialogue, or data or options are wrong.
@@ -224,7 +244,7 @@ def show(dialogue_id: str, data: Sequence[Path] = (), options: Options | None = 
     hardware = detect()
     paths, options, _ = settle(data, options or Options(), hardware)
     dialogue = _found(dialogue_id, paths)
-    judge = open_judge(options, hardware)
+    judge = open_judge(options, open_model(options, hardware), progress=progress)
     metrics = [metric for metric in METRICS if metric in options.metrics]
     if not metrics:
         raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {', '.join(METRICS)}")
@@ -257,6 +277,7 @@ def _shown(dialogue: Dialogue, judge: Judge, metrics: Sequence[str]) -> Shown:
         judge_id=identity.judge_id,
         layout=identity.layout,
         language=identity.language,
+        answer_form=judge.answer_form,
         trunk=tuple(Part(name, text(ids), ids) for name, ids in trunk.items()),
         leaves=tuple(Part(metric, text(ids), ids) for metric, ids in zip(metrics, tree.leaves, strict=True)),
         level_tokens={
@@ -264,3 +285,29 @@ def _shown(dialogue: Dialogue, judge: Judge, metrics: Sequence[str]) -> Shown:
             for level, tokens in zip(LEVELS, writer.level_ids, strict=True)
         },
     )
+
+
+def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
+    """What a judge is and does, as plain values: its form of answers with label masses, and what it writes by itself.
+
+    Raises what ``score`` raises for a judge that cannot be used.
+    """
+    hardware = detect()
+    _, options, reason = settle((), options, hardware)
+    judge = open_judge(options, open_model(options, hardware), progress=progress)
+    with progress.busy(f"loading {judge.name}"):
+        engine = judge.engine
+    tokenizer, plainly = judge.writers[0].tokenizer, replace(options, answer_form="none")
+    asked = open_judge(plainly, judge.model).writers[0].dialogue(example_dialogues()[0], METRICS[:1])
+    with progress.busy(f"asking {judge.name}"):
+        written = engine.generate([asked], WRITTEN)[0][0]
+    return {
+        "judge": judge.name,
+        "why": reason,
+        "judge_id": judge.identity.judge_id,
+        "engine": engine.name,
+        "chat template": tokenizer.has_template,
+        "answer form": judge.answer_form.name,
+        "label masses": judge.answer_form.masses,
+        "writes by itself": written.reason if isinstance(written, Failure) else tokenizer.text(written),
+    }

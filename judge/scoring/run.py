@@ -21,7 +21,7 @@ from judge.data.dialogues import example_files
 from judge.errors import EngineError, UnfitJudge
 from judge.files import write_csv
 from judge.models.hardware import Hardware, detect, require_usable
-from judge.progress import Progress, Silent, stoppable
+from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.rubric import load_rubric
 from judge.scoring import multi_gpu, run_folder
 from judge.scoring.judge import Judge
@@ -29,7 +29,7 @@ from judge.scoring.multi_gpu import Share
 from judge.scoring.parts import DIVERSITY, JUDGMENTS, keep_dialogues
 from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
-from judge.scoring.setup import open_judge, settle
+from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
 from judge.scoring.worker import Work, role_statistics, sample
 from judge.types import TOO_FEW_ANSWERS, Options
@@ -73,15 +73,18 @@ def score(
         EngineError: the machine or the model failed; what was judged is kept.
         Interrupted: the user stopped the run; what was judged is kept.
     """
-    options, progress = options or Options(), progress or Silent()
+    options, progress = options or Options(), progress or SILENT
     hardware = detect()
     paths, options, reason = settle(data, options, hardware)
     multi_gpu.check(options.devices, hardware)
     load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        work = Work(corpus, open_judge(options, hardware), options, paths, progress)
+        judge = open_judge(options, open_model(options, hardware), progress=progress)
+        work = Work(corpus, judge, options, paths, progress)
         explainer = Explainer(work.judge) if options.rationales else None
         progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store.folder}")
+        if not judge.writers[0].tokenizer.has_template:
+            progress.note(f"{work.judge.name} has no chat template (a base model): it is asked in plain paragraphs")
         shared, pairs = corpus.shared()
         if shared < pairs:
             progress.note(
@@ -118,11 +121,12 @@ def look_ahead(
 
     The model is loaded and timed on a few dialogues, where any are to do. Raises what ``score`` raises.
     """
-    hardware = detect()
+    hardware, progress = detect(), progress or SILENT
     paths, options, _ = settle(data, options or Options(), hardware)
     multi_gpu.check(options.devices, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        work = Work(corpus, open_judge(options, hardware), options, paths, progress or Silent())
+        judge = open_judge(options, open_model(options, hardware), progress=progress)
+        work = Work(corpus, judge, options, paths, progress)
         if options.rationales:
             Explainer(work.judge)  # refuses a judge that cannot give any
         return foresee(work, work.store.folder)
@@ -133,7 +137,8 @@ def score_share(data: Sequence[Path], options: Options, share: Share, progress: 
     hardware = detect()
     require_usable(hardware)
     with closing(Corpus(data, options.sources, options.characters, options.limit)) as corpus:
-        work = Work(corpus, open_judge(options, hardware), options, data, progress, share)
+        judge = open_judge(options, open_model(options, hardware))
+        work = Work(corpus, judge, options, data, progress, share)
         with stoppable(quiet=True) as stop:
             work.complete(stop)
         return work.judge.engine.report if work.judge.is_loaded else None

@@ -281,6 +281,7 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
         "esrp_judge": version("esrp-judge"),
         "judge": {"name": judge.name, "judge_id": judge.identity.judge_id},
         "identity": asdict(judge.identity),
+        "label_masses_of_answer_forms": judge.answer_form.masses,
         "machine": {"python": platform.python_version(), "torch": version("torch"), **asdict(hardware)},
         **about,
     }

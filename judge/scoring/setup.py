@@ -20,29 +20,52 @@ from judge.errors import EngineError, InputError, JudgeError, discreet
 from judge.files import cache_folder
 from judge.models.checkpoint import Checkpoint, pick, resolve
 from judge.models.hardware import Hardware, detect, require_usable
+from judge.progress import SILENT, Progress
 from judge.prompting.rubric import load_rubric
-from judge.scoring.judge import Judge
-from judge.types import Options
+from judge.scoring.answer_form import find_answer_form
+from judge.scoring.judge import AnswerForm, Judge, JudgeModel
+from judge.types import STAND_IN, Options
 
 
-def open_judge(options: Options, hardware: Hardware, ascending: bool = True) -> Judge:
-    """The judge and engine that were asked for; ``options.judge`` is a name, and its model is not loaded yet.
+def open_model(options: Options, hardware: Hardware) -> JudgeModel:
+    """The model that was asked for, with what runs it; ``options.judge`` is a name. It is not loaded yet.
 
     Raises:
-        InputError: judge, rubric, server or an option cannot be used.
+        InputError: judge, server or an option cannot be used.
         EngineError: the model cannot be fetched, or the server not be reached.
     """
-    rubric = load_rubric(options.language, options.prompts)
-    asked = options.layout, options.orderings, ascending
     if options.url:
         from judge.engines.server import ServerEngine
 
         served = connect(options.url, options.judge)
-        judge = Judge(served, rubric, hardware, lambda: ServerEngine(served, options.patience), *asked)
-        _ = judge.engine  # costs nothing, and says at once where the context is too short
-        return judge
+        return JudgeModel(served, hardware, lambda: ServerEngine(served, options.patience))
     checkpoint = resolve(options.judge)
-    return Judge(checkpoint, rubric, hardware, _engine(options, hardware, checkpoint), *asked)
+    return JudgeModel(checkpoint, hardware, _engine(options, hardware, checkpoint))
+
+
+def open_judge(options: Options, model: JudgeModel, ascending: bool = True, progress: Progress = SILENT) -> Judge:
+    """The judge that asks a model as the options say.
+
+    The model is loaded only to find the form of its answers, where that is asked for and not remembered.
+
+    Raises:
+        InputError: rubric or an option cannot be used.
+        UnfitJudge: the model does not answer with a level in any form.
+    """
+    rubric = load_rubric(options.language, options.prompts)
+
+    def judge_with(form: AnswerForm) -> Judge:
+        return Judge(model, rubric, options.layout, options.orderings, ascending, form)
+
+    if options.answer_form != "auto":
+        judge = judge_with(AnswerForm(options.answer_form))
+    elif model.name == STAND_IN or not model.takes_ids:
+        judge = judge_with(AnswerForm())  # of random weights, or where the server begins the answer itself
+    else:
+        judge = find_answer_form(model, judge_with, options.min_mass, progress)
+    if options.url:
+        _ = judge.engine  # costs nothing, and says at once where the context is too short
+    return judge
 
 
 def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Callable[[], Engine]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from judge.data.dataset import Corpus, Unit
 from judge.data.dialogues import example_files
+from judge.engines import Engine
 from judge.errors import Interrupted
 from judge.progress import Progress
 from judge.scoring import run_folder, summary
@@ -65,7 +66,7 @@ class Work:
         progress: Progress,
         share: Share = WHOLE,
     ) -> None:
-        self.corpus, self.progress = corpus, progress
+        self.corpus, self.progress, self._min_mass = corpus, progress, options.min_mass
         self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
 
@@ -147,7 +148,7 @@ class Work:
                 if name not in missing:
                     continue  # nor is the engine asked for: a finished run loads none
                 window.append((name, unit))
-                if sum(len(unit.dialogues) for _, unit in window) >= self.judge.engine.window:
+                if sum(len(unit.dialogues) for _, unit in window) >= self._engine().window:
                     yield window
                     window = []
             if window:
@@ -158,6 +159,7 @@ class Work:
 
         # The prompts of the next step are written while the engine is busy with this one.
         for window, asked in ahead(windows(), prompts):
+            self._engine().on_progress = self.progress.under_way
             judged = iter(self.judge.judge(asked, self.metrics))
             for name, unit in window:
                 found = [next(judged) for _ in unit.dialogues]
@@ -167,9 +169,16 @@ class Work:
             yield
         check.conclude()
 
+    def _engine(self) -> Engine:
+        """The judge's engine; loading it is said where it takes long."""
+        if not self.judge.is_loaded:
+            with self.progress.busy(f"loading {self.judge.name}"):
+                return self.judge.engine
+        return self.judge.engine
+
     def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
         """A check that knows what earlier sessions of the run saw."""
-        check = MassCheck(self.judge.name, len(self.metrics) or 1)
+        check = MassCheck(self.judge.name, len(self.metrics) or 1, self._min_mass)
         for part in self.store.read_parts(kind, done):
             check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
             if check.is_done:
@@ -201,6 +210,7 @@ class Work:
         check = self._mass_check(DIVERSITY, [name for name, _ in self.role_units if name in self.done])
         for name, roles in todo:
             samples = [sample(self.corpus, role) for role in roles]
+            self._engine().on_progress = self.progress.under_way
             judgments = self.judge.judge_answers([summary.sample_answers(dialogues) for dialogues in samples])
             check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
             rows = [

@@ -68,12 +68,11 @@ def test_a_run_of_another_judge_is_refused(scored: tuple[Path, Result]) -> None:
     ("spoil", "parts"),
     [
         (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer there"]),
-        (lambda folder: (folder / "chat_template.jinja").unlink(), ["no chat template"]),
         (lambda folder: (folder / "model.safetensors").unlink(), ["no *.safetensors"]),
         (lambda folder: (folder / "config.json").unlink(), ["no config.json"]),
         (lambda folder: _without_digit(folder / "tokenizer.json"), ["no single token of its own for each level"]),
     ],
-    ids=["tokenizer", "chat template", "weights", "config", "levels"],
+    ids=["tokenizer", "weights", "config", "levels"],
 )
 def test_a_model_folder_that_cannot_judge_is_refused(
     stand_in: Path, tmp_path: Path, spoil: Callable[[Path], None], parts: list[str]

@@ -216,7 +216,7 @@ def two(tokenizer: JudgeTokenizer, short_rubric: Path, example: list[Dialogue]) 
 def verified(engine: PackedEngine, two: Two) -> tuple[str, float]:
     """How the engine means to score after its self-check, and how far that is from plain calls."""
     trees, writer = two
-    engine.verify(trees, writer.level_ids)
+    engine.verify(trees[0])
     return engine.name, farthest(engine, trees, writer, each=3)
 
 
@@ -265,8 +265,7 @@ def test_the_comparison_alone_would_catch_a_small_window(
 ) -> None:  # fmt: skip
     engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
     monkeypatch.setattr("judge.engines.packed._unsuited", lambda config: None)
-    trees, writer = two
-    engine.verify(trees[:1], writer.level_ids)
+    engine.verify(two[0][0])
     assert engine.name.startswith("plain (packed ")
 
 

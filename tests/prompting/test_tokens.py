@@ -128,14 +128,10 @@ def _with_template(stand_in: Path, folder: Path, template: str) -> JudgeTokenize
     return JudgeTokenizer(folder)
 
 
-@pytest.mark.parametrize(
-    ("remove", "message"),
-    [("tokenizer.json", "no tokenizer there"), ("chat_template.jinja", "no chat template")],
-)
-def test_a_folder_that_lacks_something_is_refused(stand_in: Path, tmp_path: Path, remove: str, message: str) -> None:
+def test_a_folder_without_a_tokenizer_is_refused(stand_in: Path, tmp_path: Path) -> None:
     shutil.copytree(stand_in, tmp_path, dirs_exist_ok=True)
-    (tmp_path / remove).unlink()
-    with pytest.raises(InputError, match=message):
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="no tokenizer there"):
         JudgeTokenizer(tmp_path)
 
 

@@ -38,7 +38,7 @@ class Credulous:
         self.texts = [tokenizer.encode_untrusted(text) for text in texts]
         self.usual = usual
 
-    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+    def verify(self, tree: PromptTree) -> None:
         """Nothing."""
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:

@@ -15,7 +15,7 @@ from judge.robustness import degradations
 from judge.robustness import probes as probing
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, degrade
 from judge.robustness.probes import Probed
-from judge.scoring.setup import open_judge
+from judge.scoring.setup import open_judge, open_model
 from judge.types import METRICS, STAND_IN, Dialogue
 from tests.helpers.rubric import ByStandIn
 
@@ -53,7 +53,7 @@ def test_what_is_judged_is_the_degraded_dialogue(probed: Probed, three: Options,
     names = ["degradation", "strength", "item_id"]
     text = probed.texts.set_index(names)["text"][("cold", "strong", one.id)]
     assert text == "\n".join(turn.character for turn in form.turns)
-    judge = open_judge(three, detect())
+    judge = open_judge(three, open_model(three, detect()))
     alone = [judgment.score for judgment in judge.judge(judge.prompts([form], METRICS), METRICS)[0].judgments]
     rows = probed.judgments.set_index([*names, "metric"])["score"]
     assert [rows[("cold", "strong", one.id, metric)] for metric in METRICS] == pytest.approx(alone, abs=1e-5)

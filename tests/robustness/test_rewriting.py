@@ -12,8 +12,8 @@ from judge.errors import InputError, Interrupted, UnfitJudge
 from judge.models.hardware import detect
 from judge.progress import Silent
 from judge.robustness.perturbation import Perturbation, PerturbationJudgments, PromptVariant, judge_perturbations
-from judge.scoring.judge import MIN_MASS
-from judge.scoring.setup import open_judge
+from judge.types import MIN_MASS
+from judge.scoring.setup import open_judge, open_model
 from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue, Options, Turn
 from tests.helpers.rubric import ByStandIn
 
@@ -66,9 +66,9 @@ def test_scores_are_those_the_judge_gives_each_text_alone(
 ) -> None:
     known = {dialogue.id: dialogue for dialogue in example}
     judges = {
-        "": open_judge(three, detect()),
-        "order": open_judge(three, detect(), ascending=False),
-        "language": open_judge(replace(three, language="en"), detect()),
+        "": open_judge(three, open_model(three, detect())),
+        "order": open_judge(three, open_model(three, detect()), ascending=False),
+        "language": open_judge(replace(three, language="en"), open_model(three, detect())),
     }
     assert rewritten.judge_id == judges[""].identity.judge_id
     for (family, name, item), rows in rewritten.judgments.groupby(["family", "rewrite", "item_id"]):

@@ -17,7 +17,7 @@ from judge.models.hardware import detect
 from judge.robustness.prompt_variants import unique_tokens
 from judge.scoring.parts import JUDGMENTS
 from judge.scoring.preview import Foresight, Pace
-from judge.scoring.setup import open_judge
+from judge.scoring.setup import open_judge, open_model
 from judge.types import METRICS, RESPONSE_DIVERSITY, STAND_IN, Dialogue
 from tests.helpers.commands import refused, typed
 from tests.helpers.rubric import ByStandIn
@@ -43,7 +43,7 @@ def test_what_is_foreseen_is_what_is_done_and_nothing_is_written(
     assert (before.judgments_done, before.units_done) == (0, 0)
     assert before.prompt_tokens == judgments["prompt_tokens"].sum()
     assert before.judge_id == judgments["judge_id"].iloc[0]
-    judge = open_judge(options(tmp_path), detect())
+    judge = open_judge(options(tmp_path), open_model(options(tmp_path), detect()))
     trees = [same[0] for same in judge.prompts(list(Corpus(example_files(), limit=6)), METRICS)]
     assert before.unique_tokens == unique_tokens(trees) < before.prompt_tokens / 10
 
@@ -78,7 +78,8 @@ def test_the_pace_is_measured_and_said_to_be(
     found = json.loads(capsys.readouterr().out)
     pace = found["pace"]
     assert pace["engine"] == "packed" and 1 <= pace["dialogues"] <= 6
-    assert found["seconds"] == pytest.approx(found["unique_tokens"] * pace["seconds"] / pace["tokens"])
+    rest = found["unique_tokens"] - pace["first_tokens"]
+    assert found["seconds"] == pytest.approx(pace["first_seconds"] + rest * pace["seconds"] / pace["tokens"])
     assert 0 < pace["weights_gib"] < pace["peak_gib"] and pace["kept_gib"] > 0
     assert dry_run([], options(tmp_path), as_json=False) == 0
     text = capsys.readouterr().out
@@ -86,9 +87,9 @@ def test_the_pace_is_measured_and_said_to_be(
 
 
 def test_a_rate_becomes_a_time() -> None:
-    pace = Pace("packed", 4, 1000, 2.0, 9.0, 1.0, 0.5, 2.0)
+    pace = Pace("packed", 4, 1000, 2.0, 800, 1.6, 9.0, 1.0, 0.5, 2.0)
     found = Foresight(Path("r"), "j", "id", 10, 1, 0, 90, 0, 100_000, 5_000, pace)
-    assert found.seconds == 10.0
+    assert found.seconds == 1.6 + 4200 / 1000 * 2.0
 
 
 def test_a_run_of_another_judge_is_refused_before_anything_is_measured(
@@ -106,7 +107,7 @@ def test_what_is_shown_is_what_is_asked(example: list[Dialogue], stand_in: Path)
     for layout in ("prefill", "question", "separate"):
         how = Options(judge="stand-in", layout=layout)
         shown = show(example[3].id, [], how)
-        judge = open_judge(how, detect())
+        judge = open_judge(how, open_model(how, detect()))
         tree = judge.prompts([example[3]], METRICS)[0][0]
         decode = judge.writers[0].tokenizer.text
         trunk = sum((part.token_ids for part in shown.trunk), ())

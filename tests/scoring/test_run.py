@@ -306,7 +306,7 @@ class Answering:
     def __init__(self, answer: Callable[[int], Array]) -> None:
         self.answer = answer
 
-    def verify(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> None:
+    def verify(self, tree: PromptTree) -> None:
         """Right by definition."""
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
