@@ -1,4 +1,4 @@
-"""What stands before the digit of a level: found by label mass, remembered, recorded, and refused where none will do."""
+"""What stands before the digit of a level: found by label mass, remembered and recorded; or refused."""
 
 import json
 import shutil

@@ -55,7 +55,7 @@ class _Naive:
     def encode(self, text: str) -> Ids:
         return tuple(map(ord, text))
 
-    encode_untrusted = encode
+    encode_untrusted = before_level = encode
 
     def level_ids(self, context: str) -> tuple[Ids, ...]:
         return tuple((ord(str(level)),) for level in range(1, 6))
