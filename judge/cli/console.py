@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from judge.errors import plain
@@ -105,6 +106,16 @@ def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]])
     for row in rows:
         table.add_row(*(line(cell) for cell in row))
     return table
+
+
+@contextmanager
+def terminal_progress() -> Iterator[TerminalProgress]:
+    """Progress on stderr that is taken away at the end, whatever ends it."""
+    progress = TerminalProgress()
+    try:
+        yield progress
+    finally:
+        progress.finish()
 
 
 class FetchProgress:

@@ -1,4 +1,4 @@
-"""Commands that judge dialogues: ``score``, ``diversity``, ``layouts``, ``serve``."""
+"""The command ``layouts``: the same dialogues under every prompt variant, and how their scores compare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from judge.cli.common import (
     names,
     refuse_unwritable,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line
+from judge.cli.console import STAND_IN_WARNING, console, line, terminal_progress
 from judge.files import save_csv
 from judge.types import STAND_IN
 
@@ -116,30 +116,22 @@ def layouts(
     mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
     people. No run is written.
     """
-    from judge.cli.console import TerminalProgress
     from judge.human_ratings.agreement import read_annotations
     from judge.robustness.prompt_variants import compare_layouts
     from judge.types import Options
 
     refuse_unwritable(out)
     ratings = read_annotations(annotations) if annotations else None
-    progress = TerminalProgress()
-    try:
-        comparison = compare_layouts(
-            data or [],
-            Options(
-                judge=judge,
-                engine=engine,
-                url=url,
-                sources=names(sources),
-                characters=names(characters),
-                limit=limit,
-            ),
-            ratings,
-            progress,
-        )
-    finally:
-        progress.finish()
+    options = Options(
+        judge=judge,
+        engine=engine,
+        url=url,
+        sources=names(sources),
+        characters=names(characters),
+        limit=limit,
+    )
+    with terminal_progress() as progress:
+        comparison = compare_layouts(data or [], options, ratings, progress)
     if out:
         save_csv(out, comparison.table)
     if as_json:

@@ -88,18 +88,18 @@ def interleaved(*lists: Sequence[Edit]) -> list[Edit]:
 
 def sentences(text: str) -> list[Span]:
     """Places of the sentences, each with the marks that end it, without the space around it."""
-    found = (_trimmed(text, match.span()) for match in _SENTENCE.finditer(text))
-    return [span for span in found if span[0] < span[1]]
+    spans = []
+    for match in _SENTENCE.finditer(text):
+        start = match.end() - len(match[0].lstrip())
+        end = match.start() + len(match[0].rstrip())
+        if start < end:
+            spans.append((start, end))
+    return spans
 
 
 def clauses(text: str, span: Span) -> list[Span]:
     """Places of the clauses of a sentence, each with the comma after it."""
     return [match.span() for match in _CLAUSE.finditer(text, *span)]
-
-
-def _trimmed(text: str, span: Span) -> Span:
-    part = text[slice(*span)]
-    return span[0] + len(part) - len(part.lstrip()), span[1] - (len(part) - len(part.rstrip()))
 
 
 KINDS = ("people", "abilities", "places", "things")
@@ -207,23 +207,21 @@ def _at_letters(case: Case, change: Callable[[str], str]) -> list[Edit]:
 
 def shuffled(case: Case) -> list[Edit]:
     """Characters, or words of Latin letters, have changed places with their neighbours; what stands between stays."""
-    edits = [edit for number, text in case.rounds() for edit in _windows(case, number, text)]
+    edits = []
+    for number, text in case.rounds():
+        units = list(_UNIT.finditer(text))
+        for first in range(0, len(units) - WINDOW + 1, WINDOW):
+            window = units[first : first + WINDOW]
+            start, end = window[0].start(), window[-1].end()
+            # The units of a window, each in the place of another, with what stood between them left there.
+            by = case.random.randrange(1, WINDOW)
+            words = [unit[0] for unit in window]
+            gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
+            turned = "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
+            if turned != text[start:end]:
+                edits.append(Edit(number, start, end, turned))
     case.random.shuffle(edits)
     return edits
-
-
-def _windows(case: Case, number: int, text: str) -> Iterator[Edit]:
-    units = list(_UNIT.finditer(text))
-    for first in range(0, len(units) - WINDOW + 1, WINDOW):
-        window = units[first : first + WINDOW]
-        start, end = window[0].start(), window[-1].end()
-        # The units of a window, each in the place of another, with what stood between them left there.
-        by = case.random.randrange(1, WINDOW)
-        words = [unit[0] for unit in window]
-        gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
-        turned = "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
-        if turned != text[start:end]:
-            yield Edit(number, start, end, turned)
 
 
 def foreign(case: Case) -> list[Edit]:
@@ -336,14 +334,14 @@ def plain_prose(case: Case) -> list[Edit]:
 
 def story_cut(case: Case) -> list[Edit]:
     """Of sentences about the character's own past, clauses are gone, from the one that tells so on."""
-    told = [place for place in case.sentences() if with_any(case, place, case.wording.story)]
-    return [Edit(number, *clause, "") for number, span in told for clause in _story_clauses(case, number, span)]
-
-
-def _story_clauses(case: Case, number: int, span: Span) -> list[Span]:
-    parts = clauses(case.replies[number], span)
-    first = next((k for k, part in enumerate(parts) if with_any(case, (number, part), case.wording.story)), 0)
-    return parts[first:]
+    edits = []
+    for number, span in case.sentences():
+        if with_any(case, (number, span), case.wording.story):
+            parts = clauses(case.replies[number], span)
+            # A word of ours may itself hold a comma, so that no clause has all of it: then the whole sentence goes.
+            first = next((k for k, part in enumerate(parts) if with_any(case, (number, part), case.wording.story)), 0)
+            edits += [Edit(number, *part, "") for part in parts[first:]]
+    return edits
 
 
 def replaced(case: Case, places: Sequence[Place], lines: Sequence[str]) -> list[Edit]:
@@ -407,19 +405,18 @@ def _ended_as(case: Case, donors: tuple[Dialogue, ...], first_round: int) -> lis
     """Sentences from the end of each reply, each replaced by as large a part of one donor's reply of that round."""
     if not donors:
         return []
-    donor = [turn.character for turn in case.random.choice(donors).turns]
-    rounds = [_spliced(number, text, donor[min(number, len(donor) - 1)]) for number, text in case.rounds(first_round)]
-    return interleaved(*rounds)
-
-
-def _spliced(number: int, text: str, donor: str) -> list[Edit]:
-    own, given = sentences(text), sentences(donor)
-    if not given:
-        return []
-    cuts = [len(given) * place // len(own) for place in range(len(own) + 1)]
-    parts = [given[first:last] for first, last in pairwise(cuts)]
-    texts = [donor[part[0][0] : part[-1][1]] if part else "" for part in parts]
-    return [Edit(number, *span, part) for span, part in zip(own, texts, strict=True)][::-1]
+    turns = case.random.choice(donors).turns
+    by_round = []
+    for number, text in case.rounds(first_round):
+        donor = turns[min(number, len(turns) - 1)].character
+        own, given = sentences(text), sentences(donor)
+        if own and given:
+            # The donor's sentences are dealt out to ours in order: where it has fewer, some of ours become empty.
+            cuts = [len(given) * place // len(own) for place in range(len(own) + 1)]
+            parts = [given[first:last] for first, last in pairwise(cuts)]
+            texts = [donor[part[0][0] : part[-1][1]] if part else "" for part in parts]
+            by_round.append([Edit(number, *span, part) for span, part in zip(own, texts, strict=True)][::-1])
+    return interleaved(*by_round)
 
 
 STRENGTHS = ("mild", "medium", "strong")

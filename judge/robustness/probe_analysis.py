@@ -150,15 +150,15 @@ def verdict(row: Mapping[str, Any]) -> str:
 def remark(row: Mapping[str, Any]) -> str:
     """The verdict as part of a sentence, with the control that it rests on."""
     control, best = _strongest(row)
-    alone = f"{control} alone: AUC {_short(best)}"
+    alone = f"{control} alone: AUC {short_number(best)}"
     passes = f"; {alone}" if best >= PASSING else ""
     return {
         UNKNOWN: f"nothing can be said: {row['reason']}",
-        REVERSED: f"rated higher than the clean ones (AUC {_short(row['auc'])})",
-        NOT_NOTICED: f"not noticed (AUC {_short(row['auc'])}{passes})",
+        REVERSED: f"rated higher than the clean ones (AUC {short_number(row['auc'])})",
+        NOT_NOTICED: f"not noticed (AUC {short_number(row['auc'])}{passes})",
         PROVES_NOTHING: f"{alone}, so this proves nothing",
         AS_SURFACE: f"cannot be told from {control} ({alone.split(': ')[1]})",
-        NOTICED: f"noticed (AUC {_short(row['auc'])}; {alone})",
+        NOTICED: f"noticed (AUC {short_number(row['auc'])}; {alone})",
     }[row["verdict"]]
 
 
@@ -168,16 +168,17 @@ def sentence(metric: str, rows: Sequence[Mapping[str, Any]], strengths: Sequence
     if all(row["verdict"] == UNKNOWN for row in strongest):
         why = remark(strongest[0]) if strongest else "no degradation applies to these items"
         return f"{metric}: {why}."
-    noticed = [f"{row['degradation']}{_since(row, rows, strengths)}" for row in strongest if row["verdict"] == NOTICED]
-    rest = [f"{row['degradation']}: {remark(row)}" for row in strongest if row["verdict"] != NOTICED]
-    return f"{metric}: notices {', '.join(noticed) or 'none for certain'}{''.join(f'; {part}' for part in rest)}."
-
-
-def _since(strong: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], strengths: Sequence[str]) -> str:
-    """The weakest strength from which on all are noticed, where that is not the strongest alone."""
-    verdicts = {row["strength"]: row["verdict"] for row in rows if row["degradation"] == strong["degradation"]}
-    seen = [strength for k, strength in enumerate(strengths) if all(verdicts[s] == NOTICED for s in strengths[k:])]
-    return f" (from {seen[0]} on)" if len(seen) > 1 else ""
+    verdicts = {(row["degradation"], row["strength"]): row["verdict"] for row in rows}
+    noticed, rest = [], []
+    for row in strongest:
+        name = row["degradation"]
+        if row["verdict"] != NOTICED:
+            rest.append(f"; {name}: {remark(row)}")
+            continue
+        # The strengths from which on, up to the strongest, all are noticed.
+        seen = [s for k, s in enumerate(strengths) if all(verdicts[name, s] == NOTICED for s in strengths[k:])]
+        noticed.append(f"{name} (from {seen[0]} on)" if len(seen) > 1 else name)
+    return f"{metric}: notices {', '.join(noticed) or 'none for certain'}{''.join(rest)}."
 
 
 def _strongest(row: Mapping[str, Any]) -> tuple[str, float]:
@@ -185,9 +186,12 @@ def _strongest(row: Mapping[str, Any]) -> tuple[str, float]:
     return max(((name, row[f"{column}_auc"] or 0.0) for column, name in CONTROLS.items()), key=lambda pair: pair[1])
 
 
-def _short(value: float) -> str:
-    """Two decimals without the 0 before the point."""
-    return f"{value:.2f}".removeprefix("0")
+def short_number(value: float) -> str:
+    """A number with two decimals, without the 0 before the point; a dash where there is none."""
+    if pd.isna(value):
+        return "–"
+    text = f"{value:.2f}"
+    return text if abs(value) >= 1 or text == "1.00" else text.replace("0.", ".").replace("-.00", ".00")
 
 
 FORM = ["degradation", "strength"]
@@ -242,20 +246,25 @@ def assess_probes(
     parts = {(str(d), str(s)): part for (d, s), part in changed.groupby(FORM, sort=False)}
     text_of = texts.set_index([*FORM, "item_id"])["text"]
     drops = mean_changes(changed, CELL).set_index(CELL)
-    rows = [
-        _row(form, aims[form[0]], parts[form], drops, text_of, np.random.default_rng([seed, number]))
-        for number, form in enumerate(forms)
-        if form in parts
-    ]
+    rows, cells = [], []
+    for number, form in enumerate(forms):
+        if form not in parts:
+            continue
+        part, generator = parts[form], np.random.default_rng([seed, number])
+        rows.append(_row(form, aims[form[0]], part, drops, text_of, generator))
+        for metric in part["metric"].unique():
+            own, change = _known(part, metric), drops.loc[[(*form, metric)]].iloc[0]
+            names = {**dict(zip(FORM, form, strict=True)), "metric": metric, "n": len(own)}
+            cells.append({**names, **_drop(change), **_named("auc", auc(*_scores(own)))})
     return ProbeAssessment(
         rows=pd.DataFrame(rows),
-        matrix=pd.DataFrame([cell for form in forms if form in parts for cell in _cells(form, parts[form], drops)]),
+        matrix=pd.DataFrame(cells),
         orders=pd.DataFrame([_order(name, aims[name], parts, strengths) for name in aims]),
         sentences=tuple(
             sentence(metric, [row for row in rows if row["metric"] == metric], strengths)
             for metric in dict.fromkeys(aims.values())
         ),
-        remarks=tuple(_remarks(rows)),
+        remarks=tuple(_coverage_of_chance(rows)),
     )
 
 
@@ -267,17 +276,14 @@ def _row(
     text_of: pd.Series[str],
     generator: np.random.Generator,
 ) -> dict[str, Any]:
+    """A row of ``ProbeAssessment.rows``: one degradation at one strength, on the metric that it is aimed at."""
     own = _known(part, metric)
     clean, degraded, groups = _scores(own)
     before, after = ([str(text_of[(*names, item)]) for item in own["item_id"]] for names in (("", ""), form))
-    found = auc(clean, degraded, groups)
     change = drops.loc[[(*form, metric)]].iloc[0]
     # By how much more a metric drops than the others do on the average, over items that have all of them.
     changes = part.pivot(index=["item_id", "group"], columns="metric", values="change").dropna()
-    others = changes.drop(columns=metric).mean(axis=1)
-    specific = clustered_mean(
-        (others - changes[metric]).to_numpy(float), _labels(changes.index.get_level_values("group"))
-    )
+    beyond = changes.drop(columns=metric).mean(axis=1) - changes[metric]
     row: dict[str, Any] = {
         "metric": metric,
         **dict(zip(FORM, form, strict=True)),
@@ -287,37 +293,21 @@ def _row(
         "clean": _value(change["before"]),
         "degraded": _value(change["after"]),
         **_drop(change),
-        **_named("lower", share_lower(clean, degraded, groups)),
-        **_named("auc", found),
-        **_named("specific", specific),
-        **_controls(before, after, clean, degraded, groups, generator),
-        "reason": found.reason or f"under {MIN_GROUPS} groups",
     }
+    estimates = {
+        "lower": share_lower(clean, degraded, groups),
+        "auc": auc(clean, degraded, groups),
+        "specific": clustered_mean(beyond.to_numpy(float), _labels(beyond.index.get_level_values("group"))),
+        "length_auc": length(before, after, groups),
+        "bag_auc": bag_of_characters(before, after, groups),
+        "random_auc": random(groups, generator),
+        "permuted_auc": permuted(clean, degraded, groups, generator),
+    }
+    for name, estimate in estimates.items():
+        row |= _named(name, estimate)
+    row["reason"] = estimates["auc"].reason or f"under {MIN_GROUPS} groups"
     row["verdict"] = verdict(row)
     return {**row, "remark": remark(row)}
-
-
-def _controls(
-    before: list[str],
-    after: list[str],
-    clean: Floats,
-    degraded: Floats,
-    groups: Labels,
-    generator: np.random.Generator,
-) -> dict[str, float | None]:
-    return {
-        **_named("length_auc", length(before, after, groups)),
-        **_named("bag_auc", bag_of_characters(before, after, groups)),
-        **_named("random_auc", random(groups, generator)),
-        **_named("permuted_auc", permuted(clean, degraded, groups, generator)),
-    }
-
-
-def _cells(form: tuple[str, str], part: pd.DataFrame, drops: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for metric in part["metric"].unique():
-        own = _known(part, metric)
-        names = {**dict(zip(FORM, form, strict=True)), "metric": metric, "n": len(own)}
-        yield {**names, **_drop(drops.loc[[(*form, metric)]].iloc[0]), **_named("auc", auc(*_scores(own)))}
 
 
 def _order(
@@ -336,8 +326,8 @@ def _order(
     return {**names, **_named("in_order", found), "means_in_order": falling}
 
 
-def _remarks(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """How often intervals of what cannot tell hold .5, as 95% of them should."""
+def _coverage_of_chance(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How often the intervals of the two controls that cannot tell hold .5, as 95% of them should."""
     for column, name in (("random_auc", "random scores"), ("permuted_auc", "permuted labels")):
         known = [row for row in rows if row[f"{column}_low"] is not None]
         held = sum(row[f"{column}_low"] <= 0.5 <= row[f"{column}_high"] for row in known)

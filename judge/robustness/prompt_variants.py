@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.stats.correlation import pearson, spearman
 from judge.data.dataset import Corpus
 from judge.engines.served_model import connect
 from judge.errors import InputError, plain
@@ -124,14 +125,18 @@ def _correlations(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 def correlate(own: pd.Series[float], other: pd.Series[float]) -> dict[str, Any]:
     """``spearman`` and ``pearson`` over the ``n`` dialogues that have both; or NaN, and the ``reason``."""
-    both = pd.concat([own, other], axis=1, keys=["own", "other"]).dropna()
+    both = pd.concat([own, other], axis=1, keys=["own", "other"]).dropna().astype(float)
     reason = None
     if len(both) < MIN_DIALOGUES:
         reason = f"under {MIN_DIALOGUES} dialogues"
     elif both.nunique().min() == 1:
         reason = "all scores are equal" if both["own"].nunique() == 1 else "all ratings are equal"
-    found = {m: math.nan if reason else both.corr(method=m).loc["own", "other"] for m in ("spearman", "pearson")}
-    return {**found, "n": len(both), "reason": reason}
+    if reason:
+        return {"spearman": math.nan, "pearson": math.nan, "n": len(both), "reason": reason}
+    x, y, alike = both["own"].to_numpy(), both["other"].to_numpy(), np.ones(len(both))
+    return {
+        "spearman": float(spearman(x, y, alike)), "pearson": float(pearson(x, y, alike)), "n": len(both), "reason": None
+    }  # fmt: skip
 
 
 def _overall(metrics: pd.DataFrame) -> pd.DataFrame:
