@@ -1,6 +1,6 @@
-"""Scores before and after a change of what was judged: how far they moved, with intervals over groups.
+"""What the judgments of an attack say: how far scores moved, what is flagged, and what scores hang on.
 
-A judgment that is missing before or after has no change: it is counted, and never taken for 0.
+A judgment that is missing before or after the change has no change. It is counted, and never taken for 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAIRED_BY = ("item_id", "metric")
 
 
 RAISED = 1.0
-"""From this change on a score counts as raised, or down from its negative as lowered."""
+"""A score that moves by so much or more counts as raised, or as lowered if it falls by so much."""
 
 
 TOP = 4.5
@@ -85,8 +85,10 @@ def mean_changes(changed: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def _row(part: pd.DataFrame) -> dict[str, float | int | None]:
+    """The statistics of ``mean_changes`` over the rows of one combination."""
     known = part[part["change"].notna()]
     change = known["change"].to_numpy(float)
+    # All dialogues of a scenario, and all metrics of a dialogue, share a group: their changes depend on each other.
     groups: Labels = known["group"].astype(str).to_numpy(dtype=object)
     mean = clustered_mean(change, groups)
     below = known[known["before"] < TOP]
@@ -114,7 +116,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 NO_FAMILY = "none known"
-"""People, and sources whose name tells of no family of models."""
+"""The family of people who answered, and of systems whose name says nothing of a family of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,7 @@ def _own_less_others(judge: str, originals: pd.DataFrame) -> dict[str, Any]:
         return {"value": None, "n": 0, "reason": "the judge's name tells of no family"}
     if own.all() or not own.any():
         return {"value": None, "n": 0, "reason": "its family is not, or is all there"}
+    # Compared within a scene, so that it does not matter which scenes the systems of a family happened to answer.
     means = table.assign(own=own).groupby(["character", "group", "own"])["score"].mean().unstack("own")
     differences = (means[True] - means[False]).dropna()
     groups = differences.index.get_level_values("group").to_numpy(dtype=object)
@@ -240,6 +243,7 @@ def _own_less_others(judge: str, originals: pd.DataFrame) -> dict[str, Any]:
 
 
 def _columns(estimate: Estimate, n: int) -> dict[str, Any]:
+    """An estimate as the columns of ``Robustness.bias``."""
     return {
         "value": estimate.value, "low": estimate.low, "high": estimate.high, "n": n, "reason": estimate.reason
     }  # fmt: skip
@@ -259,7 +263,10 @@ def _means_by_family(judge: str, originals: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_lacking(judgments: pd.DataFrame) -> bool:
-    """Whether a judgment is missing that was to be had: of an attack that leaves no answer there is none."""
+    """Whether a judgment is missing that could have been made.
+
+    An attack that empties the answers leaves nothing to judge, so what is missing of it does not count.
+    """
     emptied = (judgments["family"] != "") & (judgments["error"] == EMPTY_ANSWER)
     return bool((judgments["error"].notna() & ~emptied).any())
 

@@ -1,4 +1,4 @@
-"""Is the judge robust against prompt injection? The suite's attacks, and the command that judges dialogues under them.
+"""Is the judge robust against prompt injection? The attacks, and the judging of dialogues under them.
 
 The texts are in ``texts/attacks.yaml``; this module writes them into dialogues. What the scores say is for
 ``attack_analysis``.
@@ -32,11 +32,11 @@ BENIGN = "benign"
 
 
 PADDING = 600
-"""Characters by which padding makes the last answer longer, at least."""
+"""Padding makes the last answer longer by at least so many characters."""
 
 
 TAGS = 0xE0000
-"""Unicode's tag characters, unseen copies of the ASCII characters, begin at this code point."""
+"""The first of Unicode's tag characters, which are invisible copies of the ASCII characters."""
 
 
 RIGHT_TO_LEFT, END_OF_DIRECTION = "\u202e", "\u202c"
@@ -57,7 +57,7 @@ PLACES = {
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Texts that try the same trick in the same place; ``texts`` by language or kind."""
+    """Texts that try the same trick in the same place (one of ``PLACES``); ``texts`` are by language or kind."""
 
     name: str
     place: str
@@ -77,7 +77,12 @@ def families() -> tuple[Family, ...]:
 
 
 def rewrites(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Perturbation]:
-    """Every dialogue with a text of each kind of each family written into it; the random seed chooses the text."""
+    """Attacked dialogues: of each dialogue one for every kind of every family.
+
+    Args:
+        dialogues: as they are.
+        seed: random seed that chooses among the texts of a kind.
+    """
     found = []
     for dialogue in dialogues:
         for family in families():

@@ -1,4 +1,8 @@
-"""All degradations by name: the metric that each is aimed at, what it does, and how much of it each strength does."""
+"""All degradations by name: the metric that each is aimed at, what it does, and how much of it each strength does.
+
+A degradation lists all edits that it could make in a dialogue, in the order in which they are taken. A strength makes
+a share of them, so that a stronger form has all edits of a weaker one and some more.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +42,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Dialogues of the same source: ``of_role``, the same character in other scenarios; ``of_scene``, other characters,
-    in the same scenario where there are such.
+    """Other dialogues of the same system, from which a degradation may take text.
+
+    ``of_role`` has the same character in other scenarios. ``of_scene`` has other characters, in the same scenario where
+    there are such.
     """
 
     of_role: tuple[Dialogue, ...]
@@ -81,7 +87,7 @@ def edited(dialogue: Dialogue, edits: Sequence[Edit]) -> Dialogue:
 
 
 def interleaved(*lists: Sequence[Edit]) -> list[Edit]:
-    """Edits of several lists in one, so that of each list about the same share comes first."""
+    """Edits of several lists merged, so that any beginning holds about the same share of each list."""
     places = [((k + 1) / len(edits), n, edit) for n, edits in enumerate(lists) for k, edit in enumerate(edits)]
     return [edit for _, _, edit in sorted(places, key=lambda place: place[:2])]
 
@@ -177,7 +183,7 @@ def _read(name: str) -> Any:
 
 
 WINDOW = 4
-"""How many characters (words, in English) change places among themselves."""
+"""So many neighbouring characters (words, in English) change places with each other."""
 
 
 _UNIT = re.compile(r"[A-Za-z0-9’'-]+|[^\W\d_]")
@@ -225,7 +231,7 @@ def shuffled(case: Case) -> list[Edit]:
 
 
 def foreign(case: Case) -> list[Edit]:
-    """Replies go on in another language: sentences from the end, each by one of ours, of which it takes the next."""
+    """Replies end in another language: sentences from the end are replaced by ours, in the order of our list."""
     lines = [line + " " * line.isascii() for line in case.wording.foreign]  # Latin sentences stand apart
     start = case.random.randrange(len(lines))
     by_round = []
@@ -236,7 +242,7 @@ def foreign(case: Case) -> list[Edit]:
 
 
 def markup(case: Case) -> list[Edit]:
-    """Debris of markup stands between letters: one piece to about ten letters, at most."""
+    """Pieces of markup stand between letters: at most one to ten letters."""
     by_round = []
     for number, text in case.rounds():
         places = [place for place in range(len(text) + 1) if not place % 10]
@@ -296,7 +302,7 @@ def borrowed_story(case: Case) -> list[Edit]:
 
 
 def borrowed_names(case: Case) -> list[Edit]:
-    """Names and terms of the character's work are those of another work; the same one each time."""
+    """Names and terms of the character's work become those of another work, each always the same one."""
     own, other = case.wording.own_work(case.dialogue.character), _another_work(case)
     if own is None:
         return []
@@ -333,7 +339,7 @@ def plain_prose(case: Case) -> list[Edit]:
 
 
 def story_cut(case: Case) -> list[Edit]:
-    """Of sentences about the character's own past, clauses are gone, from the one that tells so on."""
+    """Sentences about the character's own past are cut, from the clause that speaks of it on."""
     edits = []
     for number, span in case.sentences():
         if with_any(case, (number, span), case.wording.story):
@@ -345,8 +351,10 @@ def story_cut(case: Case) -> list[Edit]:
 
 
 def replaced(case: Case, places: Sequence[Place], lines: Sequence[str]) -> list[Edit]:
-    """Sentences replaced by lines, each by the one nearest in length of those not taken yet, so that length tells
-    little; when all are taken, all may be taken again.
+    """Sentences replaced by lines.
+
+    A sentence is replaced by the line that is nearest to it in length, so that the length of the text says little of
+    the degradation. A line is taken once; when all are taken, all may be taken again.
     """
     edits: list[Edit] = []
     left: list[str] = []
@@ -365,7 +373,8 @@ def with_any(case: Case, place: Place, words: Iterable[str]) -> bool:
 
 
 def _any_of(words: Sequence[str]) -> str:
-    """A pattern for any of the words, longest first; for none it never matches."""
+    """A pattern for any of the words. Without words it never matches."""
+    # The longest first: the first alternative that fits is taken, and a word may begin with another one.
     return "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)"
 
 
@@ -430,7 +439,7 @@ QUARTERS = (1 / 4, 2 / 4, 3 / 4)
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What spoils a dialogue on one metric: the places that could be changed, and which share each strength changes."""
+    """How a dialogue is made worse on one metric: all edits that could be made, and the share made at each strength."""
 
     metric: str
     edits: Callable[[Case], list[Edit]]
@@ -459,7 +468,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 
 def edits_of(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> list[Edit]:
-    """All that a degradation could change in a dialogue, in the order in which strengths take it."""
+    """All edits that a degradation could make in a dialogue, in the order in which strengths take them."""
     random = Random(digest([seed, name, dialogue.id, dialogue.content_digest]))
     return DEGRADATIONS[name].edits(Case(dialogue, others, wording_for(dialogue), random))
 
@@ -471,6 +480,7 @@ def degrade(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> tup
     gives the same three, whatever else is degraded.
     """
     edits = edits_of(dialogue, name, others, seed)
+    # Rounded up, so that one edit is made where there is any; 1e-9 keeps a whole number from becoming the next one.
     counts = [math.ceil(share * len(edits) - 1e-9) for share in DEGRADATIONS[name].shares]
     forms = tuple(edited(dialogue, edits[:count]) for count in counts)
     differ = len({form.content_digest for form in (dialogue, *forms)}) == 1 + len(STRENGTHS)

@@ -38,7 +38,7 @@ ORDERINGS = ("ascending", "descending")
 class Perturbation:
     """A changed dialogue: an attack, a degradation, or a change of the user's own.
 
-    ``family`` is the kind of change, ``name`` which of that kind, and ``of`` the id of the original dialogue.
+    ``family`` is the kind of change, ``name`` says which of that kind, and ``of`` is the id of the original dialogue.
     """
 
     family: str

@@ -1,4 +1,8 @@
-"""What a judge's scores of clean and degraded dialogues say: every statistic, controls beside it, words."""
+"""What a judge's scores of clean and degraded dialogues say.
+
+Every statistic stands beside controls: what length or a bag of characters would achieve without a judge, and what
+random scores or permuted labels give by chance. Fixed rules turn them into verdicts and sentences.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +44,17 @@ def auc(clean: Floats, degraded: Floats, groups: Labels) -> Estimate:
         return Estimate(None, reason="there is no item that has both scores")
     above, below = placements(clean, degraded)
     value = float(above.mean())
+    # What each item adds to the error of the AUC, by its clean and by its degraded form.
     influence = (above - value + below - value) / len(clean)
     return _within(student(value, *clustered_variance(influence, groups)))
 
 
 def placements(clean: Floats, degraded: Floats) -> tuple[Floats, Floats]:
-    """Of each clean item the share of degraded ones under it, and of each degraded one of clean ones over it.
-
-    Ties count half. Shapes (items,) each.
+    """Placement values: for each clean item the share of degraded ones below it, and for each degraded item the share
+    of clean ones above it. Ties count half. Both have shape (items,).
     """
+    # An item's rank among all less its rank on its own side is the number of items of the other side below it, where
+    # mid-ranks count a tie half.
     ranks = rankdata(np.concatenate([clean, degraded]))
     above = (ranks[: len(clean)] - rankdata(clean)) / len(degraded)
     below = 1 - (ranks[len(clean) :] - rankdata(degraded)) / len(clean)
@@ -77,11 +83,11 @@ def _within(found: Estimate) -> Estimate:
 
 
 FOLDS = 5
-"""Parts in which the bag of characters is cross-validated, of whole groups; fewer where there are fewer groups."""
+"""Folds in which the bag of characters is cross-validated; fewer where there are fewer groups."""
 
 
 def length(clean: Sequence[str], degraded: Sequence[str], groups: Labels) -> Estimate:
-    """The AUC of how many characters there are, longer or shorter being better, whichever tells more."""
+    """The AUC of the number of characters as a score; of longer-is-better and shorter-is-better the higher one."""
     before, after = (np.array([len(text) for text in texts], dtype=float) for texts in (clean, degraded))
     return max((auc(sign * before, sign * after, groups) for sign in (1.0, -1.0)), key=lambda found: found.value or 0.0)
 
@@ -89,7 +95,8 @@ def length(clean: Sequence[str], degraded: Sequence[str], groups: Labels) -> Est
 def bag_of_characters(clean: Sequence[str], degraded: Sequence[str], groups: Labels) -> Estimate:
     """The AUC of a logistic regression on how often each character stands in a text, on groups it has not seen.
 
-    Unlike a judge it is told of other groups which texts are degraded.
+    Unlike a judge, it learns from the other groups which texts are degraded. Whole groups are held out, as the two
+    forms of an item share most of their text.
     """
     folds = min(FOLDS, len(set(groups)))
     if folds < 2:
@@ -109,13 +116,13 @@ def random(groups: Labels, generator: np.random.Generator) -> Estimate:
 
 
 def permuted(clean: Floats, degraded: Floats, groups: Labels, generator: np.random.Generator) -> Estimate:
-    """The AUC of the judge's own scores with the labels of each pair handed out by the toss of a coin."""
+    """The AUC of the judge's own scores, where a coin decides for each pair which score is called clean."""
     kept = generator.random(len(clean)) < 0.5
     return auc(np.where(kept, clean, degraded), np.where(kept, degraded, clean), groups)
 
 
 PASSING = 0.8
-"""From this AUC on a control passes a probe, which then proves nothing."""
+"""A control with so high an AUC passes the probe by itself. That a judge passes it then proves nothing."""
 
 
 CONTROLS = {"length": "length", "bag": "a bag of characters"}
@@ -163,7 +170,7 @@ def remark(row: Mapping[str, Any]) -> str:
 
 
 def sentence(metric: str, rows: Sequence[Mapping[str, Any]], strengths: Sequence[str]) -> str:
-    """What the probes aimed at a metric say, one at its strongest each; and from which strength on it is noticed."""
+    """What the probes aimed at a metric say, each at its strongest, and from which strength on it is noticed."""
     strongest = [row for row in rows if row["strength"] == strengths[-1]]
     if all(row["verdict"] == UNKNOWN for row in strongest):
         why = remark(strongest[0]) if strongest else "no degradation applies to these items"
@@ -182,7 +189,7 @@ def sentence(metric: str, rows: Sequence[Mapping[str, Any]], strengths: Sequence
 
 
 def _strongest(row: Mapping[str, Any]) -> tuple[str, float]:
-    """The control that tells most, and its AUC; 0 where none could be had."""
+    """The control with the highest AUC, and that AUC; 0 where there is none."""
     return max(((name, row[f"{column}_auc"] or 0.0) for column, name in CONTROLS.items()), key=lambda pair: pair[1])
 
 
@@ -247,6 +254,7 @@ def assess_probes(
     text_of = texts.set_index([*FORM, "item_id"])["text"]
     drops = mean_changes(changed, CELL).set_index(CELL)
     rows, cells = [], []
+    # Each form has a generator of its own, so that its controls do not depend on which other forms there are.
     for number, form in enumerate(forms):
         if form not in parts:
             continue
@@ -341,6 +349,7 @@ def _known(part: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _scores(own: pd.DataFrame) -> tuple[Floats, Floats, Labels]:
+    """Clean scores, degraded scores and groups, of shape (items,) each."""
     return own["before"].to_numpy(float), own["score"].to_numpy(float), _labels(own["group"])
 
 
@@ -349,12 +358,13 @@ def _labels(values: Any) -> Labels:
 
 
 def _drop(change: pd.Series[Any]) -> dict[str, float | None]:
-    """A mean change as a drop."""
+    """A mean change as a drop: with the other sign, so that the ends of its interval change places."""
     values = [_value(change[name]) for name in ("change", "high", "low")]
     return dict(zip(("drop", "drop_low", "drop_high"), (None if v is None else -v for v in values), strict=True))
 
 
 def _named(name: str, found: Estimate) -> dict[str, float | None]:
+    """An estimate as three columns: its value, and the ends of its interval."""
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
