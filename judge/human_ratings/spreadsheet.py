@@ -39,7 +39,7 @@ LONGEST_PROMPT = 255
 
 
 BOM = b"\xef\xbb\xbf"
-"""Without it spreadsheets take Chinese text for another encoding."""
+"""A byte order mark: without it spreadsheets read Chinese text in another encoding."""
 
 
 def sheet_of(tasks: Sequence[Task], rubric: Rubric, metrics: Sequence[str]) -> pd.DataFrame:
