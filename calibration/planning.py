@@ -188,7 +188,14 @@ def outlook(frame: Frame) -> pd.DataFrame:
         weights = np.bincount(source[rated], weights=frame.weights[rated], minlength=count)
         squares = np.bincount(source[rated], weights=frame.weights[rated] ** 2, minlength=count)
         table = pd.DataFrame({"metric": metric, "source": sorted(set(frame.items["source"]))})
-        table = table.assign(open=open_, lambda_=lambda_, judged=_judged(judge, source, group), basis=basis)
+        # The variance of the judge's own mean over groups, as ``clustered_variance`` has it, for all sources at once.
+        scored = np.flatnonzero(np.isfinite(judge))
+        own, size = _own(judge[scored], source[scored], count)
+        sums = np.zeros((count, int(group.max()) + 1))
+        np.add.at(sums, (source[scored], group[scored]), own)
+        k = _spread_over(source[scored], group[scored], count)
+        judged = (sums**2).sum(axis=1) / np.maximum(size, 1) ** 2 * k / np.maximum(k - 1, 1)
+        table = table.assign(open=open_, lambda_=lambda_, judged=judged, basis=basis)
         table = table.assign(labelled=np.bincount(source[rated], minlength=count))
         groups = _spread_over(source[rated], group[rated], count)
         tables.append(table.assign(before=_half_width(table, squares / np.maximum(weights, 1.0) ** 2, groups)))
@@ -224,16 +231,6 @@ def _spread_over(source: Codes, group: Codes, count: int) -> Floats:
     """Shape (sources,): in how many groups each has items."""
     cells = np.unique(np.stack([source, group]), axis=1)
     return np.bincount(cells[0], minlength=count).astype(float)
-
-
-def _judged(judge: Floats, source: Codes, group: Codes) -> Floats:
-    """Shape (sources,): the variance of the judge's mean over groups, as ``clustered_variance`` has it."""
-    known = np.flatnonzero(np.isfinite(judge))
-    own, size = _own(judge[known], source[known], int(source.max()) + 1)
-    sums = np.zeros((len(size), int(group.max()) + 1))
-    np.add.at(sums, (source[known], group[known]), own)
-    groups = _spread_over(source[known], group[known], len(size))
-    return np.asarray((sums**2).sum(axis=1) / np.maximum(size, 1) ** 2 * groups / np.maximum(groups - 1, 1))
 
 
 def _open(judge: Floats, human: Floats, doubt: Floats, source: Codes) -> tuple[float, Floats, str]:
@@ -340,11 +337,7 @@ def plan(
     _check(budget, int((~items.rated).sum()), overlap, raters_per_overlap)
     generator = np.random.default_rng(seed)
     known = outlook(items)
-    chances, left = np.ones(len(items.items)), ~items.rated
-    source = items.items["source"].to_numpy(object)[left]
-    counts = pd.Series(source).value_counts()
-    each = (_shares(known, counts, budget) / counts).reindex(source).to_numpy(float)
-    chances[left] = inclusion_probabilities(each * _tilt(items.doubt[left], source), budget)
+    chances = _chances(items, known, budget)
     drawn = _in_order(items.items, ["source", "character"], np.flatnonzero(~items.rated), generator)
     chosen = drawn[systematic(chances[drawn], generator)]
     again = _in_order(items.items, ["character", "source"], chosen, generator)
@@ -371,26 +364,37 @@ def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
         raise InputError(f"an overlap rated by {raters} people shows no agreement; give at least 2, or no overlap")
 
 
-def _shares(known: pd.DataFrame, left: pd.Series[int], budget: int) -> pd.Series[float]:
-    """The part of the budget of each source that has items left."""
+def _chances(items: Frame, known: pd.DataFrame, budget: int) -> Floats:
+    """With what chance each item is drawn: shape (items,); 1 for those rated already.
+
+    Half of the budget is shared out evenly, over sources and over the items of each; the other half goes where ratings
+    tell more.
+    """
+    left = ~items.rated
+    source = items.items["source"].to_numpy(object)[left]
+    counts = pd.Series(source).value_counts()
+    # Of each source: in proportion to the variance that its ratings leave open, less what was rated already. Variances
+    # are relative to the metric's mean, so that no metric counts more because its scores spread more.
     scale = known.groupby("metric")["open"].transform("mean")
     relative = (known["open"] / scale.where(scale > 0)).where(known["basis"] == FROM_RATINGS).fillna(1.0)
     need = relative.groupby(known["source"]).mean()
     labelled = known.groupby("source")["labelled"].max()
     aim = (budget + labelled.sum()) * need / need.sum()
-    lacking = (aim - labelled).clip(lower=0.0).reindex(left.index).clip(upper=left)
-    even = pd.Series(1 / len(left), index=left.index)
-    return FLOOR * even + (1 - FLOOR) * (lacking / lacking.sum() if lacking.sum() > 0 else even)
-
-
-def _tilt(doubt: Floats, source: NDArray[np.object_]) -> Floats:
-    """How much more than its source's others an item tells: mean 1 in each source, at least FLOOR."""
-    known = doubt[:, np.isfinite(doubt).all(axis=0) & (np.nan_to_num(doubt).sum(axis=0) > 0)]
-    if known.shape[1] == 0:
-        return np.ones(len(source))
-    spread = pd.Series(np.sqrt((known / known.mean(axis=0)).mean(axis=1)))
-    mean = spread.groupby(source).transform("mean")
-    return np.asarray(FLOOR + (1 - FLOOR) * (spread / mean.where(mean > 0)).fillna(1.0), dtype=float)
+    lacking = (aim - labelled).clip(lower=0.0).reindex(counts.index).clip(upper=counts)
+    even = pd.Series(1 / len(counts), index=counts.index)
+    shares = FLOOR * even + (1 - FLOOR) * (lacking / lacking.sum() if lacking.sum() > 0 else even)
+    sizes = (shares / counts).reindex(source).to_numpy(float)
+    # Of each item: in proportion to the judge's SD over levels, relative to its source's mean; as it is where the judge
+    # gives no probabilities.
+    doubt = items.doubt[left]
+    doubt = doubt[:, np.isfinite(doubt).all(axis=0) & (np.nan_to_num(doubt).sum(axis=0) > 0)]
+    if doubt.shape[1]:
+        spread = pd.Series(np.sqrt((doubt / doubt.mean(axis=0)).mean(axis=1)))
+        mean = spread.groupby(source).transform("mean")
+        sizes = sizes * (FLOOR + (1 - FLOOR) * (spread / mean.where(mean > 0)).fillna(1.0).to_numpy(float))
+    chances = np.ones(len(items.items))
+    chances[left] = inclusion_probabilities(np.asarray(sizes, dtype=float), budget)
+    return chances
 
 
 def _in_order(

@@ -60,7 +60,7 @@ def judge_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
         characters: whether the interval is to hold for other characters too, not for these alone.
     """
     rows: list[dict[str, object]] = []
-    for source, one in _by_source(paired):
+    for source, one in by_source(paired):
         groups = _fewest(one, characters)
         mean = _sayable(_judge_mean(one, characters), groups)
         rows.append({"source": source, **_row(mean), "target": JUDGE_MEAN, "n": len(one.items), "groups": groups})
@@ -75,8 +75,8 @@ def labelled_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
     narrow by themselves), reason.
     """
     rows: list[dict[str, object]] = []
-    for source, one in _by_source(paired):
-        plain, powered = _human_mean(one, characters, lambda_=0), _human_mean(one, characters)
+    for source, one in by_source(paired):
+        plain, powered = human_mean(one, characters, lambda_=0), human_mean(one, characters)
         mean, alone = (_sayable(each.estimate, each.groups, "labels") for each in (powered, plain))
         row = {"source": source, **_row(mean), "target": LABELLED, "n": len(one.items), "labelled": _rated(one)}
         row |= {"human_mean": alone.value, "human_low": alone.low, "human_high": alone.high}
@@ -101,7 +101,7 @@ def new_system_means(paired: Paired, *, characters: bool = False) -> pd.DataFram
     Columns: source, mean, low, high, target, n (items), labelled (items of the others), systems (k), judge_mean, shift
     (that mean difference), tau, reason.
     """
-    known = {source: _System.of(one, characters) for source, one in _by_source(paired)}
+    known = {source: _System.of(one, characters) for source, one in by_source(paired)}
     rows: list[dict[str, object]] = []
     for source, system in known.items():
         others = [other for name, other in known.items() if name != source and other.groups_labelled >= MIN_GROUPS]
@@ -125,7 +125,7 @@ class _System:
 
     @classmethod
     def of(cls, one: Paired, characters: bool) -> _System:
-        judge, human = _judge_mean(one, characters), _human_mean(one, characters)
+        judge, human = _judge_mean(one, characters), human_mean(one, characters)
         difference = np.nan if human.estimate.value is None else human.estimate.value - float(one.judge.mean())
         return cls(len(one.items), _rated(one), judge, _fewest(one, characters), human.groups, difference)
 
@@ -151,7 +151,8 @@ def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
     return row | {"shift": shift, "tau": tau, **_row(_sayable(mean, system.groups))}
 
 
-def _by_source(paired: Paired) -> list[tuple[str, Paired]]:
+def by_source(paired: Paired) -> list[tuple[str, Paired]]:
+    """The items of each system, in the order of the systems' names."""
     return [(str(source), paired.at(paired.sources == source)) for source in sorted(set(paired.sources))]
 
 
@@ -175,7 +176,8 @@ def _judge_mean(one: Paired, characters: bool) -> Estimate:
     return clustered_mean(one.judge, one.groups, characters=_characters(one, characters))
 
 
-def _human_mean(one: Paired, characters: bool, lambda_: float | None = None) -> Powered:
+def human_mean(one: Paired, characters: bool, lambda_: float | None = None) -> Powered:
+    """The prediction-powered mean of a system's items; ``lambda_`` 0 takes the ratings alone."""
     who = _characters(one, characters)
     return powered_mean(one.human, one.judge, one.groups, weights=one.weights, characters=who, lambda_=lambda_)
 

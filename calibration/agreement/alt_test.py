@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.pairing import MOST_LISTED, Paired
-from calibration.stats.intervals import MIN_GROUPS, Floats, Labels, clustered_variance
+from calibration.stats.intervals import MIN_GROUPS, Floats, Labels, clustered_variance, t_chance
 
 Scoring = Literal["rmse", "accuracy"]
 
@@ -216,7 +216,7 @@ def _p_value(losing: Floats, weights: Floats, groups: Labels, epsilon: float) ->
     variance, count = clustered_variance(weights * (losing - mean) / weights.sum(), groups)
     if variance**0.5 < TIE:  # the differences do not vary, so t is infinite
         return 0.0 if mean < epsilon else 1.0
-    return float(stats.t.cdf((mean - epsilon) / variance**0.5, count - 1))
+    return t_chance((mean - epsilon) / variance**0.5, count - 1)
 
 
 def _warnings(table: pd.DataFrame, compared: dict[str, _Comparison], min_items: int) -> list[str]:

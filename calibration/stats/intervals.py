@@ -206,6 +206,11 @@ def t_quantile(freedom: float, chance: float = (1 + LEVEL) / 2) -> float:
     return float(special.stdtrit(freedom, chance))  # scipy.stats.t.ppf is this, behind a hundred microseconds of checks
 
 
+def t_chance(value: float, freedom: float) -> float:
+    """The chance that Student's t is at most a value."""
+    return float(special.stdtr(freedom, value))
+
+
 def codes(labels: Labels) -> NDArray[np.intp]:
     """Labels as numbers from 0, in their sorted order."""
     return np.asarray(pd.factorize(labels, sort=True)[0], dtype=np.intp)

@@ -87,11 +87,6 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
     out.print(line(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
 
 
-def calibration_json(calibration: Calibration, path: Path, remarks: list[str]) -> str:
-    """All of it for programs."""
-    return as_json_text({"file": str(path), **to_dict(calibration), "remarks": remarks})
-
-
 def calibrate(
     scores: Scores,
     annotations: Annotated[Path | None, typer.Option(help="Human ratings, to fit maps to.")] = None,
@@ -138,7 +133,7 @@ def calibrate(
     calibrated_run.save(calibration, out)
     remarks = [*pairing.remarks, *remarks]
     if as_json:
-        print(calibration_json(calibration, out, remarks))
+        print(as_json_text({"file": str(out), **to_dict(calibration), "remarks": remarks}))
     else:
         show(calibration, out, remarks)
     return 0
