@@ -31,7 +31,7 @@ MOST_NEEDED = 10**9
 
 
 TINY = 1e-12
-"""Under this a number is nothing but rounding."""
+"""A smaller number is rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Source ``a`` less source ``b`` on one metric, by the judge and by people."""
+    """System ``a`` less system ``b`` on one metric, by the judge and by human ratings."""
 
     metric: str
     a: str
@@ -77,11 +77,11 @@ class Comparison:
 
 
 def compare(paired: Paired, a: str, b: str, *, characters: bool = False) -> Comparison:
-    """Compare two sources over the groups that both have.
+    """Compare two systems over the groups that both have.
 
-    By the judge it is the paired difference: of the means over the characters that both have in a group (over all
-    items of the group, where no characters are known), every group counting the same. By people it is the difference
-    of the prediction-powered means, where both have labels.
+    By the judge it is a paired difference. Within a group the two are compared over the characters that both have there
+    (over all items of the group, where no characters are known); every group counts the same. By human ratings it is
+    the difference of the prediction-powered means, where both systems have labels.
 
     Args:
         paired: one metric.
@@ -112,6 +112,7 @@ def _by_judge(here: Paired, a: str, b: str, characters: bool) -> Difference:
     if cells.empty:
         return _unknown(JUDGE_MEAN, "they share no group (with the same character in it)")
     groups, whos = (cells.index.get_level_values(name).to_numpy(dtype=object) for name in ("group", "who"))
+    # A group's cells share its weight, so that a group with many characters counts no more than one with few.
     size = cells.groupby(level="group")[a].transform("size").to_numpy(float)
     share = 1 / size / len(set(groups))
     difference = cells[a].to_numpy(float) - cells[b].to_numpy(float)
@@ -138,6 +139,7 @@ def _by_people(one: Paired, other: Paired, characters: bool) -> Difference:
 
 
 def _unknown(target: str, reason: str) -> Difference:
+    """A difference that cannot be given, and why."""
     return Difference(target, None, None, None, None, 0, None, reason)
 
 
@@ -168,6 +170,7 @@ def groups_needed(difference: float, spread: float) -> int | None:
 
     if abs(difference) < TINY or not enough(MOST_NEEDED):
         return None
+    # The more groups, the narrower the interval: so the smallest number that is enough is found by bisection.
     return MIN_GROUPS + bisect_left(range(MIN_GROUPS, MOST_NEEDED), True, key=enough)
 
 
@@ -217,10 +220,11 @@ class _Centred:
 
 
 def _ranks(sources: dict[str, _Centred], seed: int) -> pd.DataFrame:
-    """rank, rank_low, rank_high by source."""
+    """``rank, rank_low, rank_high`` by source."""
     if not sources:
         return pd.DataFrame(columns=["rank", "rank_low", "rank_high"], dtype="Int64")
     means = pd.Series({name: one.mean for name, one in sources.items()}, dtype=float)
+    # A source without items in a group adds nothing to its error there.
     influence = pd.DataFrame({name: one.influence for name, one in sources.items()}).fillna(0.0)
     resampler = Resampler(influence.index.to_numpy(object), seed=seed)
     above = _told_above(np.asarray(means, dtype=float), np.asarray(influence, dtype=float), resampler)

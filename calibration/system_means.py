@@ -138,6 +138,8 @@ def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
         few = "only 1 other system has" if k == 1 else f"only {k} other systems have"
         reason = f"{few} labels in {MIN_GROUPS} groups; {MIN_SYSTEMS_TO_PREDICT_ANOTHER} are needed"
         return row | _row(Estimate(None, reason=reason))
+    # The next system differs from the mean shift by tau, as the others do, and the mean shift of k systems is itself
+    # uncertain by tau / sqrt(k): together tau^2 (1 + 1/k).
     differences = np.array([one.difference for one in others])
     shift, tau = float(differences.mean()), float(differences.std(ddof=1))
     judge = system.judge
@@ -169,6 +171,7 @@ def _fewest(paired: Paired, characters: bool) -> int:
 
 
 def _rated(one: Paired) -> int:
+    """How many items are rated."""
     return int((one.counts > 0).sum())
 
 
@@ -189,6 +192,7 @@ def _sayable(mean: Estimate, groups: int, what: str = "items") -> Estimate:
     if mean.low is None or mean.high is None:
         few = "group has" if groups == 1 else "groups (or characters) have"
         return Estimate(mean.value, reason=f"only {groups} {few} {what}; an interval needs {MIN_GROUPS}")
+    # Where all groups have the same mean, the width is rounding error: an interval would pretend certainty.
     if mean.high - mean.low < 1e-12 * max(1.0, abs(mean.value)):
         reason = "its groups do not differ, so nothing can be said of how far off it may be"
         return Estimate(mean.value, reason=reason)

@@ -152,6 +152,7 @@ def _compared(paired: Paired, column: int, scoring: Scoring) -> _Comparison:
             return np.asarray((apart == 0).sum(axis=1) / count)
         return np.asarray(-np.sqrt((np.where(known, apart, 0.0) ** 2).sum(axis=1) / count))
 
+    # An expected score would never equal a whole rating, so for accuracy it is rounded.
     judge = np.clip(np.floor(items.judge + 0.5), *items.scale) if scoring == "accuracy" else items.judge
     of_judge, of_annotator = alignment(judge), alignment(items.ratings[:, column])
     return _Comparison(
@@ -185,6 +186,7 @@ def _by_annotator(compared: dict[str, _Comparison], epsilon: float, q: float, mi
     for name, one in compared.items():
         row = {"annotator": name, "items": len(one.wins)}
         if len(one.wins) >= min_items:
+            # 1 where the judge loses, -1 where it wins, 0 on a tie: its mean is what epsilon is held against.
             losing = one.losses.astype(float) - one.wins
             each_its_own = np.arange(len(losing)).astype(str).astype(object)
             enough = len(np.unique(one.groups)) >= MIN_GROUPS

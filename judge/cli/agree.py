@@ -89,6 +89,7 @@ def show_agreement(assessment: Assessment) -> None:
                 "verdict": one.verdict.word,
             }
         )
+    # On a narrow terminal some columns are left out, so that no row breaks in two.
     heads = [head for head in rows[0] if out.width >= ROOM_FOR_ALL or head not in COLUMNS_OF_A_WIDE_TERMINAL]
     cells = [[row[head] for head in heads] for row in rows]
     out.print(plain_table(f"{assessment.judge} and human ratings", heads, cells))

@@ -56,7 +56,7 @@ miss: judgments missing, as of answers that an attack empties"""
 
 
 def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> None:
-    """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
+    """Print the outcome of an attack: families of attacks, biases, means by family of models, and remarks."""
     from rich.text import Text
 
     from judge.robustness.attack_analysis import BIASES
@@ -160,4 +160,5 @@ def attack(
         print(text)
     else:
         show_robustness(found, robustness)
+    # Judgments of emptied answers are missing by design and are no failure of the run.
     return 1 if is_lacking(found.judgments) else 0

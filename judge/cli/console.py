@@ -79,12 +79,14 @@ class TerminalProgress:
         """``count`` more are done, whose prompts had ``tokens`` tokens in all."""
         self._new, self._tokens, self._done = self._new + count, self._tokens + tokens, self._done + count
         now = time.monotonic()
+        # By what this call did: what was there already took no time now.
         rate = self._new / max(now - self._started, 1e-9)
         speed = f"{rate:,.0f}/s" + (f", {self._tokens / 1e6:,.1f}M prompt tokens" if self._tokens else "")
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=self._done, speed=speed)
         elif now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
             self._last_line = now
+            # Lines are for logs: one now and then, and one at the end.
             left = (self._total - self._done) / rate
             self.note(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {speed}, {left:,.0f} s left")
 

@@ -101,6 +101,7 @@ def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
         p = "–" if one.p is None else f"{one.p:.3f}" if one.p >= 0.001 else "<.001"
         return _with_interval(one.value, one.low, one.high, "+.2f"), p
 
+    # The systems are the same on every metric, so the first metric names them.
     out, first = console(), next(iter(found.values()))
     rated = any(one.human.value is not None for one in found.values())
     heads = ("metric", "by the judge", "p", *(("by annotators", "p") if rated else ()), "outlook")

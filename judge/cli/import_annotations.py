@@ -81,6 +81,7 @@ def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:
     table = read_annotations(ratings)
     in_a_judges_place = table.drop_duplicates(["item_id", "metric"]).drop(columns="annotator")
     found = [reliability(one) for one in pair(table, in_a_judges_place, scale=OWN_SCALE).metrics.values()]
+    # Columns keep the names that programs read (people, person_spearman).
     rows = []
     for one in found:
         alpha, ceiling = one.alpha_ordinal, one.ceiling["spearman"]

@@ -71,6 +71,7 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
 
     out = console()
     title = f"{probed.judge} on {probed.dialogues:,} dialogues and their degraded forms"
+    # On a narrow terminal some columns are left out, so that no row breaks in two.
     heads = [head for head in HEADS if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
     out.print(plain_table(title, heads, ([cells[head] for head in heads] for cells in _row_cells(assessment.rows))))
     out.print(Text(LEGEND_FOR_ALL * (out.width >= ROOM_FOR_ALL) + LEGEND + "\n"))
@@ -123,6 +124,7 @@ def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[s
 
     from judge.robustness.degradations import STRENGTHS
 
+    # A degradation that applies to no dialogue has an order but no row of its own.
     rows = assessment.rows[assessment.rows["strength"] == STRENGTHS[-1]].set_index("degradation")
     for order in assessment.orders.to_dict(orient="records"):
         name = str(order["degradation"])

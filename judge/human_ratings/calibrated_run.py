@@ -129,7 +129,8 @@ class Calibrated:
         self.note(f"calibration: {drift.compared} anchor judgments are as they were, to within {largest:.1g}")
 
     def apply(self, run: Path) -> None:
-        """Write a run's scores on people's scale, a row a judgment and a row a dialogue."""
+        """Write a run's scores on the human scale, by judgment and by dialogue."""
+        # What an earlier calibration wrote goes first: it would be joined to the judgments that are read here.
         (run / CALIBRATED).unlink(missing_ok=True)
         judgments = load_judgments(run)
         scores = scores_of(judgments)
@@ -145,7 +146,17 @@ class Calibrated:
 
 
 def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
-    """The scores of a run or a table on people's scale; InputError where the calibration is not for their judge."""
+    """The scores of a run or a table on the human scale.
+
+    Args:
+        path: the calibration.
+        scores: the run or table.
+        judge: which judge, where a table holds several.
+        annotator: whose ratings to predict; None for the mean rating.
+
+    Raises:
+        InputError: the calibration is of another judge, or the judge has moved since.
+    """
     with naming(f"--use {path}:"):
         calibration = Calibration.load(path)
     given = read_judge_scores(scores, None, source="any")
@@ -156,6 +167,7 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> p
             calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
         elif "judge" in table:
             calibration.refuse_another(str(table["judge"].iloc[0]), {})
+        # A table may hold the anchors or not. Where it does, they show whether the judge is still the same.
         if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
             refuse_moved(calibration, table)
         return calibration.predict(table, annotator)
