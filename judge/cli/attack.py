@@ -22,17 +22,13 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line, plain_table, terminal_progress
+from judge.cli.console import NONE, STAND_IN_WARNING, cell, console, line, plain_table, terminal_progress
 from judge.files import rows_of, save_text
 from judge.types import STAND_IN
 
 if TYPE_CHECKING:
     from judge.robustness.attack_analysis import Robustness
     from judge.robustness.perturbation import PerturbationJudgments
-
-NONE = "–"
-"""Stands where there is no value."""
-
 
 FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
 
@@ -66,19 +62,19 @@ def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> Non
             row["family"],
             _change(row["change"], row["low"]),
             _change(row["beyond"], row["beyond_low"]),
-            *(_cell(row[name], form) for name, form in SHARES.items()),
+            *(cell(row[name], form) for name, form in SHARES.items()),
             f"{row['missing']:,}",
         )
         for row in rows_of(robustness.families)
     ]
     biases = [
-        (BIASES[row["bias"], row["measure"]], _cell(row["value"], "+.2f"), _interval(row, "+.2f"), f"{row['n']:,}")
+        (BIASES[row["bias"], row["measure"]], cell(row["value"], "+.2f"), _interval(row, "+.2f"), f"{row['n']:,}")
         for row in rows_of(robustness.bias)
     ]
     sources = [
         (
             f"{row['family']} (the judge's own)" if row["own"] else row["family"],
-            _cell(row["mean"], ".2f"),
+            cell(row["mean"], ".2f"),
             _interval(row, ".2f"),
             f"{row['n']:,}",
         )
@@ -99,17 +95,13 @@ def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> Non
 
 def _change(value: float | None, low: float | None) -> str:
     """A mean change and the half-width of its interval."""
-    return _cell(value, "+.2f") + ("" if value is None or low is None else f" ±{value - low:.2f}")
+    return cell(value, "+.2f") + ("" if value is None or low is None else f" ±{value - low:.2f}")
 
 
 def _interval(row: dict[str, Any], form: str) -> str:
     if row["low"] is None or row["high"] is None:
         return NONE
     return f"{row['low']:{form}} to {row['high']:{form}}"
-
-
-def _cell(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form)
 
 
 def attack(

@@ -23,7 +23,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import console, line, plain_table
+from judge.cli.console import cell, console, line, plain_table
 from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
@@ -75,7 +75,7 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
             headline[kind].rmse if kind in headline else None for kind in (one.calibrator.kind, "raw", "constant")
         ]
         figures.append(chosen.system_spread_ratio if chosen else None)
-        cells = ("–" if figure is None or figure.value is None else f"{figure.value:.2f}" for figure in figures)
+        cells = (cell(figure.value if figure else None) for figure in figures)
         rows.append((name, f"{one.items:,}", one.calibrator.kind, *cells))
     out.print(plain_table(f"maps from {calibration.judge_id} to the human scale", heads, rows))
     out.print(Text(LEGEND + "\n"))

@@ -6,6 +6,7 @@ and most of what they do prints nothing with it.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,6 +119,15 @@ def terminal_progress() -> Iterator[TerminalProgress]:
         yield progress
     finally:
         progress.finish()
+
+
+NONE = "–"
+"""Stands in a table where there is no value."""
+
+
+def cell(value: float | None, form: str = ".2f") -> str:
+    """A number as a table shows it; a dash where it is missing (None or NaN)."""
+    return NONE if value is None or math.isnan(value) else format(value, form)
 
 
 class FetchProgress:

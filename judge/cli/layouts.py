@@ -20,7 +20,7 @@ from judge.cli.common import (
     names,
     refuse_unwritable,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line, terminal_progress
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, terminal_progress
 from judge.files import save_csv
 from judge.types import STAND_IN
 
@@ -82,7 +82,6 @@ def show_layouts(comparison: LayoutComparison) -> None:
 
 def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
     """A row per variant, with some of its numbers."""
-    import pandas as pd
     from rich import box
     from rich.table import Table
 
@@ -91,8 +90,7 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
     for heading, _ in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in overall.iterrows():
-        cells = ("–" if pd.isna(row[column]) else format(row[column], form) for column, (_, form) in columns.items())
-        table.add_row(str(name), *cells)
+        table.add_row(str(name), *(cell(row[column], form) for column, (_, form) in columns.items()))
     return table
 
 

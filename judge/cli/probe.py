@@ -22,7 +22,7 @@ from judge.cli.common import (
     names,
     refuse_unwritable,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line, plain_table, terminal_progress
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, terminal_progress
 from judge.files import as_json_text, save_text
 from judge.types import METRICS, STAND_IN
 
@@ -128,11 +128,10 @@ def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[s
     rows = assessment.rows[assessment.rows["strength"] == STRENGTHS[-1]].set_index("degradation")
     for order in assessment.orders.to_dict(orient="records"):
         name = str(order["degradation"])
-        share = "–" if pd.isna(order["in_order"]) else f"{order['in_order']:.0%}"
         specific = _with_half(rows.loc[name].to_dict(), "specific") if name in rows.index else "–"
         applies = f"{probed.applied[name]:,} of {probed.dialogues:,}"
         means = "–" if pd.isna(order["means_in_order"]) else ("in order" if order["means_in_order"] else "not")
-        yield [name, applies, specific, share, means]
+        yield [name, applies, specific, cell(order["in_order"], ".0%"), means]
 
 
 def _with_half(row: dict[Any, Any], name: str) -> str:

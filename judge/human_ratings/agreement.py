@@ -245,6 +245,7 @@ def make_plan(
     scales = scale_of(scores, scale)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
     table = read_judge_scores(scores, scales, ratings)
+    # A plan is for one judge; ``plan`` refuses a table that still holds several.
     if judge is not None and "judge" in table:
         table = table[table["judge"] == judge].reset_index(drop=True)
     return plan(table, budget, ratings=ratings, **how)

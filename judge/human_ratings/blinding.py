@@ -214,12 +214,14 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
         InputError: an entry is of no task or metric of the key, has no annotator or no level of the scale, or was given
             twice; all problems are named. Or there is no rating at all.
     """
+    # All problems of all files are collected before any is reported, so that one round of corrections is enough.
     everything = list(found)
     problems = [one for one in everything if isinstance(one, Wrong)]
     entries = [one for one in everything if isinstance(one, Entry)]
     given = [entry for entry in entries if not is_empty(entry.score)]
     problems += _wrong(given, key)
     if problems:
+        # A damaged record can give the same message for every metric.
         lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
         raise InputError(listed(lines))
     if not given:

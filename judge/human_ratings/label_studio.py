@@ -122,6 +122,7 @@ def _annotation(place: str, task: str, annotation: Any, key: Key) -> Iterator[En
                 yield Wrong(place, f"control {name!r} is of kind {kind!r}, {advice}")
         except (KeyError, TypeError, IndexError):
             yield Wrong(place, "holds a result that is neither a rating nor a choice; export it again")
+    # A metric that was left out is an empty cell, so that it is counted and not lost.
     unrated = set(key.metrics) - {metric for metric, _ in given}
     for metric, score in [*given, *((metric, None) for metric in key.metrics if metric in unrated)]:
         yield Entry(place, task, metric, annotator, score)

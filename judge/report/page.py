@@ -213,6 +213,7 @@ def digits(value: Any, places: int = 2) -> str:
     found = number(value)
     if found is None:
         return "–"
+    # A whole number is a count and has no decimals.
     return f"{found:,.0f}" if isinstance(value, int) else _rounded(found, places)
 
 

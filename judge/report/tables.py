@@ -140,6 +140,7 @@ def leaderboards(run: Run, people: People | None) -> dict[str, list[dict[str, An
     boards: dict[str, list[dict[str, Any]]] = {}
     for metric in sorted(scale_columns(run.metrics), key=lambda name: name != OVERALL):
         board = run.leaderboard[run.leaderboard["metric"] == metric]
+        # Intervals are drawn on one line for all systems, from the lowest end to the highest.
         known = board[["mean", "low", "high"]].to_numpy(float)
         known = known[np.isfinite(known)]
         low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)

@@ -77,6 +77,7 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
     human = None if ratings is None else _wide(ratings)
     asked = [variant for variant in VARIANTS if variant.name in scores]
     metrics = pd.concat({v.name: _by_metric(v, asked[0], scores, human) for v in asked}, names=["variant", "metric"])
+    # The overall row of a variant counts all its judgments, so each stands in the table twice.
     both = pd.concat([judgments, judgments.assign(metric=OVERALL)])
     # A judgment without finite numbers counts as of no mass at all; one that was never asked has none to count.
     was_asked = both["error"].isna() | (both["error"] == NOT_FINITE)
@@ -167,6 +168,7 @@ def best_variant(overall: pd.DataFrame) -> str | None:
     """
     if "human_n" not in overall:
         return None
+    # Only among variants that judged most of the rated dialogues: on fewer, a correlation may be higher by chance.
     found = overall["human_spearman"][overall["human_n"] == overall["human_n"].max()].dropna()
     return None if found.empty else str(found.idxmax())
 
