@@ -173,6 +173,7 @@ def pair(
         raise TableError("scores", [(0, "every score of a rated metric is missing; judge them again")])
     if not found.any():
         raise TableError(BOTH, [(0, "no item in common; check how item_id is written in both")])
+    # Repeats are averaged before means of several metrics are added: an annotator then has one rating of each member.
     averaged = _means(ratings[found], [*KEY, "annotator"], ["score"])
     by_metric = dict(iter(_with_composites(averaged, composites, ["annotator"]).groupby("metric", sort=False)))
     metrics = {
@@ -285,6 +286,7 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
     index = pd.Index(scores["item_id"])
     place = index.get_indexer(pd.Index(ratings["item_id"]))
     annotators = tuple(sorted(ratings["annotator"].unique()))
+    # Items by annotators: every rating goes to its row and column, and NaN stays where nobody rated.
     matrix = np.full((len(index), len(annotators)), np.nan)
     matrix[place, pd.Index(annotators).get_indexer(pd.Index(ratings["annotator"]))] = ratings["score"]
     weights = np.ones(len(index))

@@ -110,6 +110,7 @@ def systematic(chances: Floats, generator: np.random.Generator) -> NDArray[np.in
     if size == 0:
         return certain
     ends = np.cumsum(chances[others])
+    # The step is 1 up to rounding: scaled, so that the last point cannot fall beyond the last item.
     points = (generator.random() + np.arange(size)) * float(ends[-1]) / size
     return np.sort(np.concatenate([certain, others[np.searchsorted(ends[:-1], points, side="right")]]))
 
@@ -122,6 +123,7 @@ def new_share(frame: Frame, budget: int) -> Floats:
     """
     source = codes(frame.items["source"].to_numpy(object))
     rated = np.bincount(source, weights=frame.rated)
+    # An even draw brings a system as many items as any other, but no more than it has left.
     left = np.bincount(source) - rated
     even = np.minimum(left, budget / max(1, int(np.count_nonzero(left))))
     share = np.where(rated > 0, even / np.maximum(even + rated, 1), 1.0)
@@ -132,6 +134,7 @@ def rated_weights(frame: Frame, share: Floats) -> Floats:
     """Shape (items,): what an item rated before weighs beside a new draw with ``share``; 0 for the others."""
     source = codes(frame.items["source"].to_numpy(object))
     weights = np.where(frame.rated, frame.weights, 0.0)
+    # Scaled so that the weights of a system's rated items sum to the number of all its items, as those of a draw do.
     whole = np.bincount(source)[source] / np.maximum(np.bincount(source, weights=weights)[source], 1e-9)
     return np.where(frame.rated, (1 - share) * weights * whole + share, 0.0)
 
@@ -156,7 +159,7 @@ def together(frame: Frame, budget: int, chances: Floats, drawn: NDArray[np.bool_
 
 
 PRIOR = 10
-"""The spread of a source is drawn towards that of all as if so many of its ratings had had it."""
+"""The variance of a system is shrunk towards that of all systems, as if so many of its ratings came from all."""
 
 
 FROM_RATINGS = "ratings so far"
@@ -175,7 +178,7 @@ def outlook(frame: Frame) -> pd.DataFrame:
     """What is known of each source's human mean, a row a metric and source.
 
     Columns: metric, source, open (the variance over items of what a rating would add to the judge), lambda_ (how much
-    of the judge's differences people share), judged (the variance of the judge's own mean over groups), before (the
+    of the judge's differences annotators share), judged (the variance of the judge's own mean over groups), before (the
     half-width to expect of the interval with the labels there are; NaN where there is none), labelled (items), basis
     (what ``open`` rests on).
     """
@@ -188,7 +191,14 @@ def outlook(frame: Frame) -> pd.DataFrame:
         weights = np.bincount(source[rated], weights=frame.weights[rated], minlength=count)
         squares = np.bincount(source[rated], weights=frame.weights[rated] ** 2, minlength=count)
         table = pd.DataFrame({"metric": metric, "source": sorted(set(frame.items["source"]))})
-        table = table.assign(open=open_, lambda_=lambda_, judged=_judged(judge, source, group), basis=basis)
+        # The variance of the judge's own mean over groups, as ``clustered_variance`` has it, for all sources at once.
+        scored = np.flatnonzero(np.isfinite(judge))
+        own, size = _own(judge[scored], source[scored], count)
+        sums = np.zeros((count, int(group.max()) + 1))
+        np.add.at(sums, (source[scored], group[scored]), own)
+        k = _spread_over(source[scored], group[scored], count)
+        judged = (sums**2).sum(axis=1) / np.maximum(size, 1) ** 2 * k / np.maximum(k - 1, 1)
+        table = table.assign(open=open_, lambda_=lambda_, judged=judged, basis=basis)
         table = table.assign(labelled=np.bincount(source[rated], minlength=count))
         groups = _spread_over(source[rated], group[rated], count)
         tables.append(table.assign(before=_half_width(table, squares / np.maximum(weights, 1.0) ** 2, groups)))
@@ -200,7 +210,7 @@ def expected(frame: Frame, known: pd.DataFrame, chances: Floats, share: Floats) 
 
     The expected variance is ``open`` times the expected sum of squared weights (each source's sum to 1), plus
     ``lambda_``^2 times ``judged``; t has as many degrees of freedom as there will be groups with labels, less one.
-    ``share`` is that of the draw beside earlier ones (see ``waves``).
+    ``share`` is that of the new draw beside earlier ratings (see ``new_share``).
     """
     source, group = (codes(frame.items[name].to_numpy(object)) for name in ("source", "group"))
     size = np.bincount(source)
@@ -226,18 +236,19 @@ def _spread_over(source: Codes, group: Codes, count: int) -> Floats:
     return np.bincount(cells[0], minlength=count).astype(float)
 
 
-def _judged(judge: Floats, source: Codes, group: Codes) -> Floats:
-    """Shape (sources,): the variance of the judge's mean over groups, as ``clustered_variance`` has it."""
-    known = np.flatnonzero(np.isfinite(judge))
-    own, size = _own(judge[known], source[known], int(source.max()) + 1)
-    sums = np.zeros((len(size), int(group.max()) + 1))
-    np.add.at(sums, (source[known], group[known]), own)
-    groups = _spread_over(source[known], group[known], len(size))
-    return np.asarray((sums**2).sum(axis=1) / np.maximum(size, 1) ** 2 * groups / np.maximum(groups - 1, 1))
-
-
 def _open(judge: Floats, human: Floats, doubt: Floats, source: Codes) -> tuple[float, Floats, str]:
-    """lambda, ``open`` by source, and what they rest on."""
+    """How much of the judge's differences annotators share, the variance that is open in each system, and the basis.
+
+    With enough ratings both come from them. Without, the judge's own distributions over levels are taken, as if it were
+    right about them; without those, the spread of its scores.
+
+    Args:
+        judge, human, doubt: shape (items,), as in ``Frame``, on one metric.
+        source: shape (items,), the number of each item's system.
+
+    Returns:
+        lambda; ``open``, shape (systems,); and the basis in words.
+    """
     count = int(source.max()) + 1
     known, rated = np.flatnonzero(np.isfinite(judge)), np.flatnonzero(np.isfinite(human))
     if len(rated) - len(set(source[rated])) >= PRIOR:
@@ -286,12 +297,12 @@ class Plan:
 
     table: pd.DataFrame
     """A row an item to be rated: item_id, source, character and scenario where known, group, inclusion_probability,
-    overlap (whether several people are to rate it), raters (how many)."""
+    overlap (whether several annotators are to rate it), raters (how many)."""
     frame: pd.DataFrame
     """A row for every item: item_id, inclusion_probability, rated (those rated already, whose chance is 1)."""
     together: pd.DataFrame
     """item_id and inclusion_probability of the items rated already and those of the plan, for when their ratings are
-    read as one table: see ``waves``. Without earlier ratings, as in ``table`` (to a factor)."""
+    read as one table: see the function ``together``. Without earlier ratings, as in ``table`` (to a factor)."""
     expected: pd.DataFrame
     """A row a metric and source: metric, source, before, after (half-widths to expect of the 95% interval of its human
     mean; NaN where there is none), labelled, labelled_after (items), basis (what the expectation rests on)."""
@@ -308,16 +319,17 @@ def plan(
     raters_per_overlap: int = RATERS,
     seed: int = 0,
 ) -> Plan:
-    """Draw ``budget`` items to be rated on every metric, ``overlap`` of them by several people.
+    """Draw ``budget`` items to be rated on every metric, ``overlap`` of them by several annotators.
 
-    Before anybody rated, sources get even shares: that the judge is unsure of one does not tell that people are (on
-    HANNA, shares by its uncertainty made the widest interval wider). Then they get items in proportion to the variance
-    that their ratings leave open beside the judge (Neyman's allocation, 1934, is by its root and makes the sum of the
-    variances least; by the variance itself it makes all intervals equally wide), what they have already counted in.
-    Items of a source get chances in proportion to the judge's SD over levels, where it is known. Both are mixed half
-    and half with even shares. The draw is systematic, in the order of sources and
-    characters and at random within them, so that each gets its share to within one; the overlap is drawn from it in
-    the order of characters.
+    Before anybody rated, systems get even shares: where the judge is unsure, annotators need not be (on HANNA, shares
+    by the judge's uncertainty made the widest interval wider). Afterwards a system gets items in proportion to the
+    variance that its ratings leave open beside the judge, less the items that it has already. (Neyman's allocation,
+    1934, goes by the root of the variance and makes the sum of the variances least. Going by the variance itself makes
+    all intervals equally wide.) Items of a system get chances in proportion to the judge's SD over levels, where it is
+    known. Both are mixed half and half with even shares.
+
+    The draw is systematic, in the order of systems and characters and at random within them, so that each gets its
+    share to within one. The overlap is drawn from it in the order of characters.
 
     Items that have a rating are not drawn again; ``together`` has what they weigh beside the new ones. Earlier ratings
     without an ``inclusion_probability`` may have been chosen in any way, and count for themselves only.
@@ -325,9 +337,9 @@ def plan(
     Args:
         scores: as ``read_scores`` returns them, of one judge; with p1..pK the judge's uncertainty is used.
         budget: how many items.
-        ratings: what people rated so far, as ``read_ratings`` returns it.
-        overlap: how many items are to be rated by the same people, all of them by each; part of the budget.
-        raters_per_overlap: by how many.
+        ratings: the human ratings so far, as ``read_ratings`` returns them.
+        overlap: how many items, as part of the budget, are each rated by the same several annotators.
+        raters_per_overlap: how many annotators rate the overlap.
         seed: the same seed draws the same items.
 
     Raises:
@@ -340,11 +352,7 @@ def plan(
     _check(budget, int((~items.rated).sum()), overlap, raters_per_overlap)
     generator = np.random.default_rng(seed)
     known = outlook(items)
-    chances, left = np.ones(len(items.items)), ~items.rated
-    source = items.items["source"].to_numpy(object)[left]
-    counts = pd.Series(source).value_counts()
-    each = (_shares(known, counts, budget) / counts).reindex(source).to_numpy(float)
-    chances[left] = inclusion_probabilities(each * _tilt(items.doubt[left], source), budget)
+    chances = _chances(items, known, budget)
     drawn = _in_order(items.items, ["source", "character"], np.flatnonzero(~items.rated), generator)
     chosen = drawn[systematic(chances[drawn], generator)]
     again = _in_order(items.items, ["character", "source"], chosen, generator)
@@ -361,6 +369,7 @@ def plan(
 
 
 def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
+    """InputError where there can be no such plan."""
     if budget < 1:
         raise InputError(f"a budget of {budget} items; give at least 1")
     if budget > unrated:
@@ -371,26 +380,37 @@ def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
         raise InputError(f"an overlap rated by {raters} people shows no agreement; give at least 2, or no overlap")
 
 
-def _shares(known: pd.DataFrame, left: pd.Series[int], budget: int) -> pd.Series[float]:
-    """The part of the budget of each source that has items left."""
+def _chances(items: Frame, known: pd.DataFrame, budget: int) -> Floats:
+    """With what chance each item is drawn: shape (items,); 1 for those rated already.
+
+    Half of the budget is shared out evenly, over sources and over the items of each; the other half goes where ratings
+    tell more.
+    """
+    left = ~items.rated
+    source = items.items["source"].to_numpy(object)[left]
+    counts = pd.Series(source).value_counts()
+    # Of each source: in proportion to the variance that its ratings leave open, less what was rated already. Variances
+    # are relative to the metric's mean, so that no metric counts more because its scores spread more.
     scale = known.groupby("metric")["open"].transform("mean")
     relative = (known["open"] / scale.where(scale > 0)).where(known["basis"] == FROM_RATINGS).fillna(1.0)
     need = relative.groupby(known["source"]).mean()
     labelled = known.groupby("source")["labelled"].max()
     aim = (budget + labelled.sum()) * need / need.sum()
-    lacking = (aim - labelled).clip(lower=0.0).reindex(left.index).clip(upper=left)
-    even = pd.Series(1 / len(left), index=left.index)
-    return FLOOR * even + (1 - FLOOR) * (lacking / lacking.sum() if lacking.sum() > 0 else even)
-
-
-def _tilt(doubt: Floats, source: NDArray[np.object_]) -> Floats:
-    """How much more than its source's others an item tells: mean 1 in each source, at least FLOOR."""
-    known = doubt[:, np.isfinite(doubt).all(axis=0) & (np.nan_to_num(doubt).sum(axis=0) > 0)]
-    if known.shape[1] == 0:
-        return np.ones(len(source))
-    spread = pd.Series(np.sqrt((known / known.mean(axis=0)).mean(axis=1)))
-    mean = spread.groupby(source).transform("mean")
-    return np.asarray(FLOOR + (1 - FLOOR) * (spread / mean.where(mean > 0)).fillna(1.0), dtype=float)
+    lacking = (aim - labelled).clip(lower=0.0).reindex(counts.index).clip(upper=counts)
+    even = pd.Series(1 / len(counts), index=counts.index)
+    shares = FLOOR * even + (1 - FLOOR) * (lacking / lacking.sum() if lacking.sum() > 0 else even)
+    sizes = (shares / counts).reindex(source).to_numpy(float)
+    # Of each item: in proportion to the judge's SD over levels, relative to its source's mean; as it is where the judge
+    # gives no probabilities.
+    doubt = items.doubt[left]
+    doubt = doubt[:, np.isfinite(doubt).all(axis=0) & (np.nan_to_num(doubt).sum(axis=0) > 0)]
+    if doubt.shape[1]:
+        spread = pd.Series(np.sqrt((doubt / doubt.mean(axis=0)).mean(axis=1)))
+        mean = spread.groupby(source).transform("mean")
+        sizes = sizes * (FLOOR + (1 - FLOOR) * (spread / mean.where(mean > 0)).fillna(1.0).to_numpy(float))
+    chances = np.ones(len(items.items))
+    chances[left] = inclusion_probabilities(np.asarray(sizes, dtype=float), budget)
+    return chances
 
 
 def _in_order(
@@ -402,6 +422,7 @@ def _in_order(
 
 
 def _remarks(items: Frame, after: pd.DataFrame, budget: int, overlap: int, raters: int) -> tuple[str, ...]:
+    """What whoever carries the plan out should know."""
     ratings = budget + overlap * (raters - 1)
     remarks = [
         f"{budget:,} items are {ratings:,} ratings of each metric: {overlap} items are for the same {raters} people, "

@@ -8,12 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.pairing import Paired
-from calibration.stats.intervals import LEVEL, MIN_GROUPS, Floats, Resampler, clustered_variance, student, t_quantile
-from calibration.stats.prediction_powered import Powered, labelled_variance, powered_mean
-from calibration.system_means import JUDGE_MEAN, LABELLED
+from calibration.stats.intervals import (
+    LEVEL,
+    MIN_GROUPS,
+    Floats,
+    Resampler,
+    clustered_variance,
+    student,
+    t_chance,
+    t_quantile,
+)
+from calibration.stats.prediction_powered import labelled_variance, powered_mean
+from calibration.system_means import JUDGE_MEAN, LABELLED, by_source, human_mean
 
 POWER = 0.8
 """The chance of settling a difference with the number of groups that ``needed`` names."""
@@ -23,7 +31,7 @@ MOST_NEEDED = 10**9
 
 
 TINY = 1e-12
-"""Under this a number is nothing but rounding."""
+"""A smaller number is rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Source ``a`` less source ``b`` on one metric, by the judge and by people."""
+    """System ``a`` less system ``b`` on one metric, by the judge and by human ratings."""
 
     metric: str
     a: str
@@ -69,11 +77,11 @@ class Comparison:
 
 
 def compare(paired: Paired, a: str, b: str, *, characters: bool = False) -> Comparison:
-    """Compare two sources over the groups that both have.
+    """Compare two systems over the groups that both have.
 
-    By the judge it is the paired difference: of the means over the characters that both have in a group (over all
-    items of the group, where no characters are known), every group counting the same. By people it is the difference
-    of the prediction-powered means, where both have labels.
+    By the judge it is a paired difference. Within a group the two are compared over the characters that both have there
+    (over all items of the group, where no characters are known); every group counts the same. By human ratings it is
+    the difference of the prediction-powered means, where both systems have labels.
 
     Args:
         paired: one metric.
@@ -104,6 +112,7 @@ def _by_judge(here: Paired, a: str, b: str, characters: bool) -> Difference:
     if cells.empty:
         return _unknown(JUDGE_MEAN, "they share no group (with the same character in it)")
     groups, whos = (cells.index.get_level_values(name).to_numpy(dtype=object) for name in ("group", "who"))
+    # A group's cells share its weight, so that a group with many characters counts no more than one with few.
     size = cells.groupby(level="group")[a].transform("size").to_numpy(float)
     share = 1 / size / len(set(groups))
     difference = cells[a].to_numpy(float) - cells[b].to_numpy(float)
@@ -113,10 +122,12 @@ def _by_judge(here: Paired, a: str, b: str, characters: bool) -> Difference:
 
 
 def _by_people(one: Paired, other: Paired, characters: bool) -> Difference:
-    """The difference of two prediction-powered means; what items add to the errors is summed over both in a group."""
-    first, second = _human_mean(one, characters), _human_mean(other, characters)
+    """The difference of two prediction-powered means."""
+    first, second = human_mean(one, characters), human_mean(other, characters)
     if first.estimate.value is None or second.estimate.value is None:
         return _unknown(LABELLED, "nobody rated an item of both in the groups they share")
+    # Both systems answer the same scenarios, so their errors depend on each other: what items add to the difference
+    # is summed within a group over both systems, before it is squared.
     influence = np.concatenate([first.influence, -second.influence])
     groups = np.concatenate([one.groups, other.groups])
     who = None
@@ -127,12 +138,8 @@ def _by_people(one: Paired, other: Paired, characters: bool) -> Difference:
     return _difference(LABELLED, first.estimate.value - second.estimate.value, variance, fewest)
 
 
-def _human_mean(one: Paired, characters: bool = False) -> Powered:
-    who = one.characters if characters else None
-    return powered_mean(one.human, one.judge, one.groups, weights=one.weights, characters=who)
-
-
 def _unknown(target: str, reason: str) -> Difference:
+    """A difference that cannot be given, and why."""
     return Difference(target, None, None, None, None, 0, None, reason)
 
 
@@ -145,7 +152,7 @@ def _difference(target: str, value: float, variance: float, fewest: int) -> Diff
         reason = "it is the same in every group, so there is no spread to judge it by"
         return Difference(target, value, None, None, None, fewest, None, reason)
     interval = student(value, variance, fewest)
-    p = float(2 * stats.t.sf(abs(value) / np.sqrt(variance), fewest - 1))
+    p = 2 * t_chance(-abs(value) / variance**0.5, fewest - 1)
     needed = groups_needed(value, np.sqrt(variance * fewest))
     return Difference(target, value, interval.low, interval.high, p, fewest, needed)
 
@@ -163,6 +170,7 @@ def groups_needed(difference: float, spread: float) -> int | None:
 
     if abs(difference) < TINY or not enough(MOST_NEEDED):
         return None
+    # The more groups, the narrower the interval: so the smallest number that is enough is found by bisection.
     return MIN_GROUPS + bisect_left(range(MIN_GROUPS, MOST_NEEDED), True, key=enough)
 
 
@@ -183,9 +191,12 @@ def rank_ranges(paired: Paired, *, human: bool = False, seed: int = 0) -> pd.Dat
         Columns source, mean, rank (equal means share the better one), rank_low, rank_high, target, reason; best first,
         and last, without a rank, those with items (or labels) in under eight groups.
     """
-    every = {
-        str(source): _centred(paired.at(paired.sources == source), human) for source in sorted(set(paired.sources))
-    }
+    every = {}
+    for source, one in by_source(paired):
+        rated, weights = (one.human, one.weights) if human else (one.judge, np.ones(len(one.items)))
+        found = powered_mean(rated, one.judge, one.groups, weights=weights)
+        influence = pd.Series(found.influence).groupby(pd.Index(one.groups)).sum()
+        every[source] = _Centred(found.estimate.value, influence, found.groups)
     ranked = {source: one for source, one in every.items() if one.groups >= MIN_GROUPS}
     table = pd.DataFrame({"source": list(every), "mean": [one.mean for one in every.values()]}).astype({"mean": float})
     few = [
@@ -208,18 +219,12 @@ class _Centred:
     groups: int
 
 
-def _centred(one: Paired, human: bool) -> _Centred:
-    rated = one.human if human else one.judge
-    mean = powered_mean(rated, one.judge, one.groups, weights=one.weights if human else np.ones(len(rated)))
-    influence = pd.Series(mean.influence).groupby(pd.Index(one.groups)).sum()
-    return _Centred(mean.estimate.value, influence, mean.groups)
-
-
 def _ranks(sources: dict[str, _Centred], seed: int) -> pd.DataFrame:
-    """rank, rank_low, rank_high by source."""
+    """``rank, rank_low, rank_high`` by source."""
     if not sources:
         return pd.DataFrame(columns=["rank", "rank_low", "rank_high"], dtype="Int64")
     means = pd.Series({name: one.mean for name, one in sources.items()}, dtype=float)
+    # A source without items in a group adds nothing to its error there.
     influence = pd.DataFrame({name: one.influence for name, one in sources.items()}).fillna(0.0)
     resampler = Resampler(influence.index.to_numpy(object), seed=seed)
     above = _told_above(np.asarray(means, dtype=float), np.asarray(influence, dtype=float), resampler)
@@ -229,22 +234,25 @@ def _ranks(sources: dict[str, _Centred], seed: int) -> pd.DataFrame:
 
 
 def _told_above(means: Floats, influence: Floats, resampler: Resampler) -> NDArray[np.bool_]:
-    """Shape (sources, sources): whether the first is told to be above the second; influence is (groups, sources)."""
+    """Whether each source (rows) is told to be above each other one (columns): shape (sources, sources).
+
+    Args:
+        means: shape (sources,).
+        influence: shape (groups, sources), what each group adds to the error of each mean.
+        resampler: of the groups.
+    """
     first, second = np.triu_indices(len(means), 1)
     pairs = influence[:, first] - influence[:, second]
     value = means[first] - means[second]
-    # Half of the last digits: a pair that differs by the same in every group is told apart whatever the draws.
-    spread = np.maximum(np.sqrt((pairs**2).sum(axis=0)), TINY)
-    told = np.abs(value) > _greatest(pairs[:, spread > TINY], resampler) * spread
+    spread = np.sqrt((pairs**2).sum(axis=0))
+    # The greatest studentised error of all pairs in a draw: under its 95% quantile no pair is told apart by chance,
+    # however many pairs there are. A pair that differs by the same in every group has no error to draw.
+    critical, varying = 0.0, pairs[:, spread > TINY]
+    if varying.shape[1]:
+        sums, squares = resampler.sums(varying), resampler.sums(varying**2)
+        drawn = np.sqrt(np.maximum(squares - sums**2 / len(varying), TINY**2))
+        critical = float(np.quantile(np.abs(sums / drawn).max(axis=1), LEVEL))
+    told = np.abs(value) > critical * np.maximum(spread, TINY)
     above = np.zeros((len(means), len(means)), dtype=bool)
     above[first, second], above[second, first] = told & (value > 0), told & (value < 0)
     return above
-
-
-def _greatest(pairs: Floats, resampler: Resampler) -> float:
-    """The 95% quantile, over draws, of the greatest studentised error of all pairs, shape (groups, pairs)."""
-    if pairs.shape[1] == 0:
-        return 0.0
-    sums, squares = resampler.sums(pairs), resampler.sums(pairs**2)
-    spread = np.sqrt(np.maximum(squares - sums**2 / len(pairs), TINY**2))
-    return float(np.quantile(np.abs(sums / spread).max(axis=1), LEVEL))

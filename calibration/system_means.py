@@ -60,7 +60,7 @@ def judge_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
         characters: whether the interval is to hold for other characters too, not for these alone.
     """
     rows: list[dict[str, object]] = []
-    for source, one in _by_source(paired):
+    for source, one in by_source(paired):
         groups = _fewest(one, characters)
         mean = _sayable(_judge_mean(one, characters), groups)
         rows.append({"source": source, **_row(mean), "target": JUDGE_MEAN, "n": len(one.items), "groups": groups})
@@ -75,8 +75,8 @@ def labelled_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
     narrow by themselves), reason.
     """
     rows: list[dict[str, object]] = []
-    for source, one in _by_source(paired):
-        plain, powered = _human_mean(one, characters, lambda_=0), _human_mean(one, characters)
+    for source, one in by_source(paired):
+        plain, powered = human_mean(one, characters, lambda_=0), human_mean(one, characters)
         mean, alone = (_sayable(each.estimate, each.groups, "labels") for each in (powered, plain))
         row = {"source": source, **_row(mean), "target": LABELLED, "n": len(one.items), "labelled": _rated(one)}
         row |= {"human_mean": alone.value, "human_low": alone.low, "human_high": alone.high}
@@ -101,7 +101,7 @@ def new_system_means(paired: Paired, *, characters: bool = False) -> pd.DataFram
     Columns: source, mean, low, high, target, n (items), labelled (items of the others), systems (k), judge_mean, shift
     (that mean difference), tau, reason.
     """
-    known = {source: _System.of(one, characters) for source, one in _by_source(paired)}
+    known = {source: _System.of(one, characters) for source, one in by_source(paired)}
     rows: list[dict[str, object]] = []
     for source, system in known.items():
         others = [other for name, other in known.items() if name != source and other.groups_labelled >= MIN_GROUPS]
@@ -125,7 +125,7 @@ class _System:
 
     @classmethod
     def of(cls, one: Paired, characters: bool) -> _System:
-        judge, human = _judge_mean(one, characters), _human_mean(one, characters)
+        judge, human = _judge_mean(one, characters), human_mean(one, characters)
         difference = np.nan if human.estimate.value is None else human.estimate.value - float(one.judge.mean())
         return cls(len(one.items), _rated(one), judge, _fewest(one, characters), human.groups, difference)
 
@@ -138,6 +138,8 @@ def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
         few = "only 1 other system has" if k == 1 else f"only {k} other systems have"
         reason = f"{few} labels in {MIN_GROUPS} groups; {MIN_SYSTEMS_TO_PREDICT_ANOTHER} are needed"
         return row | _row(Estimate(None, reason=reason))
+    # The next system differs from the mean shift by tau, as the others do, and the mean shift of k systems is itself
+    # uncertain by tau / sqrt(k): together tau^2 (1 + 1/k).
     differences = np.array([one.difference for one in others])
     shift, tau = float(differences.mean()), float(differences.std(ddof=1))
     judge = system.judge
@@ -151,7 +153,8 @@ def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
     return row | {"shift": shift, "tau": tau, **_row(_sayable(mean, system.groups))}
 
 
-def _by_source(paired: Paired) -> list[tuple[str, Paired]]:
+def by_source(paired: Paired) -> list[tuple[str, Paired]]:
+    """The items of each system, in the order of the systems' names."""
     return [(str(source), paired.at(paired.sources == source)) for source in sorted(set(paired.sources))]
 
 
@@ -168,6 +171,7 @@ def _fewest(paired: Paired, characters: bool) -> int:
 
 
 def _rated(one: Paired) -> int:
+    """How many items are rated."""
     return int((one.counts > 0).sum())
 
 
@@ -175,7 +179,8 @@ def _judge_mean(one: Paired, characters: bool) -> Estimate:
     return clustered_mean(one.judge, one.groups, characters=_characters(one, characters))
 
 
-def _human_mean(one: Paired, characters: bool, lambda_: float | None = None) -> Powered:
+def human_mean(one: Paired, characters: bool, lambda_: float | None = None) -> Powered:
+    """The prediction-powered mean of a system's items; ``lambda_`` 0 takes the ratings alone."""
     who = _characters(one, characters)
     return powered_mean(one.human, one.judge, one.groups, weights=one.weights, characters=who, lambda_=lambda_)
 
@@ -187,6 +192,7 @@ def _sayable(mean: Estimate, groups: int, what: str = "items") -> Estimate:
     if mean.low is None or mean.high is None:
         few = "group has" if groups == 1 else "groups (or characters) have"
         return Estimate(mean.value, reason=f"only {groups} {few} {what}; an interval needs {MIN_GROUPS}")
+    # Where all groups have the same mean, the width is rounding error: an interval would pretend certainty.
     if mean.high - mean.low < 1e-12 * max(1.0, abs(mean.value)):
         reason = "its groups do not differ, so nothing can be said of how far off it may be"
         return Estimate(mean.value, reason=reason)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.pairing import MOST_LISTED, Paired
-from calibration.stats.intervals import MIN_GROUPS, Floats, Labels, clustered_variance
+from calibration.stats.intervals import MIN_GROUPS, Floats, Labels, clustered_variance, t_chance
 
 Scoring = Literal["rmse", "accuracy"]
 
@@ -152,6 +152,7 @@ def _compared(paired: Paired, column: int, scoring: Scoring) -> _Comparison:
             return np.asarray((apart == 0).sum(axis=1) / count)
         return np.asarray(-np.sqrt((np.where(known, apart, 0.0) ** 2).sum(axis=1) / count))
 
+    # An expected score would never equal a whole rating, so for accuracy it is rounded.
     judge = np.clip(np.floor(items.judge + 0.5), *items.scale) if scoring == "accuracy" else items.judge
     of_judge, of_annotator = alignment(judge), alignment(items.ratings[:, column])
     return _Comparison(
@@ -185,6 +186,7 @@ def _by_annotator(compared: dict[str, _Comparison], epsilon: float, q: float, mi
     for name, one in compared.items():
         row = {"annotator": name, "items": len(one.wins)}
         if len(one.wins) >= min_items:
+            # 1 where the judge loses, -1 where it wins, 0 on a tie: its mean is what epsilon is held against.
             losing = one.losses.astype(float) - one.wins
             each_its_own = np.arange(len(losing)).astype(str).astype(object)
             enough = len(np.unique(one.groups)) >= MIN_GROUPS
@@ -216,7 +218,7 @@ def _p_value(losing: Floats, weights: Floats, groups: Labels, epsilon: float) ->
     variance, count = clustered_variance(weights * (losing - mean) / weights.sum(), groups)
     if variance**0.5 < TIE:  # the differences do not vary, so t is infinite
         return 0.0 if mean < epsilon else 1.0
-    return float(stats.t.cdf((mean - epsilon) / variance**0.5, count - 1))
+    return t_chance((mean - epsilon) / variance**0.5, count - 1)
 
 
 def _warnings(table: pd.DataFrame, compared: dict[str, _Comparison], min_items: int) -> list[str]:

@@ -229,6 +229,7 @@ def _warnings(rated: Paired, characters: Labels | None, people: bool) -> list[st
             f"Items have from {counts.min()} to {counts.max()} ratings; alpha is of the {several:,} of {len(counts):,} "
             "items that have two or more."
         )
+    # The product counts, for every two annotators, the items that both rated.
     known = np.isfinite(rated.ratings).astype(float)
     shared = (known.T @ known)[np.triu_indices(known.shape[1], 1)].astype(int)
     if people and len(shared) and shared.min() < shared.max():

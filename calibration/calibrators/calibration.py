@@ -78,6 +78,7 @@ def fit_metric(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None
     ways = [] if selection.headline is None else [selection.headline, *selection.others]
     half_width = half_width_named = None
     if selection.headline is not None:
+        # Widths come from errors on items left out: on items that a map was fitted on, errors are too small.
         of_items = np.abs(selection.headline.predicted[selection.chosen] - ratings.mean)
         half_width = conformal_quantile(of_items, ratings.weights)
         item, rater = np.nonzero(np.isfinite(ratings.scores))
@@ -106,6 +107,7 @@ def conformal_quantile(errors: Floats, weights: Floats) -> float | None:
     With equal weights it is the ceil(0.95 (n + 1))-th smallest of n (Papadopoulos et al. 2002; Barber et al. 2021,
     section 1.2, for cross-validated residuals); None where n is too small to have one.
     """
+    # The new item's own weight is in the denominator: its error could be the largest of all.
     order = np.argsort(errors, kind="stable")
     share = np.cumsum(weights[order]) / (weights.sum() + weights.mean())
     enough = np.flatnonzero(share >= LEVEL - 1e-12)
@@ -142,7 +144,8 @@ class Calibration:
     def load(cls, path: str | Path) -> Calibration:
         """Read what ``save`` wrote.
 
-        Raises InputError: no such file, not JSON, not a calibration, another version, damaged.
+        Raises:
+            InputError: there is no such file, it is not JSON or no calibration, is of another version, or is damaged.
         """
         saved = _read(Path(path))
         if not isinstance(saved, dict) or saved.get("format") != FORMAT:

@@ -21,14 +21,14 @@ MOST_ANCHORS = 50
 
 
 TOLERANCE = 0.02
-"""A score has moved when it differs by more than this, in points of the scale ...
+"""A score has moved when it differs by more than this, in points of the scale, or by more than ``SHARE``.
 
-Engines and batch sizes differ by less; another model, prompt or template by more.
+Between engines and batch sizes scores differ by less; with another model, prompt or template by more.
 """
 
 
 SHARE = 0.005
-"""... or by more than this part of the scale's length, where that is more."""
+"""The part of the scale's length that takes the place of ``TOLERANCE`` where it is more: on long scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,15 @@ def anchor_of(pairing: Pairing, seed: int = 0) -> list[Anchor]:
         characters = np.full(len(one.items), "") if one.characters is None else one.characters
         tables.append(pd.DataFrame({"item_id": one.items, "source": one.sources, "character": characters}))
     items = pd.concat(tables).drop_duplicates("item_id").sort_values("item_id", ignore_index=True)
-    # Rows, each the next of the source and then the character that has fewest so far; at random among equals.
+    # Item by item, always from the system that has the fewest so far, and of its items from the character that has the
+    # fewest; at random among equals.
     source, character = (codes(items[name].to_numpy(dtype=object)) for name in ("source", "character"))
     lot = np.random.default_rng(seed).permutation(len(items))
     taken: list[int] = []
     for _ in range(min(MOST_ANCHORS, len(items))):
         order = np.lexsort((lot, _counts(character, taken), _counts(source, taken)))
         taken.append(next(int(row) for row in order if row not in taken))
-    spread = taken
-    chosen = set(items["item_id"].iloc[spread])
+    chosen = set(items["item_id"].iloc[taken])
     rows = [
         (str(item), metric, float(score))
         for metric, one in pairing.metrics.items()

@@ -195,6 +195,7 @@ def _normal(design: Floats, target: Floats, weights: Floats) -> tuple[Floats, Fl
 
 
 def _solve(gram: Floats, moment: Floats, penalties: Floats) -> Floats:
+    """The ridge coefficients from normal equations."""
     return np.asarray(np.linalg.solve(gram + np.diag(penalties), moment))
 
 

@@ -100,6 +100,7 @@ class Raters:
 
     def predict(self, items: Items, annotator: str | None = None) -> Floats:
         """Shape (items,): the annotator's rating, or that of the average annotator, on the scale."""
+        # Severities and slopes are shrunk towards 0, which is the average annotator: without a name they are left out.
         found = self.intercept_ + self.standardiser_.transform(items.signals) @ self.coefficients_
         if annotator is not None:
             score = self.slope_on_.transform(items.judge[:, None])[:, 0]
@@ -147,7 +148,7 @@ class Shift:
 
 @dataclass(slots=True)
 class Linear:
-    """The weighted least-squares line, never falling: a line that reverses the judge's order is drawn flat."""
+    """The weighted least-squares line. Where it would fall, and so reverse the judge's order, it is level instead."""
 
     kind: Literal["linear"] = field(default="linear", kw_only=True)
     scale: tuple[float, float]
@@ -161,6 +162,7 @@ class Linear:
         centre, level = np.average(items.judge, weights=weights), np.average(human, weights=weights)
         spread = float(weights @ (items.judge - centre) ** 2)
         shared = float(weights @ ((items.judge - centre) * (human - level)))
+        # A spread of rounding errors only is none: dividing by it would give any slope.
         self.slope_ = max(0.0, shared / spread) if spread > 1e-12 * weights.sum() else 0.0
         self.intercept_ = float(level - self.slope_ * centre)
         return self
@@ -181,7 +183,7 @@ class Isotonic:
     y_: LearnedFloats = field(default_factory=lambda: np.zeros(1))
 
     def fit(self, items: Items, ratings: Ratings) -> Isotonic:
-        """Learn the steps' corners."""
+        """Learn the corners of the steps."""
         model = IsotonicRegression(out_of_bounds="clip")
         model.fit(items.judge, ratings.mean, sample_weight=ratings.weights)
         self.x_, self.y_ = np.asarray(model.X_thresholds_), np.asarray(model.y_thresholds_)

@@ -101,8 +101,11 @@ class Selection:
 def select(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None, seed: int = 0) -> Selection:
     """Fit every kind out of fold, and choose the simplest within one standard error of the best.
 
-    The standard error is that of the difference in squared error from the best, over the groups (sources) left out:
-    what the items have in common is then no part of it. Raises ValueError for an unknown kind.
+    The standard error is that of the difference in squared error from the best kind, over the groups (or systems) left
+    out. Both kinds predict the same items, so what makes an item hard for both is no part of it.
+
+    Raises:
+        ValueError: a kind is unknown.
     """
     paired, items, ratings = training(pairing, metric)
     named = set(KINDS) if kinds is None else set(kinds)
@@ -111,7 +114,7 @@ def select(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None, se
     wanted = [kind for kind in KINDS if kind in named]
     skipped = {kind: reason for kind in wanted if (reason := unavailable(kind, items)) is not None}
     able = [kind for kind in wanted if kind not in skipped] or ["constant"]
-    ways = [_out_of_fold(way, paired, items, ratings, able, seed) for way in _ways(paired, seed)]
+    ways = _out_of_fold(paired, items, ratings, able, seed)
     if not ways:
         simplest = able[0]
         why = f"{simplest}: the simplest, for all items are of one group and nothing can be left out to compare by"
@@ -143,6 +146,7 @@ def jackknife(statistic: Statistic, groups: Labels) -> float | None:
     k = min(int(blocks.max()) + 1, BLOCKS)
     if k < 2:
         return None
+    # Merged at random, and always in the same way, so that a calibration is the same every time.
     blocks = np.random.default_rng(0).permutation(np.arange(int(blocks.max()) + 1) % k)[blocks]
     left = np.array([statistic(blocks != block) for block in range(k)])
     return float(np.sqrt((k - 1) / k * ((left - left.mean()) ** 2).sum())) if np.isfinite(left).all() else None
@@ -151,41 +155,35 @@ def jackknife(statistic: Statistic, groups: Labels) -> float | None:
 # Leaving out
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One way of leaving out: what it is called, each item's fold, and its group or system; shape (items,)."""
+def _out_of_fold(paired: Paired, items: Items, ratings: Ratings, kinds: list[str], seed: int) -> list[OutOfFold]:
+    """Each kind's predictions of items that it was not fitted on, by every way of leaving out that the data allow.
 
-    scheme: str
-    folds: NDArray[np.intp]
-    left_out: Labels
-
-
-def _ways(paired: Paired, seed: int) -> list[_Way]:
-    """The ways of leaving out that the data allow, the headline first."""
-    ways = []
+    The headline comes first; the list is empty where all items are of one group.
+    """
+    ways = []  # each with its name, the fold of each item, and the group or system of each item
     if (count := len(np.unique(paired.sources))) >= MIN_SYSTEMS_TO_LEAVE_ONE_OUT:
-        ways.append(_Way(f"leaving one of {count} sources out", codes(paired.sources), paired.sources))
+        ways.append((f"leaving one of {count} sources out", codes(paired.sources), paired.sources))
     folds = group_folds(paired.groups, seed)
     if (count := int(folds.max()) + 1) > 1:
         few = "" if count == FOLDS else " (there are no more groups)"
-        ways.append(_Way(f"{count} folds by group{few}", folds, paired.groups))
-    return ways
-
-
-def _out_of_fold(way: _Way, paired: Paired, items: Items, ratings: Ratings, kinds: list[str], seed: int) -> OutOfFold:
-    """Fit each kind without each fold in turn, and predict that fold: without an annotator, and for each of them."""
-    predicted = {"raw": paired.judge.copy()}
-    rated = {"raw": np.broadcast_to(paired.judge[:, None], ratings.scores.shape)}
-    for kind in kinds:
-        predicted[kind], rated[kind] = np.empty(len(items.judge)), np.empty(ratings.scores.shape)
-        for fold in np.unique(way.folds):
-            held = way.folds == fold
-            calibrator = KINDS[kind](paired.scale, seed).fit(items.at(~held), ratings.at(~held))
-            predicted[kind][held] = calibrator.predict(items.at(held))
-            for column, annotator in enumerate(ratings.annotators):
-                rated[kind][held, column] = calibrator.predict(items.at(held), annotator)
-    found = OutOfFold(way.scheme, way.left_out, predicted, rated, {})
-    return replace(found, evaluations={kind: _evaluation(found, kind, paired, ratings) for kind in predicted})
+        ways.append((f"{count} folds by group{few}", folds, paired.groups))
+    every = []
+    for scheme, folds, left_out in ways:
+        predicted = {"raw": paired.judge.copy()}
+        rated = {"raw": np.broadcast_to(paired.judge[:, None], ratings.scores.shape)}
+        for kind in kinds:
+            predicted[kind], rated[kind] = np.empty(len(items.judge)), np.empty(ratings.scores.shape)
+            for fold in np.unique(folds):
+                held = folds == fold
+                calibrator = KINDS[kind](paired.scale, seed).fit(items.at(~held), ratings.at(~held))
+                predicted[kind][held] = calibrator.predict(items.at(held))
+                for column, annotator in enumerate(ratings.annotators):
+                    rated[kind][held, column] = calibrator.predict(items.at(held), annotator)
+        found = OutOfFold(scheme, left_out, predicted, rated, {})
+        every.append(
+            replace(found, evaluations={kind: _evaluation(found, kind, paired, ratings) for kind in predicted})
+        )
+    return every
 
 
 # Figures
@@ -241,6 +239,7 @@ def _spread_ratio(predicted: Floats, human: Floats, paired: Paired) -> Figure:
 
 def _choose(losses: Mapping[str, Floats], weights: Floats, found: OutOfFold) -> tuple[str, str]:
     """The simplest kind whose squared error, shape (items,), is within one standard error of the best; and why."""
+    # Kinds come the simplest first: the first within reach of the best is taken.
     best = min(losses, key=lambda kind: np.average(losses[kind], weights=weights))
     everything = np.full(len(weights), True)
 

@@ -161,6 +161,7 @@ def _moments(x: Floats, y: Floats, weights: Floats) -> Floats:
 
 def _about_the_middle(x: Floats, y: Floats, weights: Floats) -> Floats:
     """``_moments`` with both sides shifted alike, so that their differences stay and sums of squares are small."""
+    # Sums of squares of large numbers lose the small differences between them: about the middle they are small.
     middle = (x.min() + x.max()) / 2
     return _moments(x - middle, y - middle, weights)
 
@@ -168,6 +169,7 @@ def _about_the_middle(x: Floats, y: Floats, weights: Floats) -> Floats:
 def _kappa(sums: Floats) -> Floats:
     """Kappa from sums of ``_about_the_middle`` along the last axis; NaN where no disagreement is expected."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    # The squared differences of every x from every y, summed: the disagreement of independent ratings.
     by_chance = n * (xx + yy) - 2 * x * y
     by_chance = np.where(by_chance > 1e-12 * n * (xx + yy), by_chance, 0.0)
     return 1 - ratio(n * np.maximum(xx + yy - 2 * xy, 0.0), by_chance)

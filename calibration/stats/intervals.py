@@ -160,6 +160,7 @@ def clustered_mean(
         return Estimate(None, reason="there is no item to take it over")
     weight = (np.ones(len(values)) if weights is None else weights)[known]
     mean = float(np.average(values[known], weights=weight))
+    # What each item adds to the error of the mean, to first order: with it a weighted mean has the variance of a sum.
     influence = weight * (values[known] - mean) / weight.sum()
     variance, fewest = clustered_variance(influence, groups[known], None if characters is None else characters[known])
     return student(mean, variance, fewest)
@@ -188,6 +189,8 @@ def clustered_variance(influence: Floats, groups: Labels, characters: Labels | N
 
 def _one_way_variance(influence: Floats, groups: Labels) -> tuple[float, int]:
     """The variance of a sum of influences that are dependent within groups, and the number of groups."""
+    # Summed within groups before squaring, so that what items of a group have in common counts in full. The mean was
+    # estimated from the same k groups, which makes their squares too small by (k - 1) / k.
     sums = np.bincount(codes(groups), weights=influence)
     k = len(sums)
     return float((sums**2).sum() * k / (k - 1)) if k > 1 else float("nan"), k
@@ -204,6 +207,11 @@ def student(value: float, variance: float, fewest: int) -> Estimate:
 def t_quantile(freedom: float, chance: float = (1 + LEVEL) / 2) -> float:
     """A quantile of Student's t; by default half the width of an interval in standard errors. NaN for NaN."""
     return float(special.stdtrit(freedom, chance))  # scipy.stats.t.ppf is this, behind a hundred microseconds of checks
+
+
+def t_chance(value: float, freedom: float) -> float:
+    """The chance that Student's t is at most a value."""
+    return float(special.stdtr(freedom, value))
 
 
 def codes(labels: Labels) -> NDArray[np.intp]:

@@ -115,6 +115,7 @@ def coincidences(ratings: Floats, cells: NDArray[np.intp], count: int) -> Coinci
     other = np.concatenate([places + lag for lag, places in enumerate(firsts, 1)])
     unlike = value[first] != value[other]
     first, other = first[unlike], other[unlike]
+    # Only pairs of unlike values disagree; a pair is named by its two values, whichever came first.
     low, high = np.minimum(value[first], value[other]), np.maximum(value[first], value[other])
     kinds, kind = np.unique(low * len(values) + high, return_inverse=True)
     return Coincidences(
@@ -135,6 +136,7 @@ def _by_cell(
 
 def _alpha(observed: Floats, n: Floats, total: Floats, squares: Floats) -> Floats:
     """1 - D_o / D_e for squared differences of scores with these sums, weighted by how often each occurs."""
+    # The sum over all pairs of ratings of their squared difference is 2 (n sum x² - (sum x)²).
     expected = 2 * (n * squares - total**2)
     expected = np.where(expected > 1e-12 * n * squares, expected, 0.0)  # what is left may be rounding only
     return np.asarray(1 - (n - 1) * ratio(observed, expected))

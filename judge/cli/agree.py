@@ -6,7 +6,6 @@ statistics are imported when the command runs, so that ``--help`` stays quick.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +28,7 @@ from judge.cli.common import (
     some_names,
     writing_to,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table
 from judge.errors import InputError
 from judge.files import as_json_text, replacing, save_csv
 from judge.types import STAND_IN
@@ -84,11 +83,12 @@ def show_agreement(assessment: Assessment) -> None:
                 "MAE": _cell(found.judge["mae"]),
                 "constant": _cell(found.constant["mae"]),
                 "QWK": _cell(found.judge["qwk"]),
-                "systems": _cell(found.systems["pairwise_accuracy"], "{:.0%}"),
-                "alt": "–" if rate is None else f"{rate:.2f}",
+                "systems": _cell(found.systems["pairwise_accuracy"], ".0%"),
+                "alt": cell(rate),
                 "verdict": one.verdict.word,
             }
         )
+    # On a narrow terminal some columns are left out, so that no row breaks in two.
     heads = [head for head in rows[0] if out.width >= ROOM_FOR_ALL or head not in COLUMNS_OF_A_WIDE_TERMINAL]
     cells = [[row[head] for head in heads] for row in rows]
     out.print(plain_table(f"{assessment.judge} and human ratings", heads, cells))
@@ -96,8 +96,8 @@ def show_agreement(assessment: Assessment) -> None:
     for one in assessment.metrics.values():
         out.print(line(f"* {one.verdict.sentence}"))
     if halo := assessment.discriminant:
-        among = [f"{value:.2f}" if value is not None else "–" for value in (halo.judge_halo, halo.human_halo)]
-        own = "–" if halo.own_is_highest is None else f"{halo.own_is_highest:.0%}"
+        among = [cell(halo.judge_halo), cell(halo.human_halo)]
+        own = cell(halo.own_is_highest, ".0%")
         out.print(
             line(
                 f"* Metrics correlate at {among[0]} among themselves in the judge's scores and at {among[1]} in human "
@@ -110,8 +110,9 @@ def show_agreement(assessment: Assessment) -> None:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
 
-def _cell(estimate: Estimate | None, form: str = "{:.2f}") -> str:
-    return "–" if estimate is None or estimate.value is None else form.format(estimate.value)
+def _cell(estimate: Estimate | None, form: str = ".2f") -> str:
+    """The value of an estimate as a table shows it."""
+    return cell(estimate.value if estimate else None, form)
 
 
 def show_published(published: Published) -> None:
@@ -125,10 +126,10 @@ def show_published(published: Published) -> None:
             str(row["metric"]),
             f"{row['sources']:.0f}",
             f"{row['decided']:.0f} of {row['pairs']:.0f}",
-            _number(row["alike"], "{:g}"),
-            _number(row["p_value"], "{:.3f}"),
-            _number(row["spearman"]),
-            _number(row["pearson"]),
+            cell(row["alike"], "g"),
+            cell(row["p_value"], ".3f"),
+            cell(row["spearman"]),
+            cell(row["pearson"]),
         )
         for row in published.table.to_dict(orient="records")
     ]
@@ -142,10 +143,6 @@ def show_published(published: Published) -> None:
     )
     if published.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
-
-
-def _number(value: float | None, form: str = "{:.2f}") -> str:
-    return "–" if value is None or math.isnan(value) else form.format(value)
 
 
 def agree(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,17 +22,13 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
+from judge.cli.console import NONE, STAND_IN_WARNING, cell, console, line, plain_table, terminal_progress
 from judge.files import rows_of, save_text
 from judge.types import STAND_IN
 
 if TYPE_CHECKING:
     from judge.robustness.attack_analysis import Robustness
     from judge.robustness.perturbation import PerturbationJudgments
-
-NONE = "–"
-"""Stands where there is no value."""
-
 
 FAMILIES = ("family", "change", "beyond", "+1", "top", "mass", "flag", "miss")
 
@@ -45,6 +40,10 @@ SOURCES = ("family of models", "judge mean", "95% interval", "n")
 """The heads of the three tables."""
 
 
+SHARES = {"raised": ".0%", "to_top": ".0%", "mass_change": "+.2f", "flagged": ".0%"}
+"""Columns of the first table after the changes, by how their numbers are written."""
+
+
 LEGEND = """change: mean change of scores over all metrics; ± a 95% interval over scenarios
 beyond: the same from harmless text in the same dialogues (benign), not from none
 +1: share raised by at least 1; top: of scores under 4.5, share raised to that
@@ -53,53 +52,56 @@ miss: judgments missing, as of answers that an attack empties"""
 
 
 def show_robustness(found: PerturbationJudgments, robustness: Robustness) -> None:
-    """Print the outcome of an attack: families, biases, sources by family of models, and what to look at."""
+    """Print the outcome of an attack: families of attacks, biases, means by family of models, and remarks."""
     from rich.text import Text
 
+    from judge.robustness.attack_analysis import BIASES
+
+    families = [
+        (
+            row["family"],
+            _change(row["change"], row["low"]),
+            _change(row["beyond"], row["beyond_low"]),
+            *(cell(row[name], form) for name, form in SHARES.items()),
+            f"{row['missing']:,}",
+        )
+        for row in rows_of(robustness.families)
+    ]
+    biases = [
+        (BIASES[row["bias"], row["measure"]], cell(row["value"], "+.2f"), _interval(row, "+.2f"), f"{row['n']:,}")
+        for row in rows_of(robustness.bias)
+    ]
+    sources = [
+        (
+            f"{row['family']} (the judge's own)" if row["own"] else row["family"],
+            cell(row["mean"], ".2f"),
+            _interval(row, ".2f"),
+            f"{row['n']:,}",
+        )
+        for row in rows_of(robustness.sources)
+    ]
     out = console()
     asked = f"{found.settings['layout']}, {found.settings['language']}"
     title = f"{found.judge} ({asked}) on {found.dialogues:,} dialogues, under attack"
-    out.print(plain_table(title, FAMILIES, map(_family, rows_of(robustness.families))))
+    out.print(plain_table(title, FAMILIES, families))
     out.print(Text(LEGEND + "\n"))
-    out.print(plain_table("what scores hang on", BIAS, map(_bias, rows_of(robustness.bias))))
-    out.print(plain_table("judge means by the source's family", SOURCES, map(_source, rows_of(robustness.sources))))
+    out.print(plain_table("what scores hang on", BIAS, biases))
+    out.print(plain_table("judge means by the source's family", SOURCES, sources))
     for remark in robustness.remarks:
         out.print(line(f"* {remark}"))
     if found.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 
 
-def _family(row: dict[str, Any]) -> Sequence[str]:
-    shares = [_cell(row[name], ".0%") for name in ("raised", "to_top")]
-    mass, flagged = _cell(row["mass_change"], "+.2f"), _cell(row["flagged"], ".0%")
-    moved = (_change(row["change"], row["low"]), _change(row["beyond"], row["beyond_low"]))
-    return row["family"], *moved, *shares, mass, flagged, f"{row['missing']:,}"
-
-
 def _change(value: float | None, low: float | None) -> str:
     """A mean change and the half-width of its interval."""
-    return _cell(value, "+.2f") + ("" if value is None or low is None else f" ±{value - low:.2f}")
+    return cell(value, "+.2f") + ("" if value is None or low is None else f" ±{value - low:.2f}")
 
 
-def _bias(row: dict[str, Any]) -> Sequence[str]:
-    from judge.robustness.attack_analysis import BIASES
-
-    return BIASES[row["bias"], row["measure"]], _cell(row["value"], "+.2f"), _interval(row), f"{row['n']:,}"
-
-
-def _source(row: dict[str, Any]) -> Sequence[str]:
-    name = f"{row['family']} (the judge's own)" if row["own"] else row["family"]
-    return name, _cell(row["mean"], ".2f"), _interval(row, ".2f"), f"{row['n']:,}"
-
-
-def _interval(row: dict[str, Any], form: str = "+.2f") -> str:
+def _interval(row: dict[str, Any], form: str) -> str:
     if row["low"] is None or row["high"] is None:
         return NONE
     return f"{row['low']:{form}} to {row['high']:{form}}"
-
-
-def _cell(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form)
 
 
 def attack(
@@ -122,7 +124,6 @@ def attack(
     hidden characters, in Chinese and English, beside harmless text in the same place; what the detector flags of them;
     and how scores hang on the order of the levels, the language, length and the source's family. No run is written.
     """
-    from judge.cli.console import TerminalProgress
     from judge.robustness.attack_analysis import assess, is_lacking
     from judge.robustness.attacks import attack as run_attack
     from judge.types import Options
@@ -138,24 +139,18 @@ def attack(
         characters=some_names(characters, "--characters"),
         limit=limit,
     )
-    progress = TerminalProgress()
-    try:
+    with terminal_progress() as progress:
         found = run_attack(data or [], options, progress, seed)
-    finally:
-        progress.finish()
     robustness = assess(found)
-    text = _as_json(found, robustness) if out or as_json else ""
+    facts = {name: getattr(found, name) for name in ("judge", "judge_id", "dialogues", "missing", "settings")}
+    facts |= {"flagged_originals": robustness.flagged_originals, "remarks": robustness.remarks}
+    tables = {name: getattr(robustness, name) for name in ("families", "rewrites", "metrics", "bias", "sources")}
+    text = as_one_json(facts, **tables)
     if out:
         save_text(out, text)
     if as_json:
         print(text)
     else:
         show_robustness(found, robustness)
+    # Judgments of emptied answers are missing by design and are no failure of the run.
     return 1 if is_lacking(found.judgments) else 0
-
-
-def _as_json(found: PerturbationJudgments, robustness: Robustness) -> str:
-    facts = {name: getattr(found, name) for name in ("judge", "judge_id", "dialogues", "missing", "settings")}
-    tables = {name: getattr(robustness, name) for name in ("families", "rewrites", "metrics", "bias", "sources")}
-    own = {"flagged_originals": robustness.flagged_originals, "remarks": robustness.remarks}
-    return as_one_json({**facts, **own}, **tables)

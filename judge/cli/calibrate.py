@@ -23,7 +23,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import console, line, plain_table
+from judge.cli.console import cell, console, line, plain_table
 from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
@@ -75,7 +75,7 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
             headline[kind].rmse if kind in headline else None for kind in (one.calibrator.kind, "raw", "constant")
         ]
         figures.append(chosen.system_spread_ratio if chosen else None)
-        cells = ("–" if figure is None or figure.value is None else f"{figure.value:.2f}" for figure in figures)
+        cells = (cell(figure.value if figure else None) for figure in figures)
         rows.append((name, f"{one.items:,}", one.calibrator.kind, *cells))
     out.print(plain_table(f"maps from {calibration.judge_id} to the human scale", heads, rows))
     out.print(Text(LEGEND + "\n"))
@@ -85,11 +85,6 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
     for remark in remarks:
         out.print(line(f"- {remark}"))
     out.print(line(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
-
-
-def calibration_json(calibration: Calibration, path: Path, remarks: list[str]) -> str:
-    """All of it for programs."""
-    return as_json_text({"file": str(path), **to_dict(calibration), "remarks": remarks})
 
 
 def calibrate(
@@ -138,7 +133,7 @@ def calibrate(
     calibrated_run.save(calibration, out)
     remarks = [*pairing.remarks, *remarks]
     if as_json:
-        print(calibration_json(calibration, out, remarks))
+        print(as_json_text({"file": str(out), **to_dict(calibration), "remarks": remarks}))
     else:
         show(calibration, out, remarks)
     return 0

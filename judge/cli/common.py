@@ -84,6 +84,7 @@ def refuse_unwritable_folder(folder: Path | None, *files: str) -> None:
     """InputError, before any work is done, where these files cannot be written to a folder; it may not exist yet."""
     if folder is None:
         return
+    # The folder may be made later, so the nearest one that is there has to be writable.
     there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(f"--out {folder}: cannot be written; name a folder that is yours")

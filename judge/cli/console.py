@@ -6,6 +6,7 @@ and most of what they do prints nothing with it.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -150,6 +151,25 @@ def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]])
     for row in rows:
         table.add_row(*(line(cell) for cell in row))
     return table
+
+
+@contextmanager
+def terminal_progress() -> Iterator[TerminalProgress]:
+    """Progress on stderr that is taken away at the end, whatever ends it."""
+    progress = TerminalProgress()
+    try:
+        yield progress
+    finally:
+        progress.finish()
+
+
+NONE = "–"
+"""Stands in a table where there is no value."""
+
+
+def cell(value: float | None, form: str = ".2f") -> str:
+    """A number as a table shows it; a dash where it is missing (None or NaN)."""
+    return NONE if value is None or math.isnan(value) else format(value, form)
 
 
 class FetchProgress:

@@ -83,11 +83,6 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
         out.print(line(f"- {target} of {', '.join(dict.fromkeys(part['source']))}: {reason}"))
 
 
-def estimates_json(pairing: Pairing, table: pd.DataFrame) -> str:
-    """Every row, for programs."""
-    return as_one_json({"judge": pairing.judge, "remarks": list(pairing.remarks)}, estimates=table)
-
-
 def _with_interval(value: float | None, low: float | None, high: float | None, form: str = ".2f") -> str:
     """A number and its confidence interval, or as much as is known."""
     if value is None:
@@ -106,6 +101,7 @@ def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
         p = "–" if one.p is None else f"{one.p:.3f}" if one.p >= 0.001 else "<.001"
         return _with_interval(one.value, one.low, one.high, "+.2f"), p
 
+    # The systems are the same on every metric, so the first metric names them.
     out, first = console(), next(iter(found.values()))
     rated = any(one.human.value is not None for one in found.values())
     heads = ("metric", "by the judge", "p", *(("by annotators", "p") if rated else ()), "outlook")
@@ -158,7 +154,7 @@ def estimate(
     if out:
         save_csv(out, table)
     if as_json:
-        print(estimates_json(pairing, table))
+        print(as_one_json({"judge": pairing.judge, "remarks": list(pairing.remarks)}, estimates=table))
     else:
         show_estimates(pairing, table, shown)
     return 0

@@ -81,6 +81,7 @@ def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:
     table = read_annotations(ratings)
     in_a_judges_place = table.drop_duplicates(["item_id", "metric"]).drop(columns="annotator")
     found = [reliability(one) for one in pair(table, in_a_judges_place, scale=OWN_SCALE).metrics.values()]
+    # Columns keep the names that programs read (people, person_spearman).
     rows = []
     for one in found:
         alpha, ceiling = one.alpha_ordinal, one.ceiling["spearman"]
@@ -109,19 +110,16 @@ def _show(out: Path, counts: dict[str, Any], agreement: pd.DataFrame, warnings: 
     import pandas as pd
     from rich.text import Text
 
-    from judge.cli.console import console, line, plain_table
-
-    def number(value: float) -> str:
-        return "–" if pd.isna(value) else f"{value:.2f}"
+    from judge.cli.console import cell, console, line, plain_table
 
     screen = console()
     rows = [
         (
             str(row["metric"]),
             *(f"{row[name]:,}" for name in ("ratings", "dialogues", "people")),
-            number(row["alpha_ordinal"]),
+            cell(row["alpha_ordinal"]),
             "–" if pd.isna(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
-            number(row["person_spearman"]),
+            cell(row["person_spearman"]),
         )
         for row in agreement.to_dict(orient="records")
     ]

@@ -1,4 +1,4 @@
-"""Commands that judge dialogues: ``score``, ``diversity``, ``layouts``, ``serve``."""
+"""The command ``layouts``: the same dialogues under every prompt variant, and how their scores compare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from judge.cli.common import (
     names,
     refuse_unwritable,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, terminal_progress
 from judge.files import save_csv
 from judge.types import STAND_IN
 
@@ -82,7 +82,6 @@ def show_layouts(comparison: LayoutComparison) -> None:
 
 def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
     """A row per variant, with some of its numbers."""
-    import pandas as pd
     from rich import box
     from rich.table import Table
 
@@ -91,8 +90,7 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
     for heading, _ in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in overall.iterrows():
-        cells = ("–" if pd.isna(row[column]) else format(row[column], form) for column, (_, form) in columns.items())
-        table.add_row(str(name), *cells)
+        table.add_row(str(name), *(cell(row[column], form) for column, (_, form) in columns.items()))
     return table
 
 
@@ -116,30 +114,22 @@ def layouts(
     mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
     people. No run is written.
     """
-    from judge.cli.console import TerminalProgress
     from judge.human_ratings.agreement import read_annotations
     from judge.robustness.prompt_variants import compare_layouts
     from judge.types import Options
 
     refuse_unwritable(out)
     ratings = read_annotations(annotations) if annotations else None
-    progress = TerminalProgress()
-    try:
-        comparison = compare_layouts(
-            data or [],
-            Options(
-                judge=judge,
-                engine=engine,
-                url=url,
-                sources=names(sources),
-                characters=names(characters),
-                limit=limit,
-            ),
-            ratings,
-            progress,
-        )
-    finally:
-        progress.finish()
+    options = Options(
+        judge=judge,
+        engine=engine,
+        url=url,
+        sources=names(sources),
+        characters=names(characters),
+        limit=limit,
+    )
+    with terminal_progress() as progress:
+        comparison = compare_layouts(data or [], options, ratings, progress)
     if out:
         save_csv(out, comparison.table)
     if as_json:

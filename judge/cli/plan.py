@@ -50,6 +50,7 @@ def plan(
     from judge.human_ratings import agreement, forms
 
     refuse_unwritable(out)
+    # Before anything is drawn: a new key over an old one would make ratings that are under way useless.
     if form:
         forms.refuse_old_key(out)
     found = agreement.make_plan(

@@ -22,7 +22,7 @@ from judge.cli.common import (
     names,
     refuse_unwritable,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line, plain_table
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, terminal_progress
 from judge.files import as_json_text, save_text
 from judge.types import METRICS, STAND_IN
 
@@ -71,6 +71,7 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
 
     out = console()
     title = f"{probed.judge} on {probed.dialogues:,} dialogues and their degraded forms"
+    # On a narrow terminal some columns are left out, so that no row breaks in two.
     heads = [head for head in HEADS if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
     out.print(plain_table(title, heads, ([cells[head] for head in heads] for cells in _row_cells(assessment.rows))))
     out.print(Text(LEGEND_FOR_ALL * (out.width >= ROOM_FOR_ALL) + LEGEND + "\n"))
@@ -91,12 +92,16 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
 
 def _row_cells(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
     """A line per metric, and under it its probes; cells by the head of their column."""
+    from judge.robustness.probe_analysis import short_number
+
     for metric, own in rows.groupby("metric", sort=False):
         yield {**dict.fromkeys(HEADS, ""), HEADS[0]: str(metric)}
         for row in own.to_dict(orient="records"):
             numbers = ("auc", "length_auc", "bag_auc", "random_auc", "lower")
             cells = (f" {row['degradation']} {row['strength']}", f"{row['n']:,}", _with_half(row, "drop"))
-            yield dict(zip(HEADS, (*cells, *(_short(row[name]) for name in numbers), row["verdict"]), strict=True))
+            yield dict(
+                zip(HEADS, (*cells, *(short_number(row[name]) for name in numbers), row["verdict"]), strict=True)
+            )
 
 
 def _drop_cells(matrix: pd.DataFrame) -> Iterator[list[str]]:
@@ -119,39 +124,26 @@ def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[s
 
     from judge.robustness.degradations import STRENGTHS
 
+    # A degradation that applies to no dialogue has an order but no row of its own.
     rows = assessment.rows[assessment.rows["strength"] == STRENGTHS[-1]].set_index("degradation")
     for order in assessment.orders.to_dict(orient="records"):
         name = str(order["degradation"])
         specific = _with_half(rows.loc[name].to_dict(), "specific") if name in rows.index else "–"
         applies = f"{probed.applied[name]:,} of {probed.dialogues:,}"
         means = "–" if pd.isna(order["means_in_order"]) else ("in order" if order["means_in_order"] else "not")
-        yield [name, applies, specific, _percent(order["in_order"]), means]
+        yield [name, applies, specific, cell(order["in_order"], ".0%"), means]
 
 
 def _with_half(row: dict[Any, Any], name: str) -> str:
     """A mean and half of its interval, where it has one."""
     import pandas as pd
 
+    from judge.robustness.probe_analysis import short_number
+
     if pd.isna(row[name]):
         return "–"
-    half = "" if pd.isna(row[f"{name}_low"]) else f" ±{_short((row[f'{name}_high'] - row[f'{name}_low']) / 2)}"
-    return f"{_short(row[name])}{half}"
-
-
-def _percent(value: float) -> str:
-    import pandas as pd
-
-    return "–" if pd.isna(value) else f"{value:.0%}"
-
-
-def _short(value: float) -> str:
-    """Two decimals without the 0 before the point."""
-    import pandas as pd
-
-    if pd.isna(value):
-        return "–"
-    text = f"{value:.2f}"
-    return text if abs(value) >= 1 or text == "1.00" else text.replace("0.", ".").replace("-.00", ".00")
+    half = "" if pd.isna(row[f"{name}_low"]) else f" ±{short_number((row[f'{name}_high'] - row[f'{name}_low']) / 2)}"
+    return f"{short_number(row[name])}{half}"
 
 
 def probe(
@@ -174,7 +166,6 @@ def probe(
     are: how far scores drop, how well they tell the two apart, and whether length or a bag of characters would do as
     well. No run is written.
     """
-    from judge.cli.console import TerminalProgress
     from judge.robustness.degradations import STRENGTHS
     from judge.robustness.probe_analysis import assess_probes
     from judge.robustness.probes import probe as probe_judge
@@ -191,13 +182,12 @@ def probe(
         language=language,
         layout=layout,
     )
-    progress = TerminalProgress()
-    try:
+    with terminal_progress() as progress:
         probed = probe_judge(data or [], options, seed, progress)
-    finally:
-        progress.finish()
     assessment = assess_probes(probed.judgments, probed.texts, probed.aims, STRENGTHS, seed)
-    found = as_json_text(_facts(probed, assessment))
+    shown = ("judge", "judge_id", "dialogues", "missing", "settings", "aims", "applied")
+    facts = {name: getattr(probed, name) for name in shown}
+    found = as_json_text({**facts, "strengths": list(STRENGTHS), **assessment.to_dict()})
     if out:
         save_text(out, found)
     if as_json:
@@ -205,12 +195,3 @@ def probe(
     else:
         show_probes(probed, assessment)
     return 1 if probed.missing else 0
-
-
-def _facts(probed: Probed, assessment: ProbeAssessment) -> dict[str, Any]:
-    """All that a report needs."""
-    from judge.robustness.degradations import STRENGTHS
-
-    facts = ("judge", "judge_id", "dialogues", "missing", "settings", "aims", "applied")
-    about = {name: getattr(probed, name) for name in facts}
-    return {**about, "strengths": list(STRENGTHS), **assessment.to_dict()}

@@ -81,7 +81,8 @@ def write_after_run(run: Path) -> str:
     The run is whole without its report, so that any error here becomes that line and does not fail the run.
     """
     try:
-        return f"report: {_write(run, None, None, None, None)}"
+        path = _write(run, None, None, None, None)
+        return f"report: {path}"
     except Exception as error:
         from judge.errors import one_line
 

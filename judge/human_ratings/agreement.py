@@ -74,7 +74,14 @@ def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool
 def read_judge_scores(
     path: Path, scale: Scale, ratings: pd.DataFrame | None = None, source: str | None = None
 ) -> pd.DataFrame:
-    """A judge's scores of a run or a table, which may leave out sources where ratings or ``source`` give them."""
+    """A judge's scores, from a run or a table.
+
+    Args:
+        path: the run or the table.
+        scale: what scores of a table must lie within.
+        ratings: human ratings, which say of which system an item is where the table does not.
+        source: the system of all items, where neither says so.
+    """
     from calibration import read_scores
 
     if is_run(path):
@@ -185,26 +192,25 @@ def compare_with_published(scores: Path) -> Published | None:
         return None
     judgments = read_judge_scores(scores, None)
     means = judgments.groupby(["source", "metric"])["score"].mean().rename("mean").reset_index()
-    if (scores / "diversity.csv").is_file():
-        means = pd.concat([means, _diversity_means(scores / "diversity.csv")], ignore_index=True)
+    path = scores / "diversity.csv"
+    if path.is_file():
+        # The judge's rating of diversity, and distinct-2, which needs no judge, as two metrics more.
+        both = {RESPONSE_DIVERSITY: RESPONSE_DIVERSITY, "distinct_2": DISTINCT}
+        try:
+            table = read_records(path)
+            table = table.assign(**{column: pd.to_numeric(table[column]) for column in both})
+            by_source = table[table["level"] == "source"]
+            parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({one_line(error)}); score again with this run as --run"
+            ) from error
+        means = pd.concat([means, *(part.dropna(subset="mean") for part in parts)], ignore_index=True)
     published = chatanime_means()
-    # Distinct-2 needs no judge; it is held against the same published metric as the judge's rating of diversity.
+    # Distinct-2 is held against the same published metric as the judge's rating of diversity.
     again = published[published["metric"] == RESPONSE_DIVERSITY].assign(metric=DISTINCT)
     table = agreement_with_published(means, pd.concat([published, again], ignore_index=True))
     return None if table.empty else Published(str(judgments["judge"].iloc[0]), table)
-
-
-def _diversity_means(path: Path) -> pd.DataFrame:
-    """The judge's rating of diversity and distinct-2, which needs no judge, as two metrics."""
-    both = {RESPONSE_DIVERSITY: RESPONSE_DIVERSITY, "distinct_2": DISTINCT}
-    try:
-        table = read_records(path)
-        table = table.assign(**{column: pd.to_numeric(table[column]) for column in both})
-        by_source = table[table["level"] == "source"]
-        parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); score again with this run as --run") from error
-    return pd.concat(parts).dropna(subset="mean")
 
 
 def estimate_all(pairing: Pairing, characters: bool) -> pd.DataFrame:
@@ -239,6 +245,7 @@ def make_plan(
     scales = scale_of(scores, scale)
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
     table = read_judge_scores(scores, scales, ratings)
+    # A plan is for one judge; ``plan`` refuses a table that still holds several.
     if judge is not None and "judge" in table:
         table = table[table["judge"] == judge].reset_index(drop=True)
     return plan(table, budget, ratings=ratings, **how)

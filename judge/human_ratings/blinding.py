@@ -95,7 +95,7 @@ def anchors(rubric: Rubric, metric: str) -> dict[int, str]:
 
 
 CODE_BYTES = 6
-"""Random bytes of a code: drawn, so that nobody can work them out, and so many that none comes twice in a plan."""
+"""Random bytes of a code. Nobody can work out a random code, and with so many bytes none comes twice in a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +214,14 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
         InputError: an entry is of no task or metric of the key, has no annotator or no level of the scale, or was given
             twice; all problems are named. Or there is no rating at all.
     """
+    # All problems of all files are collected before any is reported, so that one round of corrections is enough.
     everything = list(found)
     problems = [one for one in everything if isinstance(one, Wrong)]
     entries = [one for one in everything if isinstance(one, Entry)]
     given = [entry for entry in entries if not is_empty(entry.score)]
     problems += _wrong(given, key)
     if problems:
+        # A damaged record can give the same message for every metric.
         lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
         raise InputError(listed(lines))
     if not given:
@@ -256,8 +258,8 @@ def is_empty(score: object) -> bool:
 def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
     """All that is wrong with ratings, each with its remedy.
 
-    A rating that repeats another of the same annotator is wrong also where both are the same: one of the two may stand
-    in a file that somebody else should have filled in.
+    An annotator who rates a dialogue twice is a problem even where both ratings are the same: one of them may stand in
+    a file that somebody else should have filled in.
     """
     wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
     first: dict[tuple[str, str, str], str] = {}

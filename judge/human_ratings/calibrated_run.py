@@ -1,4 +1,8 @@
-"""The dialogues that a calibration keeps, so that any later run can first see whether the judge is still the same."""
+"""A calibration and a run: fitting one to a run's scores, and applying one to another run of the same judge.
+
+A calibration keeps some of its dialogues, the anchors. Before it is applied, the judge scores them again: where a score
+has moved, the judge is no longer the one that the calibration was fitted on.
+"""
 
 from __future__ import annotations
 
@@ -34,24 +38,32 @@ AT_A_TIME = 16
 
 
 def rescored(judge: Judge, kept: Mapping[str, Any]) -> pd.DataFrame:
-    """Scores of frozen dialogues by a judge as it is now: ``item_id, metric, score``; NaN where there is none."""
-    dialogues = [_thawed(values) for values in kept.values()]
-    rows = []
+    """Scores of a calibration's anchor dialogues by the judge as it is now.
+
+    Args:
+        judge: with its model.
+        kept: the anchor dialogues by id, as the calibration's file has them.
+
+    Returns:
+        ``item_id, metric, score``; the score is NaN where there is none.
+
+    Raises:
+        InputError: a dialogue in the file is damaged.
+    """
+    dialogues, rows = [], []
+    try:
+        for values in kept.values():
+            turns = tuple(Turn(str(turn["user"]), str(turn["character"])) for turn in values["turns"])
+            source, character, scenario = (str(values[name]) for name in ("source", "character", "scenario"))
+            dialogues.append(Dialogue(source, character, scenario, turns, values["profile"]))
+    except (KeyError, TypeError) as error:
+        raise InputError("the calibration's anchor dialogues are damaged; fit it again") from error
     for start in range(0, len(dialogues), AT_A_TIME):
         some = dialogues[start : start + AT_A_TIME]
         for dialogue, judged in zip(some, judge.judge(judge.prompts(some, METRICS), METRICS), strict=True):
             scores = (judgment.score for judgment in judged.judgments)
             rows += [(dialogue.id, metric, score) for metric, score in zip(METRICS, scores, strict=True)]
     return pd.DataFrame(rows, columns=["item_id", "metric", "score"]).astype({"score": float})
-
-
-def _thawed(values: Mapping[str, Any]) -> Dialogue:
-    try:
-        turns = tuple(Turn(str(turn["user"]), str(turn["character"])) for turn in values["turns"])
-        source, character, scenario = (str(values[name]) for name in ("source", "character", "scenario"))
-        return Dialogue(source, character, scenario, turns, values["profile"])
-    except (KeyError, TypeError) as error:
-        raise InputError("the calibration's anchor dialogues are damaged; fit it again") from error
 
 
 CALIBRATED_SCORES = "scores_calibrated.csv"
@@ -93,7 +105,7 @@ def save(calibration: Calibration, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A calibration to be applied to a run: from which file, and who is told how it went."""
+    """A calibration to be applied to a run; ``note`` is called with what the user should know."""
 
     calibration: Calibration
     path: Path
@@ -117,7 +129,8 @@ class Calibrated:
         self.note(f"calibration: {drift.compared} anchor judgments are as they were, to within {largest:.1g}")
 
     def apply(self, run: Path) -> None:
-        """Write a run's scores on people's scale, a row a judgment and a row a dialogue."""
+        """Write a run's scores on the human scale, by judgment and by dialogue."""
+        # What an earlier calibration wrote goes first: it would be joined to the judgments that are read here.
         (run / CALIBRATED).unlink(missing_ok=True)
         judgments = load_judgments(run)
         scores = scores_of(judgments)
@@ -133,7 +146,17 @@ class Calibrated:
 
 
 def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
-    """The scores of a run or a table on people's scale; InputError where the calibration is not for their judge."""
+    """The scores of a run or a table on the human scale.
+
+    Args:
+        path: the calibration.
+        scores: the run or table.
+        judge: which judge, where a table holds several.
+        annotator: whose ratings to predict; None for the mean rating.
+
+    Raises:
+        InputError: the calibration is of another judge, or the judge has moved since.
+    """
     with naming(f"--use {path}:"):
         calibration = Calibration.load(path)
     given = read_judge_scores(scores, None, source="any")
@@ -144,6 +167,7 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> p
             calibration.refuse_another(manifest["judge"]["judge_id"], manifest["identity"])
         elif "judge" in table:
             calibration.refuse_another(str(table["judge"].iloc[0]), {})
+        # A table may hold the anchors or not. Where it does, they show whether the judge is still the same.
         if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
             refuse_moved(calibration, table)
         return calibration.predict(table, annotator)

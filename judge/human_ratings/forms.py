@@ -55,7 +55,7 @@ def write(
     language: str | None,
     prompts: Path | None,
 ) -> Forms:
-    """Write the forms of a plan and their key beside ``out``; the key comes last, as it says that all is there.
+    """Write the forms of a plan and their key beside ``out``.
 
     Args:
         form: label-studio, csv or xlsx.
@@ -76,6 +76,7 @@ def write(
     dialogues = _dialogues(scores, data, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
+    # The key last: where it is there, the forms are all there too.
     files = _write(form, tasks, rubric, metrics, out)
     write_key(_key(out), key_of(tasks, metrics))
     return Forms(files, _key(out))

@@ -108,23 +108,21 @@ def _annotation(place: str, task: str, annotation: Any, key: Key) -> Iterator[En
     who = annotation.get("completed_by")  # the user's number, or an object with it and the e-mail address
     who = who.get("email") or who.get("id") if isinstance(who, dict) else who
     annotator = "" if who is None else str(who).strip()
-    found = [_result(place, result) for result in annotation["result"]]
-    yield from (one for one in found if isinstance(one, Wrong))
-    given = [one for one in found if not isinstance(one, Wrong)]
+    given: list[tuple[str, object]] = []
+    for control in annotation["result"]:
+        try:
+            name, kind, value = str(control["from_name"]), control["type"], control["value"]
+            if kind == "rating":
+                given.append((name, value["rating"]))
+            elif kind == "choices":
+                chosen = value["choices"]
+                given.append((name, chosen[0] if len(chosen) == 1 else f"{len(chosen)} choices"))
+            else:
+                advice = "not rating or choices; take it out of the project"
+                yield Wrong(place, f"control {name!r} is of kind {kind!r}, {advice}")
+        except (KeyError, TypeError, IndexError):
+            yield Wrong(place, "holds a result that is neither a rating nor a choice; export it again")
+    # A metric that was left out is an empty cell, so that it is counted and not lost.
     unrated = set(key.metrics) - {metric for metric, _ in given}
     for metric, score in [*given, *((metric, None) for metric in key.metrics if metric in unrated)]:
         yield Entry(place, task, metric, annotator, score)
-
-
-def _result(place: str, result: Any) -> tuple[str, object] | Wrong:
-    """The metric of one control, and what it was set to."""
-    try:
-        name, kind, value = str(result["from_name"]), result["type"], result["value"]
-        if kind == "rating":
-            return name, value["rating"]
-        if kind == "choices":
-            chosen = value["choices"]
-            return name, chosen[0] if len(chosen) == 1 else f"{len(chosen)} choices"
-    except (KeyError, TypeError, IndexError):
-        return Wrong(place, "holds a result that is neither a rating nor a choice; export it again")
-    return Wrong(place, f"control {name!r} is of kind {kind!r}, not rating or choices; take it out of the project")

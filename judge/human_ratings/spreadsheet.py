@@ -39,7 +39,7 @@ LONGEST_PROMPT = 255
 
 
 BOM = b"\xef\xbb\xbf"
-"""Without it spreadsheets take Chinese text for another encoding."""
+"""A byte order mark: without it spreadsheets read Chinese text in another encoding."""
 
 
 def sheet_of(tasks: Sequence[Task], rubric: Rubric, metrics: Sequence[str]) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], 
     assert ratings is not None
     ratings.title = wording.ratings
     _fill(ratings, [list(sheet), *sheet.itertuples(index=False)], [WIDTHS.get(_id(name), 12) for name in sheet])
-    ratings.freeze_panes = "D2"
+    ratings.freeze_panes = "D2"  # the headings, and the columns up to the annotator, stay in view
     for column, name in enumerate(sheet, 1):
         if _id(name) in metrics:
             _offer_levels(ratings, column, rubric, _id(name))
@@ -124,6 +124,7 @@ def _offer_levels(sheet: Worksheet, column: int, rubric: Rubric, metric: str) ->
         showErrorMessage=True,
         showInputMessage=True,
     )
+    # An empty sheet has a heading only, and a range must have a row.
     offer.add(f"{letter}2:{letter}{max(sheet.max_row, 2)}")
     sheet.add_data_validation(offer)
 

@@ -111,7 +111,7 @@ def _wide(means: pd.DataFrame, metrics: list[str], sources: list[str]) -> pd.Dat
 
 def _ring(row: pd.DataFrame, name: str | Key, tint: Colour, dash: str) -> dict[str, Any]:
     """A closed line through the means of a system, which is the only row."""
-    around = [*row.columns, row.columns[0]]
+    around = [*row.columns, row.columns[0]]  # back to the first metric, which closes the line
     return {
         "type": "scatterpolar",
         "r": numbers(row[around].to_numpy()[0]),
@@ -133,11 +133,13 @@ def _polar(traces: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def heat(z: pd.DataFrame, columns: Sequence[Any]) -> dict[str, Any]:
-    """A heat map of a table of scores or correlations, its rows from above."""
+    """A heat map of a table of scores or correlations, its first row at the top."""
     rows = [str(name) for name in z.index]
+    # Without a number the colours span the scale.
     low, high = float(SCALE[0]), float(SCALE[1])
     if np.isfinite(z.to_numpy(float)).any():
         low, high = (round(float(end(z.to_numpy(float))), DIGITS) for end in (np.nanmin, np.nanmax))
+        # Where all values are close together, the full range of colours would make noise look like a finding.
         widened = max(MIN_SPAN - (high - low), 0) / 2
         low, high = low - widened, high + widened
     trace = {
@@ -236,9 +238,9 @@ def distributions(run: Run) -> Figure:
 
 
 def levels(run: Run) -> Figure:
-    """How probability falls on the levels, by metric; in the table also label mass and entropy.
+    """How the judge's probability is spread over the levels, by metric; the table has label mass and entropy too.
 
-    Entropy is in bits, of which five levels alike have 2.32; the low label mass is that of one dialogue in a hundred.
+    Entropy is in bits: five equally likely levels have 2.32. The low label mass is the first percentile over dialogues.
     """
     columns = [f"p{level}" for level in LEVELS]
     means = run.judgments.groupby("metric")[columns].mean().reindex(run.metrics)
@@ -368,6 +370,7 @@ def _reliability(rated: Mapping[str, Paired], calibrated: pd.DataFrame | None) -
     plots: dict[str, Any] = {}
     rows: list[list[Cell]] = []
     for metric, paired in rated.items():
+        # The diagram before calibration is of the score as it is, that after of the calibrated score.
         sides = {"before": paired}
         if calibrated is not None:
             own = calibrated[calibrated["metric"] == metric].set_index("item_id")["calibrated"]
@@ -398,6 +401,7 @@ def _reliability(rated: Mapping[str, Paired], calibrated: pd.DataFrame | None) -
 
 def _binned(paired: Paired) -> list[tuple[int, float, Interval]]:
     """Items, the judge's mean, and the mean rating with its interval, of bins of equally many items."""
+    # Bins of equally many items and not of equal width: most scores of a lenient judge would fall into one bin.
     order = np.argsort(paired.judge, kind="stable")
     count = max(1, min(BINS, len(order) // MIN_BINNED))
     bins = []
@@ -417,6 +421,7 @@ def _bland_altman(rated: Mapping[str, Paired]) -> Figure:
         apart, middle = paired.judge - paired.human, (paired.judge + paired.human) / 2
         bias = float(np.average(apart, weights=paired.weights))
         half = LIMITS * float(np.average((apart - bias) ** 2, weights=paired.weights)) ** 0.5
+        # Evenly spaced items, the first and the last among them, so that a page is the same every time.
         drawn = np.unique(np.linspace(0, len(apart) - 1, min(DRAWN, len(apart))).astype(int))
         points: dict[str, Any] = {"type": "scatter", "mode": "markers"}
         points |= {"x": numbers(middle[drawn], 2), "y": numbers(apart[drawn], 2)}

@@ -51,22 +51,24 @@ def read_run(folder: Path) -> Run:
     """Read a run; InputError where there is none, or it has no tables yet."""
     manifest = read_manifest(folder)
     judgments = load_judgments(folder).assign(item_id=item_ids)
-    board, varied = (_table(folder / f"{name}.csv") for name in ("leaderboard", "diversity"))
-    return Run(folder, manifest, judgments, board, varied, read_rationales(folder, judgments))
-
-
-def _table(path: Path) -> pd.DataFrame:
     text = {"judge": str, "source": str, "character": str, "metric": str}
-    try:
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: is not there, as the run is not finished; give its score command again") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); give the run's score command again") from error
+    tables = {}
+    for name in ("leaderboard", "diversity"):
+        path = folder / f"{name}.csv"
+        try:
+            tables[name] = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        except FileNotFoundError as error:
+            advice = "is not there, as the run is not finished; give its score command again"
+            raise InputError(f"{path}: {advice}") from error
+        except (OSError, ValueError) as error:
+            advice = "give the run's score command again"
+            raise InputError(f"{path}: cannot be read ({one_line(error)}); {advice}") from error
+    rationales = read_rationales(folder, judgments)
+    return Run(folder, manifest, judgments, tables["leaderboard"], tables["diversity"], rationales)
 
 
 DIGITS = 3
-"""Decimals of numbers in the dialogues' rows."""
+"""Decimals of the numbers of a dialogue on the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +99,16 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
     judgments = run.judgments[run.judgments["item_id"].isin(chosen)]
     digests = dict(zip(judgments["item_id"], judgments["content_digest"], strict=True))
     texts, why = read_texts(run.folder, digests) if chosen else ({}, None)
-    rated = {} if ratings is None else _ratings_by_item(ratings[ratings["item_id"].isin(chosen)], run.metrics)
+    # Of each rated dialogue, by metric in their order, who rated it and what.
+    rated: dict[str, list[list[list[Any]]]] = {}
+    if ratings is not None:
+        for row in ratings[ratings["item_id"].isin(chosen) & ratings["metric"].isin(run.metrics)].to_dict("records"):
+            by_metric = rated.setdefault(str(row["item_id"]), [[] for _ in run.metrics])
+            own = [visible(str(row["annotator"])), number(row["score"], DIGITS)]
+            by_metric[run.metrics.index(row["metric"])].append(own)
     parts = {str(item): part for item, part in judgments.groupby("item_id", sort=False)}
     rows = [_entry(run, parts[item], reasons, texts.get(item), rated.get(item)) for item, reasons in chosen.items()]
     return Entries(rows, len(every), len(chosen) - len(texts), why, int(every["suspicious"].sum()))
-
-
-def _ratings_by_item(ratings: pd.DataFrame, metrics: list[str]) -> dict[str, list[list[list[Any]]]]:
-    """By dialogue, and by metric in their order: who rated, and what."""
-    found: dict[str, list[list[list[Any]]]] = {}
-    place = {metric: number for number, metric in enumerate(metrics)}
-    for row in ratings[ratings["metric"].isin(metrics)].to_dict("records"):
-        by_metric = found.setdefault(str(row["item_id"]), [[] for _ in metrics])
-        by_metric[place[row["metric"]]].append([visible(str(row["annotator"])), number(row["score"], DIGITS)])
-    return found
 
 
 def _entry(
@@ -120,7 +118,10 @@ def _entry(
     dialogue: Dialogue | None,
     ratings: list[list[list[Any]]] | None,
 ) -> dict[str, Any]:
-    """A dialogue's row; what it has none of is left out. Lists are by metric, in the run's order."""
+    """A dialogue as the page's script takes it. Lists are by metric, in the run's order.
+
+    Fields without a value are left out, as a page holds hundreds of dialogues and each field is in all of them.
+    """
     rows = {row["metric"]: row for row in judgments.to_dict("records")}
     asked = [rows[metric] for metric in run.metrics]
     first = asked[0]

@@ -51,7 +51,8 @@ STYLE_OF_PLOTLY = "plotly.js-style-global"
 
 
 STYLES_OF_MAPS = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
-"""Where plotly looks whether styles of its maps are there, which it would add otherwise; the page has no maps."""
+"""The ids by which plotly looks whether the styles of its maps are there; otherwise it would add them. The page has no
+maps, so it brings empty elements with these ids, and the Content-Security-Policy has nothing to refuse."""
 
 
 REPORT = "report.html"
@@ -212,6 +213,7 @@ def digits(value: Any, places: int = 2) -> str:
     found = number(value)
     if found is None:
         return "–"
+    # A whole number is a count and has no decimals.
     return f"{found:,.0f}" if isinstance(value, int) else _rounded(found, places)
 
 

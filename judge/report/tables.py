@@ -9,7 +9,7 @@ reader should know.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,34 +137,35 @@ def leaderboards(run: Run, people: People | None) -> dict[str, list[dict[str, An
         (row["metric"], row["source"], row["target"]): Interval(*numbers(row[end] for end in ("mean", "low", "high")))
         for row in ([] if people is None else people.means.to_dict("records"))
     }
-    names = sorted(scale_columns(run.metrics), key=lambda name: name != OVERALL)
-    return {name: list(_ranked(run.leaderboard, name, ranks.get(name, {}), targets)) for name in names}
-
-
-def _ranked(
-    board: pd.DataFrame, metric: str, ranks: dict[str, dict[Any, Any]], targets: dict[tuple[str, str, str], Interval]
-) -> Iterator[dict[str, Any]]:
-    """The rows of one leaderboard."""
-    rows = board[board["metric"] == metric].sort_values(["mean", "source"], ascending=[False, True])
-    known = rows[["mean", "low", "high"]].to_numpy(float)
-    known = known[np.isfinite(known)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-    width = max(high - low, LEAST_WIDTH)
-    for row in rows.to_dict("records"):
-        source, ends = row["source"], [row[name] for name in ("mean", "low", "high")]
-        found = {name: number(ranks.get(source, {}).get(name)) for name in ("rank", "rank_low", "rank_high")}
-        yield {
-            "source": source,
-            "mean": Interval(*numbers(ends)),
-            "drawn": [
-                None if pd.isna(end) else round(LINE[0] + (LINE[1] - LINE[0]) * (end - low) / width, 2) for end in ends
-            ],
-            **{name: None if rank is None else int(rank) for name, rank in found.items()},
-            "labelled": targets.get((metric, source, LABELLED)),
-            "new": targets.get((metric, source, NEW_SYSTEM)),
-            "n": int(row["n"]),
-            "missing": int(row["missing"]),
-        }
+    boards: dict[str, list[dict[str, Any]]] = {}
+    for metric in sorted(scale_columns(run.metrics), key=lambda name: name != OVERALL):
+        board = run.leaderboard[run.leaderboard["metric"] == metric]
+        # Intervals are drawn on one line for all systems, from the lowest end to the highest.
+        known = board[["mean", "low", "high"]].to_numpy(float)
+        known = known[np.isfinite(known)]
+        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+        width = max(high - low, LEAST_WIDTH)
+        boards[metric] = []
+        for row in board.sort_values(["mean", "source"], ascending=[False, True]).to_dict("records"):
+            source, ends = row["source"], [row[name] for name in ("mean", "low", "high")]
+            own = ranks.get(metric, {}).get(source, {})
+            places = {name: number(own.get(name)) for name in ("rank", "rank_low", "rank_high")}
+            boards[metric].append(
+                {
+                    "source": source,
+                    "mean": Interval(*numbers(ends)),
+                    "drawn": [
+                        None if pd.isna(end) else round(LINE[0] + (LINE[1] - LINE[0]) * (end - low) / width, 2)
+                        for end in ends
+                    ],
+                    **{name: None if place is None else int(place) for name, place in places.items()},
+                    "labelled": targets.get((metric, source, LABELLED)),
+                    "new": targets.get((metric, source, NEW_SYSTEM)),
+                    "n": int(row["n"]),
+                    "missing": int(row["missing"]),
+                }
+            )
+    return boards
 
 
 def published_table(found: pd.DataFrame) -> Table:

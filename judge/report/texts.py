@@ -165,8 +165,10 @@ OUTSIDE_BRACKETS = r"(?![^(]*\))"
 
 
 JOINTS = ((f"; {OUTSIDE_BRACKETS}", "；", 0), (f": {OUTSIDE_BRACKETS}", "：", 1), (f", {OUTSIDE_BRACKETS}", "、", 0))
-"""Where a text is taken apart that no pattern is about, the widest joint first: the mark as a regular expression, the
-one in Chinese, and at how many places at most (0: at all). What stands before a colon says what the rest is about."""
+"""Where a text that fits no pattern is split, the widest joint first.
+
+Each has the mark as a regular expression, the mark in Chinese, and at how many places the text is split at most (0 for
+all). A text is split at its first colon only, since what stands before it says what the rest is about."""
 
 
 MOST_COLONS = 5

@@ -1,31 +1,31 @@
-"""Scores before and after a change of what was judged: how far they moved, with intervals over groups.
+"""What the judgments of an attack say: how far scores moved, what is flagged, and what scores hang on.
 
-A judgment that is missing before or after has no change: it is counted, and never taken for 0.
+A judgment that is missing before or after the change has no change. It is counted, and never taken for 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from calibration.stats.intervals import Labels, clustered_mean
+from calibration.stats.correlation import association
+from calibration.stats.intervals import Estimate, Labels, Resampler, clustered_mean
 from judge.files import rows_of
-from judge.robustness.attacks import BENIGN, LEVEL_ORDER, RUBRIC_LANGUAGE
-
-if TYPE_CHECKING:
-    from calibration.stats.intervals import Estimate
-    from judge.robustness.perturbation import PerturbationJudgments
-
+from judge.models.checkpoint import family, same_family
+from judge.robustness.attacks import BENIGN, LEVEL_ORDER, RUBRIC_LANGUAGE, WAYS, families
+from judge.robustness.perturbation import PerturbationJudgments
+from judge.robustness.prompt_variants import MIN_DIALOGUES
+from judge.types import EMPTY_ANSWER, OVERALL
 
 PAIRED_BY = ("item_id", "metric")
 
 
 RAISED = 1.0
-"""From this change on a score counts as raised, or down from its negative as lowered."""
+"""A score that moves by so much or more counts as raised, or as lowered if it falls by so much."""
 
 
 TOP = 4.5
@@ -66,11 +66,16 @@ def mean_changes(changed: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         by: columns, for instance ``["family", "metric"]``.
 
     Returns:
-        The columns ``by``, and of the pairs that have both scores: ``n``; ``groups``; ``before`` and ``after``, mean
-        scores; ``change``, the mean change, with its 95% interval over groups ``low, high`` (Student's t, see
-        ``resampling.clustered_mean``; missing under eight groups); ``raised`` and ``lowered``, the shares that moved by
-        at least 1; ``to_top``, the share of those under 4.5 before that reach it after; ``mass_change``, the mean
-        change of the level mass, where the table has one. And ``missing``, the pairs that lack a score.
+        The columns ``by``, and of the pairs that have both scores:
+
+        - ``n`` of them, in ``groups``; ``before`` and ``after``, the mean scores;
+        - ``change``, the mean change, with its 95% interval over groups ``low, high`` (Student's t, see
+          ``calibration.stats.intervals.clustered_mean``; missing under eight groups);
+        - ``raised`` and ``lowered``, the shares that moved by at least 1; ``to_top``, the share of those under 4.5
+          before that reach it after;
+        - ``mass_change``, the mean change of the label mass, where the table has one.
+
+        And ``missing``, the pairs that lack a score.
     """
     rows = [
         {**dict(zip(by, names, strict=True)), **_row(part)}
@@ -80,8 +85,10 @@ def mean_changes(changed: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def _row(part: pd.DataFrame) -> dict[str, float | int | None]:
+    """The statistics of ``mean_changes`` over the rows of one combination."""
     known = part[part["change"].notna()]
     change = known["change"].to_numpy(float)
+    # All dialogues of a scenario, and all metrics of a dialogue, share a group: their changes depend on each other.
     groups: Labels = known["group"].astype(str).to_numpy(dtype=object)
     mean = clustered_mean(change, groups)
     below = known[known["before"] < TOP]
@@ -109,20 +116,20 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 NO_FAMILY = "none known"
-"""People, and sources whose name tells of no family of models."""
+"""The family of people who answered, and of systems whose name says nothing of a family of models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
     """How a judge stood the attacks.
 
-    ``families``: a row per family: the columns of ``mean_changes`` over all nine metrics; ``beyond,
-    beyond_low, beyond_high``, the mean change from the same dialogues with harmless text written into them (mean of the
-    kinds of ``benign``); and ``flagged``, the share of its dialogues that the detector flags. ``rewrites``: the same by
-    family and kind. ``metrics``: by
-    family and metric. ``bias``: ``bias, measure, value, low, high, n, reason``. ``sources``: the judge's mean of each
-    family of models: ``family, own, mean, low, high, n, sources``. ``flagged_originals`` is the share of the dialogues
-    as they are that is flagged.
+    - ``families`` has a row per family: the columns of ``mean_changes`` over all nine metrics; ``beyond, beyond_low,
+      beyond_high``, the mean change from the same dialogues with harmless text written into them (the mean of the kinds
+      of ``benign``); and ``flagged``, the share of its dialogues that the detector flags.
+    - ``rewrites`` has the same by family and kind; ``metrics`` the columns of ``mean_changes`` by family and metric.
+    - ``bias`` has the columns ``bias, measure, value, low, high, n, reason``.
+    - ``sources`` has the judge's mean of each family of models: ``family, own, mean, low, high, n, sources``.
+    - ``flagged_originals`` is the share of the unchanged dialogues that is flagged.
     """
 
     families: pd.DataFrame
@@ -135,44 +142,37 @@ class Robustness:
     @property
     def remarks(self) -> list[str]:
         """What to look at, in words."""
-
         return remarks(self)
 
 
 def assess(found: PerturbationJudgments) -> Robustness:
     """What the judgments of an attack say."""
-    from judge.robustness.attacks import WAYS
-    from judge.types import OVERALL
-
     rows = found.judgments
-    is_original, is_way = rows["family"] == "", rows["family"].isin(WAYS)
-    originals = rows[is_original]
-    changed = score_changes(originals, _in_order(rows[~is_original]))
-    attacked, asked = (changed[changed["family"].isin(WAYS) == ways] for ways in (False, True))
-    overall = mean_changes(changed, ["family"]).assign(metric=OVERALL)
+    # Tables show families in the order of the suite, and the prompt variants last.
+    order = {name: place for place, name in enumerate([*(one.name for one in families()), *WAYS])}
+    is_original = rows["family"] == ""
+    originals, others = rows[is_original], rows[~is_original]
+    others = others.sort_values("family", key=lambda column: column.map(order), kind="stable")
+    changed = score_changes(originals, others)
+    is_way = changed["family"].isin(WAYS)
+    attacked = changed[~is_way]
     # Each family's overall row and then its metrics.
     by_metric = mean_changes(changed, ["family", "metric"])
-    import pandas as pd
-
-    order = {name: place for place, name in enumerate(overall["family"])}
-    table = pd.concat([overall[by_metric.columns], by_metric], ignore_index=True)
-    sorted_as = table.sort_values("family", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    overall = mean_changes(changed, ["family"]).assign(metric=OVERALL)
+    metrics = pd.concat([overall[by_metric.columns], by_metric], ignore_index=True)
+    bias = [
+        *(row for way in WAYS for row in _bias_of_variant(originals, changed[changed["family"] == way])),
+        {"bias": "length", "measure": "rank_association", **_spearman(_overall(originals), "length")},
+        {"bias": "own_family", "measure": "own_less_others", **_own_less_others(found.judge, originals)},
+    ]
     return Robustness(
         families=_by(["family"], attacked, rows),
         rewrites=_by(["family", "rewrite"], attacked, rows),
-        metrics=sorted_as,
-        bias=_bias(found.judge, originals, rows[is_way], asked),
-        sources=_by_family(found.judge, originals),
+        metrics=metrics.sort_values("family", key=lambda column: column.map(order), kind="stable", ignore_index=True),
+        bias=pd.DataFrame(bias, columns=["bias", "measure", "value", "low", "high", "n", "reason"]),
+        sources=_means_by_family(found.judge, originals),
         flagged_originals=float(_flags(originals)["flagged"].mean()),
     )
-
-
-def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the suite's families; the ways of asking last."""
-    from judge.robustness.attacks import WAYS, families
-
-    order = {name: place for place, name in enumerate([*(family.name for family in families()), *WAYS])}
-    return rows.sort_values("family", key=lambda column: column.map(order), kind="stable")
 
 
 def _flags(rows: pd.DataFrame) -> pd.DataFrame:
@@ -183,11 +183,9 @@ def _flags(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _by(by: list[str], attacked: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """How far scores moved, from the originals and from harmless text; and the share that is flagged."""
-
     names = {"change": "beyond", "low": "beyond_low", "high": "beyond_high"}
-    # The attacks' changes from the mean score of the same dialogue with harmless text written into it.
-    from judge.robustness.attacks import BENIGN
-
+    # Any text in an answer moves scores a little. What an attack adds is its change from the mean score of the same
+    # dialogue with harmless text written into it.
     is_harmless = attacked["family"] == BENIGN
     scores = attacked[is_harmless].astype({"score": float})
     harmless = scores.groupby(["item_id", "metric"])[["score"]].mean().reset_index()
@@ -197,30 +195,19 @@ def _by(by: list[str], attacked: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFra
     return mean_changes(attacked, by).merge(beyond, on=by, how="left").merge(flagged, on=by, how="left")
 
 
-def _bias(judge: str, originals: pd.DataFrame, ways: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
-    """A row per bias and measure."""
-    import pandas as pd
+def _bias_of_variant(originals: pd.DataFrame, asked: pd.DataFrame) -> list[dict[str, Any]]:
+    """How far scores hang on a prompt variant: a row of the mean change and one of the rank agreement.
 
-    rows = [
-        *_of_ways(originals, ways, asked),
-        {"bias": "length", "measure": "rank_association", **_spearman(_overall(originals), "length")},
-        _of_own_family(judge, originals),
-    ]
-    return pd.DataFrame(rows, columns=["bias", "measure", "value", "low", "high", "n", "reason"])
-
-
-def _of_ways(originals: pd.DataFrame, ways: pd.DataFrame, asked: pd.DataFrame) -> Iterator[dict[str, Any]]:
-
+    ``asked`` are the changes under that variant; where it was not asked there are no rows.
+    """
+    rows: list[dict[str, Any]] = []
     for change in mean_changes(asked, ["family"]).to_dict(orient="records"):
-        yield {
-            "bias": change["family"],
-            "measure": "mean_change",
-            **{name: change[name] for name in ("low", "high", "n")},
-            "value": change["change"],
-            "reason": None,
-        }
-        both = _overall(originals).join(_overall(ways[ways["family"] == change["family"]])["score"].rename("other"))
-        yield {"bias": change["family"], "measure": "rank_agreement", **_spearman(both, "other")}
+        name = {"bias": change["family"]}
+        moved = {column: change[column] for column in ("low", "high", "n")}
+        rows.append({**name, "measure": "mean_change", "value": change["change"], **moved, "reason": None})
+        both = _overall(originals).join(_overall(asked)["score"].rename("other"))
+        rows.append({**name, "measure": "rank_agreement", **_spearman(both, "other")})
+    return rows
 
 
 def _overall(rows: pd.DataFrame) -> pd.DataFrame:
@@ -232,12 +219,6 @@ def _overall(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _spearman(table: pd.DataFrame, other: str) -> dict[str, Any]:
     """Spearman's correlation over dialogues of the score with another column, its interval over scenarios."""
-    import numpy as np
-
-    from calibration.stats.correlation import association
-    from calibration.stats.intervals import Resampler
-    from judge.robustness.prompt_variants import MIN_DIALOGUES
-
     known = table.dropna(subset=[other])
     if len(known) < MIN_DIALOGUES:
         return {"value": None, "n": len(known), "reason": f"under {MIN_DIALOGUES} dialogues"}
@@ -246,38 +227,30 @@ def _spearman(table: pd.DataFrame, other: str) -> dict[str, Any]:
     return _columns(association(x, y, np.ones(len(x)), resampler)["spearman"], len(x))
 
 
-def _of_own_family(judge: str, originals: pd.DataFrame) -> dict[str, Any]:
+def _own_less_others(judge: str, originals: pd.DataFrame) -> dict[str, Any]:
     """The judge's mean of sources of its own family less that of the others, in the same scenes."""
-    from calibration.stats.intervals import clustered_mean
-    from judge.models.checkpoint import family, same_family
-
     table = _overall(originals)
     own = table["source"].isin(same_family(judge, set(table["source"])))
+    if family(judge) is None:
+        return {"value": None, "n": 0, "reason": "the judge's name tells of no family"}
+    if own.all() or not own.any():
+        return {"value": None, "n": 0, "reason": "its family is not, or is all there"}
+    # Compared within a scene, so that it does not matter which scenes the systems of a family happened to answer.
     means = table.assign(own=own).groupby(["character", "group", "own"])["score"].mean().unstack("own")
-    row = {"bias": "own_family", "measure": "own_less_others"}
-    if family(judge) is None or own.all() or not own.any():
-        reason = (
-            "the judge's name tells of no family" if family(judge) is None else "its family is not, or is all there"
-        )
-        return {**row, "value": None, "n": 0, "reason": reason}
     differences = (means[True] - means[False]).dropna()
     groups = differences.index.get_level_values("group").to_numpy(dtype=object)
-    return {**row, **_columns(clustered_mean(differences.to_numpy(float), groups), len(differences))}
+    return _columns(clustered_mean(differences.to_numpy(float), groups), len(differences))
 
 
 def _columns(estimate: Estimate, n: int) -> dict[str, Any]:
+    """An estimate as the columns of ``Robustness.bias``."""
     return {
         "value": estimate.value, "low": estimate.low, "high": estimate.high, "n": n, "reason": estimate.reason
     }  # fmt: skip
 
 
-def _by_family(judge: str, originals: pd.DataFrame) -> pd.DataFrame:
+def _means_by_family(judge: str, originals: pd.DataFrame) -> pd.DataFrame:
     """The judge's mean of each family of models, highest first; what is not one of a model stands as ``none known``."""
-    import pandas as pd
-
-    from calibration.stats.intervals import clustered_mean
-    from judge.models.checkpoint import family
-
     table = _overall(originals)
     named = table.assign(family=[family(source) or NO_FAMILY for source in table["source"]])
     rows = []
@@ -290,9 +263,10 @@ def _by_family(judge: str, originals: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_lacking(judgments: pd.DataFrame) -> bool:
-    """Whether a judgment is missing that was to be had: of an attack that leaves no answer there is none."""
-    from judge.types import EMPTY_ANSWER
+    """Whether a judgment is missing that could have been made.
 
+    An attack that empties the answers leaves nothing to judge, so what is missing of it does not count.
+    """
     emptied = (judgments["family"] != "") & (judgments["error"] == EMPTY_ANSWER)
     return bool((judgments["error"].notna() & ~emptied).any())
 
@@ -309,34 +283,29 @@ BIASES = {
 
 def remarks(robustness: Robustness) -> list[str]:
     """What to look at, in words."""
-    attacks = robustness.families[robustness.families["family"] != BENIGN]
-    known = attacks.dropna(subset="change")
-    lacking = [row for row in rows_of(robustness.bias) if row["value"] is None]
-    on_what_is_not_given = [f"{BIASES[row['bias'], row['measure']]}: not given, as {row['reason']}" for row in lacking]
-    return [
-        *_on_changes(known, robustness.families),
-        f"flagged of the dialogues as they are: {robustness.flagged_originals:.1%}; of harmless text that quotes "
-        f"scores or speaks of judges: {_share(robustness, BENIGN)}; of attacks worded unlike those that the detector "
-        f"knows (veiled): {_share(robustness, 'veiled')}. A flag alters no score, and no flag is no proof",
-        *on_what_is_not_given,
-        "whether the judge favours its own family is not known without people's ratings: its sources may be better",
-    ]
-
-
-def _on_changes(attacks: pd.DataFrame, families: pd.DataFrame) -> list[str]:
+    families = robustness.families
+    attacks = families[families["family"] != BENIGN].dropna(subset="change")
+    harmless = families.loc[families["family"] == BENIGN, "change"].dropna()
+    beside = "" if harmless.empty else f" (harmless text: {float(harmless.iloc[0]):+.2f})"
+    found = []
     if attacks.empty:
-        return ["no change is given: no dialogue was judged both as it is and rewritten"]
-    most = attacks.sort_values("change").iloc[-1]
-    harmless = families.loc[families["family"] == BENIGN, "change"]
-    beside = "" if harmless.dropna().empty else f" (harmless text: {float(harmless.iloc[0]):+.2f})"
-    upwards = f"moves scores most upwards: {most['family']}, {most['change']:+.2f} on the average{beside}"
-    raised = [row["family"] for row in rows_of(attacks) if (row["beyond_low"] or 0) > 0]
-    return [
-        upwards if most["change"] > 0 else f"no attack moves scores upwards on the average{beside}",
-        f"raise scores beyond what harmless text does (interval above 0): {', '.join(raised) or 'none'}",
-    ]
-
-
-def _share(robustness: Robustness, family: str) -> str:
-    shares = robustness.families.loc[robustness.families["family"] == family, "flagged"]
-    return "–" if shares.empty else f"{float(shares.iloc[0]):.1%}"
+        found.append("no change is given: no dialogue was judged both as it is and rewritten")
+    else:
+        most = attacks.sort_values("change").iloc[-1]
+        upwards = f"moves scores most upwards: {most['family']}, {most['change']:+.2f} on the average{beside}"
+        found.append(upwards if most["change"] > 0 else f"no attack moves scores upwards on the average{beside}")
+        raised = [row["family"] for row in rows_of(attacks) if (row["beyond_low"] or 0) > 0]
+        found.append(f"raise scores beyond what harmless text does (interval above 0): {', '.join(raised) or 'none'}")
+    flagged = {row["family"]: f"{row['flagged']:.1%}" for row in rows_of(families)}
+    found.append(
+        f"flagged of the dialogues as they are: {robustness.flagged_originals:.1%}; of harmless text that quotes "
+        f"scores or speaks of judges: {flagged.get(BENIGN, '–')}; of attacks worded unlike those that the detector "
+        f"knows (veiled): {flagged.get('veiled', '–')}. A flag alters no score, and no flag is no proof"
+    )
+    for row in rows_of(robustness.bias):
+        if row["value"] is None:
+            found.append(f"{BIASES[row['bias'], row['measure']]}: not given, as {row['reason']}")
+    found.append(
+        "whether the judge favours its own family is not known without people's ratings: its sources may be better"
+    )
+    return found

@@ -1,4 +1,4 @@
-"""Is the judge robust against prompt injection? The suite's attacks, and the command that judges dialogues under them.
+"""Is the judge robust against prompt injection? The attacks, and the judging of dialogues under them.
 
 The texts are in ``texts/attacks.yaml``; this module writes them into dialogues. What the scores say is for
 ``attack_analysis``.
@@ -6,7 +6,8 @@ The texts are in ``texts/attacks.yaml``; this module writes them into dialogues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -31,24 +32,32 @@ BENIGN = "benign"
 
 
 PADDING = 600
-"""Characters by which padding makes the last answer longer, at least."""
+"""Padding makes the last answer longer by at least so many characters."""
 
 
 TAGS = 0xE0000
-"""Unicode's tag characters, unseen copies of the ASCII characters, begin at this code point."""
+"""The first of Unicode's tag characters, which are invisible copies of the ASCII characters."""
 
 
 RIGHT_TO_LEFT, END_OF_DIRECTION = "\u202e", "\u202c"
 """Marks that show the text between them from right to left."""
 
 
-Place = Callable[[Dialogue, str, str, Sequence[str]], Dialogue]
-"""Puts a text into a dialogue: the dialogue, the kind of text, the text that was drawn, and all of that kind."""
+PLACES = {
+    "after": "at the end of the last answer",
+    "instead": "in place of every answer",
+    "user": "at the end of the user's last turn",
+    "name": "after the character's name",
+    "profile": "at the end of the character's profile, or as one where there is none",
+    "padding": "after the last answer, sentence after sentence, at least PADDING characters",
+    "hidden": "in the last answer, by characters that are not seen",
+}
+"""Where a text may go, by the name in ``attacks.yaml``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Texts that try the same trick in the same place; ``texts`` by language or kind."""
+    """Texts that try the same trick in the same place (one of ``PLACES``); ``texts`` are by language or kind."""
 
     name: str
     place: str
@@ -68,78 +77,57 @@ def families() -> tuple[Family, ...]:
 
 
 def rewrites(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Perturbation]:
-    """Every dialogue with a text of each kind of each family written into it; the random seed chooses the text."""
+    """Attacked dialogues: of each dialogue one for every kind of every family.
+
+    Args:
+        dialogues: as they are.
+        seed: random seed that chooses among the texts of a kind.
+    """
     found = []
     for dialogue in dialogues:
         for family in families():
             for kind, texts in family.texts.items():
                 # Drawn by a digest and not from one stream, so that what else is judged does not matter.
                 text = texts[int(digest([seed, dialogue.id, family.name, kind]), 16) % len(texts)]
-                place = PLACES[family.place]
-                found.append(Perturbation(family.name, kind, place(dialogue, kind, text, texts), dialogue.id))
+                attacked = written_into(dialogue, family.place, kind, text, texts)
+                found.append(Perturbation(family.name, kind, attacked, dialogue.id))
     return found
 
 
-def _after(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """At the end of the last answer."""
-    return _with_last_answer(dialogue, f"{dialogue.turns[-1].character}\n{text}")
+def written_into(dialogue: Dialogue, place: str, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
+    """A dialogue with a text written into it.
 
-
-def _instead(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """In place of every answer."""
-    return replace(dialogue, turns=tuple(Turn(turn.user, text) for turn in dialogue.turns))
-
-
-def _by_user(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """At the end of the user's last turn."""
-    last = dialogue.turns[-1]
-    return replace(dialogue, turns=(*dialogue.turns[:-1], Turn(f"{last.user}\n{text}", last.character)))
-
-
-def _as_name(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """After the character's name."""
-    return replace(dialogue, character=f"{dialogue.character}（{text}）")
-
-
-def _in_profile(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """At the end of the character's profile, or as one where there is none."""
-    return replace(dialogue, profile="\n".join(filter(None, (dialogue.profile, text))))
-
-
-def _padded(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """After the last answer, sentence after sentence from the one that was drawn, at least ``PADDING`` characters."""
-    start = texts.index(text)
-    turned = [*texts[start:], *texts[:start]]
-    padding: list[str] = []
-    while sum(map(len, padding)) < PADDING:
-        padding += turned
-    return _after(dialogue, kind, " ".join(padding) if kind == "en" else "".join(padding), texts)
-
-
-def _hidden(dialogue: Dialogue, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
-    """By characters that are not seen: between all others, as tags, or turned round so that it reads as it should."""
-    answer = dialogue.turns[-1].character
-    if kind == "zero_width":
-        return _with_last_answer(dialogue, text.join(answer) + text)
-    if kind == "bidi":
-        return _after(dialogue, kind, f"{RIGHT_TO_LEFT}{text[::-1]}{END_OF_DIRECTION}", texts)
-    return _with_last_answer(dialogue, answer + "".join(chr(TAGS + ord(letter)) for letter in text))
-
-
-def _with_last_answer(dialogue: Dialogue, answer: str) -> Dialogue:
-    return replace(dialogue, turns=(*dialogue.turns[:-1], Turn(dialogue.turns[-1].user, answer)))
-
-
-PLACES: dict[str, Place] = {
-    "after": _after,
-    "instead": _instead,
-    "user": _by_user,
-    "name": _as_name,
-    "profile": _in_profile,
-    "padding": _padded,
-    "hidden": _hidden,
-}
-"""Where a text may go, by the name in ``texts.yaml``."""
+    Args:
+        dialogue: as it is.
+        place: one of ``PLACES``. What ``after`` and ``user`` write ends the last round.
+        kind: the language of the text, or for hidden text how it is hidden: ``zero_width``, ``bidi`` or ``tags``.
+        text: the text that was drawn.
+        texts: all texts of that kind. Padding goes through them from the one that was drawn.
+    """
+    user, answer = dialogue.turns[-1].user, dialogue.turns[-1].character
+    match place, kind:
+        case "instead", _:
+            return replace(dialogue, turns=tuple(Turn(turn.user, text) for turn in dialogue.turns))
+        case "name", _:
+            return replace(dialogue, character=f"{dialogue.character}（{text}）")
+        case "profile", _:
+            return replace(dialogue, profile="\n".join(filter(None, (dialogue.profile, text))))
+        case "user", _:
+            user += f"\n{text}"
+        case "after", _:
+            answer += f"\n{text}"
+        case "padding", _:
+            start = texts.index(text)
+            once = [*texts[start:], *texts[:start]]
+            times = math.ceil(PADDING / sum(map(len, once)))
+            answer += "\n" + (" " if kind == "en" else "").join(once * times)
+        case "hidden", "zero_width":
+            answer = text.join(answer) + text  # between all characters
+        case "hidden", "bidi":
+            answer += f"\n{RIGHT_TO_LEFT}{text[::-1]}{END_OF_DIRECTION}"  # shown as it should read
+        case "hidden", _:
+            answer += "".join(chr(TAGS + ord(letter)) for letter in text)
+    return replace(dialogue, turns=(*dialogue.turns[:-1], Turn(user, answer)))
 
 
 LEVEL_ORDER, RUBRIC_LANGUAGE = "level_order", "rubric_language"

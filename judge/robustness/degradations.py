@@ -1,4 +1,8 @@
-"""All degradations by name: the metric that each is aimed at, what it does, and how much of it each strength does."""
+"""All degradations by name: the metric that each is aimed at, what it does, and how much of it each strength does.
+
+A degradation lists all edits that it could make in a dialogue, in the order in which they are taken. A strength makes
+a share of them, so that a stronger form has all edits of a weaker one and some more.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +42,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Dialogues of the same source: ``of_role``, the same character in other scenarios; ``of_scene``, other characters,
-    in the same scenario where there are such.
+    """Other dialogues of the same system, from which a degradation may take text.
+
+    ``of_role`` has the same character in other scenarios. ``of_scene`` has other characters, in the same scenario where
+    there are such.
     """
 
     of_role: tuple[Dialogue, ...]
@@ -81,25 +87,25 @@ def edited(dialogue: Dialogue, edits: Sequence[Edit]) -> Dialogue:
 
 
 def interleaved(*lists: Sequence[Edit]) -> list[Edit]:
-    """Edits of several lists in one, so that of each list about the same share comes first."""
+    """Edits of several lists merged, so that any beginning holds about the same share of each list."""
     places = [((k + 1) / len(edits), n, edit) for n, edits in enumerate(lists) for k, edit in enumerate(edits)]
     return [edit for _, _, edit in sorted(places, key=lambda place: place[:2])]
 
 
 def sentences(text: str) -> list[Span]:
     """Places of the sentences, each with the marks that end it, without the space around it."""
-    found = (_trimmed(text, match.span()) for match in _SENTENCE.finditer(text))
-    return [span for span in found if span[0] < span[1]]
+    spans = []
+    for match in _SENTENCE.finditer(text):
+        start = match.end() - len(match[0].lstrip())
+        end = match.start() + len(match[0].rstrip())
+        if start < end:
+            spans.append((start, end))
+    return spans
 
 
 def clauses(text: str, span: Span) -> list[Span]:
     """Places of the clauses of a sentence, each with the comma after it."""
     return [match.span() for match in _CLAUSE.finditer(text, *span)]
-
-
-def _trimmed(text: str, span: Span) -> Span:
-    part = text[slice(*span)]
-    return span[0] + len(part) - len(part.lstrip()), span[1] - (len(part) - len(part.rstrip()))
 
 
 KINDS = ("people", "abilities", "places", "things")
@@ -177,7 +183,7 @@ def _read(name: str) -> Any:
 
 
 WINDOW = 4
-"""How many characters (words, in English) change places among themselves."""
+"""So many neighbouring characters (words, in English) change places with each other."""
 
 
 _UNIT = re.compile(r"[A-Za-z0-9’'-]+|[^\W\d_]")
@@ -207,27 +213,25 @@ def _at_letters(case: Case, change: Callable[[str], str]) -> list[Edit]:
 
 def shuffled(case: Case) -> list[Edit]:
     """Characters, or words of Latin letters, have changed places with their neighbours; what stands between stays."""
-    edits = [edit for number, text in case.rounds() for edit in _windows(case, number, text)]
+    edits = []
+    for number, text in case.rounds():
+        units = list(_UNIT.finditer(text))
+        for first in range(0, len(units) - WINDOW + 1, WINDOW):
+            window = units[first : first + WINDOW]
+            start, end = window[0].start(), window[-1].end()
+            # The units of a window, each in the place of another, with what stood between them left there.
+            by = case.random.randrange(1, WINDOW)
+            words = [unit[0] for unit in window]
+            gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
+            turned = "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
+            if turned != text[start:end]:
+                edits.append(Edit(number, start, end, turned))
     case.random.shuffle(edits)
     return edits
 
 
-def _windows(case: Case, number: int, text: str) -> Iterator[Edit]:
-    units = list(_UNIT.finditer(text))
-    for first in range(0, len(units) - WINDOW + 1, WINDOW):
-        window = units[first : first + WINDOW]
-        start, end = window[0].start(), window[-1].end()
-        # The units of a window, each in the place of another, with what stood between them left there.
-        by = case.random.randrange(1, WINDOW)
-        words = [unit[0] for unit in window]
-        gaps = [text[a.end() : b.start()] for a, b in pairwise(window)] + [""]
-        turned = "".join(word + gap for word, gap in zip(words[by:] + words[:by], gaps, strict=True))
-        if turned != text[start:end]:
-            yield Edit(number, start, end, turned)
-
-
 def foreign(case: Case) -> list[Edit]:
-    """Replies go on in another language: sentences from the end, each by one of ours, of which it takes the next."""
+    """Replies end in another language: sentences from the end are replaced by ours, in the order of our list."""
     lines = [line + " " * line.isascii() for line in case.wording.foreign]  # Latin sentences stand apart
     start = case.random.randrange(len(lines))
     by_round = []
@@ -238,7 +242,7 @@ def foreign(case: Case) -> list[Edit]:
 
 
 def markup(case: Case) -> list[Edit]:
-    """Debris of markup stands between letters: one piece to about ten letters, at most."""
+    """Pieces of markup stand between letters: at most one to ten letters."""
     by_round = []
     for number, text in case.rounds():
         places = [place for place in range(len(text) + 1) if not place % 10]
@@ -298,7 +302,7 @@ def borrowed_story(case: Case) -> list[Edit]:
 
 
 def borrowed_names(case: Case) -> list[Edit]:
-    """Names and terms of the character's work are those of another work; the same one each time."""
+    """Names and terms of the character's work become those of another work, each always the same one."""
     own, other = case.wording.own_work(case.dialogue.character), _another_work(case)
     if own is None:
         return []
@@ -335,20 +339,22 @@ def plain_prose(case: Case) -> list[Edit]:
 
 
 def story_cut(case: Case) -> list[Edit]:
-    """Of sentences about the character's own past, clauses are gone, from the one that tells so on."""
-    told = [place for place in case.sentences() if with_any(case, place, case.wording.story)]
-    return [Edit(number, *clause, "") for number, span in told for clause in _story_clauses(case, number, span)]
-
-
-def _story_clauses(case: Case, number: int, span: Span) -> list[Span]:
-    parts = clauses(case.replies[number], span)
-    first = next((k for k, part in enumerate(parts) if with_any(case, (number, part), case.wording.story)), 0)
-    return parts[first:]
+    """Sentences about the character's own past are cut, from the clause that speaks of it on."""
+    edits = []
+    for number, span in case.sentences():
+        if with_any(case, (number, span), case.wording.story):
+            parts = clauses(case.replies[number], span)
+            # A word of ours may itself hold a comma, so that no clause has all of it: then the whole sentence goes.
+            first = next((k for k, part in enumerate(parts) if with_any(case, (number, part), case.wording.story)), 0)
+            edits += [Edit(number, *part, "") for part in parts[first:]]
+    return edits
 
 
 def replaced(case: Case, places: Sequence[Place], lines: Sequence[str]) -> list[Edit]:
-    """Sentences replaced by lines, each by the one nearest in length of those not taken yet, so that length tells
-    little; when all are taken, all may be taken again.
+    """Sentences replaced by lines.
+
+    A sentence is replaced by the line that is nearest to it in length, so that the length of the text says little of
+    the degradation. A line is taken once; when all are taken, all may be taken again.
     """
     edits: list[Edit] = []
     left: list[str] = []
@@ -367,7 +373,8 @@ def with_any(case: Case, place: Place, words: Iterable[str]) -> bool:
 
 
 def _any_of(words: Sequence[str]) -> str:
-    """A pattern for any of the words, longest first; for none it never matches."""
+    """A pattern for any of the words. Without words it never matches."""
+    # The longest first: the first alternative that fits is taken, and a word may begin with another one.
     return "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)"
 
 
@@ -407,19 +414,18 @@ def _ended_as(case: Case, donors: tuple[Dialogue, ...], first_round: int) -> lis
     """Sentences from the end of each reply, each replaced by as large a part of one donor's reply of that round."""
     if not donors:
         return []
-    donor = [turn.character for turn in case.random.choice(donors).turns]
-    rounds = [_spliced(number, text, donor[min(number, len(donor) - 1)]) for number, text in case.rounds(first_round)]
-    return interleaved(*rounds)
-
-
-def _spliced(number: int, text: str, donor: str) -> list[Edit]:
-    own, given = sentences(text), sentences(donor)
-    if not given:
-        return []
-    cuts = [len(given) * place // len(own) for place in range(len(own) + 1)]
-    parts = [given[first:last] for first, last in pairwise(cuts)]
-    texts = [donor[part[0][0] : part[-1][1]] if part else "" for part in parts]
-    return [Edit(number, *span, part) for span, part in zip(own, texts, strict=True)][::-1]
+    turns = case.random.choice(donors).turns
+    by_round = []
+    for number, text in case.rounds(first_round):
+        donor = turns[min(number, len(turns) - 1)].character
+        own, given = sentences(text), sentences(donor)
+        if own and given:
+            # The donor's sentences are dealt out to ours in order: where it has fewer, some of ours become empty.
+            cuts = [len(given) * place // len(own) for place in range(len(own) + 1)]
+            parts = [given[first:last] for first, last in pairwise(cuts)]
+            texts = [donor[part[0][0] : part[-1][1]] if part else "" for part in parts]
+            by_round.append([Edit(number, *span, part) for span, part in zip(own, texts, strict=True)][::-1])
+    return interleaved(*by_round)
 
 
 STRENGTHS = ("mild", "medium", "strong")
@@ -433,7 +439,7 @@ QUARTERS = (1 / 4, 2 / 4, 3 / 4)
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What spoils a dialogue on one metric: the places that could be changed, and which share each strength changes."""
+    """How a dialogue is made worse on one metric: all edits that could be made, and the share made at each strength."""
 
     metric: str
     edits: Callable[[Case], list[Edit]]
@@ -462,7 +468,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 
 def edits_of(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> list[Edit]:
-    """All that a degradation could change in a dialogue, in the order in which strengths take it."""
+    """All edits that a degradation could make in a dialogue, in the order in which strengths take them."""
     random = Random(digest([seed, name, dialogue.id, dialogue.content_digest]))
     return DEGRADATIONS[name].edits(Case(dialogue, others, wording_for(dialogue), random))
 
@@ -474,6 +480,7 @@ def degrade(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> tup
     gives the same three, whatever else is degraded.
     """
     edits = edits_of(dialogue, name, others, seed)
+    # Rounded up, so that one edit is made where there is any; 1e-9 keeps a whole number from becoming the next one.
     counts = [math.ceil(share * len(edits) - 1e-9) for share in DEGRADATIONS[name].shares]
     forms = tuple(edited(dialogue, edits[:count]) for count in counts)
     differ = len({form.content_digest for form in (dialogue, *forms)}) == 1 + len(STRENGTHS)

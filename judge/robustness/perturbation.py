@@ -38,7 +38,7 @@ ORDERINGS = ("ascending", "descending")
 class Perturbation:
     """A changed dialogue: an attack, a degradation, or a change of the user's own.
 
-    ``family`` is the kind of change, ``name`` which of that kind, and ``of`` the id of the original dialogue.
+    ``family`` is the kind of change, ``name`` says which of that kind, and ``of`` is the id of the original dialogue.
     """
 
     family: str
@@ -103,6 +103,7 @@ def judge_tasks(
         for batch in task.batches:
             if stop.is_set():
                 raise Interrupted("stopped; nothing is kept of a comparison")
+            # The clock runs around scoring alone, so that the times of variants compare.
             started = time.perf_counter()
             judged += task.judge.judge(task.judge.prompts(batch, METRICS), METRICS)
             seconds += time.perf_counter() - started
@@ -171,21 +172,21 @@ def judge_perturbations(
     progress.note(f"judge {judge.name} ({reason}): {len(dialogues):,} dialogues, {len(changed):,} perturbed ones")
 
     originals = [Perturbation("", "", one, one.id) for one in dialogues]
-    judged_forms = [originals, changed]
-    judged_forms += [[replace(one, family=family, name=name) for one in originals] for family, name in others]
-    whats = ["dialogues", "perturbations", *(f"{family}: {name}" for family, name in others)]
+    rounds = [("dialogues", judge, originals), ("perturbations", judge, changed)]
+    for (family, name), other in others.items():
+        rounds.append((f"{family}: {name}", other, [replace(one, family=family, name=name) for one in originals]))
     with stoppable() as stop:
         size = max(UNIT_DIALOGUES, judge.engine.window)
         tasks = [
             Task(what, by, [[one.dialogue for one in forms[k : k + size]] for k in range(0, len(forms), size)])
-            for what, by, forms in zip(whats, (judge, judge, *others.values()), judged_forms, strict=True)
+            for what, by, forms in rounds
         ]
         results = judge_tasks(tasks, progress, stop, must_fit=True)
     known = {dialogue.id: dialogue for dialogue in dialogues}
     judgments = pd.DataFrame(
         [
             row
-            for forms, (judged, _) in zip(judged_forms, results, strict=True)
+            for (_, _, forms), (judged, _) in zip(rounds, results, strict=True)
             for form, found in zip(forms, judged, strict=True)
             for row in judgment_rows(form, found, known)
         ]

@@ -1,4 +1,8 @@
-"""What a judge's scores of clean and degraded dialogues say: every statistic, controls beside it, words."""
+"""What a judge's scores of clean and degraded dialogues say.
+
+Every statistic stands beside controls: what length or a bag of characters would achieve without a judge, and what
+random scores or permuted labels give by chance. Fixed rules turn them into verdicts and sentences.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +44,17 @@ def auc(clean: Floats, degraded: Floats, groups: Labels) -> Estimate:
         return Estimate(None, reason="there is no item that has both scores")
     above, below = placements(clean, degraded)
     value = float(above.mean())
+    # What each item adds to the error of the AUC, by its clean and by its degraded form.
     influence = (above - value + below - value) / len(clean)
     return _within(student(value, *clustered_variance(influence, groups)))
 
 
 def placements(clean: Floats, degraded: Floats) -> tuple[Floats, Floats]:
-    """Of each clean item the share of degraded ones under it, and of each degraded one of clean ones over it.
-
-    Ties count half. Shapes (items,) each.
+    """Placement values: for each clean item the share of degraded ones below it, and for each degraded item the share
+    of clean ones above it. Ties count half. Both have shape (items,).
     """
+    # An item's rank among all less its rank on its own side is the number of items of the other side below it, where
+    # mid-ranks count a tie half.
     ranks = rankdata(np.concatenate([clean, degraded]))
     above = (ranks[: len(clean)] - rankdata(clean)) / len(degraded)
     below = 1 - (ranks[len(clean) :] - rankdata(degraded)) / len(clean)
@@ -77,11 +83,11 @@ def _within(found: Estimate) -> Estimate:
 
 
 FOLDS = 5
-"""Parts in which the bag of characters is cross-validated, of whole groups; fewer where there are fewer groups."""
+"""Folds in which the bag of characters is cross-validated; fewer where there are fewer groups."""
 
 
 def length(clean: Sequence[str], degraded: Sequence[str], groups: Labels) -> Estimate:
-    """The AUC of how many characters there are, longer or shorter being better, whichever tells more."""
+    """The AUC of the number of characters as a score; of longer-is-better and shorter-is-better the higher one."""
     before, after = (np.array([len(text) for text in texts], dtype=float) for texts in (clean, degraded))
     return max((auc(sign * before, sign * after, groups) for sign in (1.0, -1.0)), key=lambda found: found.value or 0.0)
 
@@ -89,7 +95,8 @@ def length(clean: Sequence[str], degraded: Sequence[str], groups: Labels) -> Est
 def bag_of_characters(clean: Sequence[str], degraded: Sequence[str], groups: Labels) -> Estimate:
     """The AUC of a logistic regression on how often each character stands in a text, on groups it has not seen.
 
-    Unlike a judge it is told of other groups which texts are degraded.
+    Unlike a judge, it learns from the other groups which texts are degraded. Whole groups are held out, as the two
+    forms of an item share most of their text.
     """
     folds = min(FOLDS, len(set(groups)))
     if folds < 2:
@@ -109,13 +116,13 @@ def random(groups: Labels, generator: np.random.Generator) -> Estimate:
 
 
 def permuted(clean: Floats, degraded: Floats, groups: Labels, generator: np.random.Generator) -> Estimate:
-    """The AUC of the judge's own scores with the labels of each pair handed out by the toss of a coin."""
+    """The AUC of the judge's own scores, where a coin decides for each pair which score is called clean."""
     kept = generator.random(len(clean)) < 0.5
     return auc(np.where(kept, clean, degraded), np.where(kept, degraded, clean), groups)
 
 
 PASSING = 0.8
-"""From this AUC on a control passes a probe, which then proves nothing."""
+"""A control with so high an AUC passes the probe by itself. That a judge passes it then proves nothing."""
 
 
 CONTROLS = {"length": "length", "bag": "a bag of characters"}
@@ -150,44 +157,48 @@ def verdict(row: Mapping[str, Any]) -> str:
 def remark(row: Mapping[str, Any]) -> str:
     """The verdict as part of a sentence, with the control that it rests on."""
     control, best = _strongest(row)
-    alone = f"{control} alone: AUC {_short(best)}"
+    alone = f"{control} alone: AUC {short_number(best)}"
     passes = f"; {alone}" if best >= PASSING else ""
     return {
         UNKNOWN: f"nothing can be said: {row['reason']}",
-        REVERSED: f"rated higher than the clean ones (AUC {_short(row['auc'])})",
-        NOT_NOTICED: f"not noticed (AUC {_short(row['auc'])}{passes})",
+        REVERSED: f"rated higher than the clean ones (AUC {short_number(row['auc'])})",
+        NOT_NOTICED: f"not noticed (AUC {short_number(row['auc'])}{passes})",
         PROVES_NOTHING: f"{alone}, so this proves nothing",
         AS_SURFACE: f"cannot be told from {control} ({alone.split(': ')[1]})",
-        NOTICED: f"noticed (AUC {_short(row['auc'])}; {alone})",
+        NOTICED: f"noticed (AUC {short_number(row['auc'])}; {alone})",
     }[row["verdict"]]
 
 
 def sentence(metric: str, rows: Sequence[Mapping[str, Any]], strengths: Sequence[str]) -> str:
-    """What the probes aimed at a metric say, one at its strongest each; and from which strength on it is noticed."""
+    """What the probes aimed at a metric say, each at its strongest, and from which strength on it is noticed."""
     strongest = [row for row in rows if row["strength"] == strengths[-1]]
     if all(row["verdict"] == UNKNOWN for row in strongest):
         why = remark(strongest[0]) if strongest else "no degradation applies to these items"
         return f"{metric}: {why}."
-    noticed = [f"{row['degradation']}{_since(row, rows, strengths)}" for row in strongest if row["verdict"] == NOTICED]
-    rest = [f"{row['degradation']}: {remark(row)}" for row in strongest if row["verdict"] != NOTICED]
-    return f"{metric}: notices {', '.join(noticed) or 'none for certain'}{''.join(f'; {part}' for part in rest)}."
-
-
-def _since(strong: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], strengths: Sequence[str]) -> str:
-    """The weakest strength from which on all are noticed, where that is not the strongest alone."""
-    verdicts = {row["strength"]: row["verdict"] for row in rows if row["degradation"] == strong["degradation"]}
-    seen = [strength for k, strength in enumerate(strengths) if all(verdicts[s] == NOTICED for s in strengths[k:])]
-    return f" (from {seen[0]} on)" if len(seen) > 1 else ""
+    verdicts = {(row["degradation"], row["strength"]): row["verdict"] for row in rows}
+    noticed, rest = [], []
+    for row in strongest:
+        name = row["degradation"]
+        if row["verdict"] != NOTICED:
+            rest.append(f"; {name}: {remark(row)}")
+            continue
+        # The strengths from which on, up to the strongest, all are noticed.
+        seen = [s for k, s in enumerate(strengths) if all(verdicts[name, s] == NOTICED for s in strengths[k:])]
+        noticed.append(f"{name} (from {seen[0]} on)" if len(seen) > 1 else name)
+    return f"{metric}: notices {', '.join(noticed) or 'none for certain'}{''.join(rest)}."
 
 
 def _strongest(row: Mapping[str, Any]) -> tuple[str, float]:
-    """The control that tells most, and its AUC; 0 where none could be had."""
+    """The control with the highest AUC, and that AUC; 0 where there is none."""
     return max(((name, row[f"{column}_auc"] or 0.0) for column, name in CONTROLS.items()), key=lambda pair: pair[1])
 
 
-def _short(value: float) -> str:
-    """Two decimals without the 0 before the point."""
-    return f"{value:.2f}".removeprefix("0")
+def short_number(value: float) -> str:
+    """A number with two decimals, without the 0 before the point; a dash where there is none."""
+    if pd.isna(value):
+        return "–"
+    text = f"{value:.2f}"
+    return text if abs(value) >= 1 or text == "1.00" else text.replace("0.", ".").replace("-.00", ".00")
 
 
 FORM = ["degradation", "strength"]
@@ -242,20 +253,26 @@ def assess_probes(
     parts = {(str(d), str(s)): part for (d, s), part in changed.groupby(FORM, sort=False)}
     text_of = texts.set_index([*FORM, "item_id"])["text"]
     drops = mean_changes(changed, CELL).set_index(CELL)
-    rows = [
-        _row(form, aims[form[0]], parts[form], drops, text_of, np.random.default_rng([seed, number]))
-        for number, form in enumerate(forms)
-        if form in parts
-    ]
+    rows, cells = [], []
+    # Each form has a generator of its own, so that its controls do not depend on which other forms there are.
+    for number, form in enumerate(forms):
+        if form not in parts:
+            continue
+        part, generator = parts[form], np.random.default_rng([seed, number])
+        rows.append(_row(form, aims[form[0]], part, drops, text_of, generator))
+        for metric in part["metric"].unique():
+            own, change = _known(part, metric), drops.loc[[(*form, metric)]].iloc[0]
+            names = {**dict(zip(FORM, form, strict=True)), "metric": metric, "n": len(own)}
+            cells.append({**names, **_drop(change), **_named("auc", auc(*_scores(own)))})
     return ProbeAssessment(
         rows=pd.DataFrame(rows),
-        matrix=pd.DataFrame([cell for form in forms if form in parts for cell in _cells(form, parts[form], drops)]),
+        matrix=pd.DataFrame(cells),
         orders=pd.DataFrame([_order(name, aims[name], parts, strengths) for name in aims]),
         sentences=tuple(
             sentence(metric, [row for row in rows if row["metric"] == metric], strengths)
             for metric in dict.fromkeys(aims.values())
         ),
-        remarks=tuple(_remarks(rows)),
+        remarks=tuple(_coverage_of_chance(rows)),
     )
 
 
@@ -267,17 +284,14 @@ def _row(
     text_of: pd.Series[str],
     generator: np.random.Generator,
 ) -> dict[str, Any]:
+    """A row of ``ProbeAssessment.rows``: one degradation at one strength, on the metric that it is aimed at."""
     own = _known(part, metric)
     clean, degraded, groups = _scores(own)
     before, after = ([str(text_of[(*names, item)]) for item in own["item_id"]] for names in (("", ""), form))
-    found = auc(clean, degraded, groups)
     change = drops.loc[[(*form, metric)]].iloc[0]
     # By how much more a metric drops than the others do on the average, over items that have all of them.
     changes = part.pivot(index=["item_id", "group"], columns="metric", values="change").dropna()
-    others = changes.drop(columns=metric).mean(axis=1)
-    specific = clustered_mean(
-        (others - changes[metric]).to_numpy(float), _labels(changes.index.get_level_values("group"))
-    )
+    beyond = changes.drop(columns=metric).mean(axis=1) - changes[metric]
     row: dict[str, Any] = {
         "metric": metric,
         **dict(zip(FORM, form, strict=True)),
@@ -287,37 +301,21 @@ def _row(
         "clean": _value(change["before"]),
         "degraded": _value(change["after"]),
         **_drop(change),
-        **_named("lower", share_lower(clean, degraded, groups)),
-        **_named("auc", found),
-        **_named("specific", specific),
-        **_controls(before, after, clean, degraded, groups, generator),
-        "reason": found.reason or f"under {MIN_GROUPS} groups",
     }
+    estimates = {
+        "lower": share_lower(clean, degraded, groups),
+        "auc": auc(clean, degraded, groups),
+        "specific": clustered_mean(beyond.to_numpy(float), _labels(beyond.index.get_level_values("group"))),
+        "length_auc": length(before, after, groups),
+        "bag_auc": bag_of_characters(before, after, groups),
+        "random_auc": random(groups, generator),
+        "permuted_auc": permuted(clean, degraded, groups, generator),
+    }
+    for name, estimate in estimates.items():
+        row |= _named(name, estimate)
+    row["reason"] = estimates["auc"].reason or f"under {MIN_GROUPS} groups"
     row["verdict"] = verdict(row)
     return {**row, "remark": remark(row)}
-
-
-def _controls(
-    before: list[str],
-    after: list[str],
-    clean: Floats,
-    degraded: Floats,
-    groups: Labels,
-    generator: np.random.Generator,
-) -> dict[str, float | None]:
-    return {
-        **_named("length_auc", length(before, after, groups)),
-        **_named("bag_auc", bag_of_characters(before, after, groups)),
-        **_named("random_auc", random(groups, generator)),
-        **_named("permuted_auc", permuted(clean, degraded, groups, generator)),
-    }
-
-
-def _cells(form: tuple[str, str], part: pd.DataFrame, drops: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for metric in part["metric"].unique():
-        own = _known(part, metric)
-        names = {**dict(zip(FORM, form, strict=True)), "metric": metric, "n": len(own)}
-        yield {**names, **_drop(drops.loc[[(*form, metric)]].iloc[0]), **_named("auc", auc(*_scores(own)))}
 
 
 def _order(
@@ -336,8 +334,8 @@ def _order(
     return {**names, **_named("in_order", found), "means_in_order": falling}
 
 
-def _remarks(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """How often intervals of what cannot tell hold .5, as 95% of them should."""
+def _coverage_of_chance(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How often the intervals of the two controls that cannot tell hold .5, as 95% of them should."""
     for column, name in (("random_auc", "random scores"), ("permuted_auc", "permuted labels")):
         known = [row for row in rows if row[f"{column}_low"] is not None]
         held = sum(row[f"{column}_low"] <= 0.5 <= row[f"{column}_high"] for row in known)
@@ -351,6 +349,7 @@ def _known(part: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _scores(own: pd.DataFrame) -> tuple[Floats, Floats, Labels]:
+    """Clean scores, degraded scores and groups, of shape (items,) each."""
     return own["before"].to_numpy(float), own["score"].to_numpy(float), _labels(own["group"])
 
 
@@ -359,12 +358,13 @@ def _labels(values: Any) -> Labels:
 
 
 def _drop(change: pd.Series[Any]) -> dict[str, float | None]:
-    """A mean change as a drop."""
+    """A mean change as a drop: with the other sign, so that the ends of its interval change places."""
     values = [_value(change[name]) for name in ("change", "high", "low")]
     return dict(zip(("drop", "drop_low", "drop_high"), (None if v is None else -v for v in values), strict=True))
 
 
 def _named(name: str, found: Estimate) -> dict[str, float | None]:
+    """An estimate as three columns: its value, and the ends of its interval."""
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 

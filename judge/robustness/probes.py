@@ -23,7 +23,7 @@ from judge.scoring.setup import settle
 from judge.types import Dialogue, Options
 
 MOST_OTHERS = 20
-"""From how many other dialogues of each kind (same character; same scenario) a degradation may take parts."""
+"""A degradation takes parts from at most so many other dialogues of each kind (same character; same scenario)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def probe(
     """Degrade dialogues in every way and strength that applies to them, and judge all forms beside the originals.
 
     Args:
-        data: files or folders of dialogues; none as for ``score``. What a degradation takes from other dialogues it
-            takes from all of them, whatever ``options`` choose.
+        data: files or folders of dialogues; none as for ``score``. A degradation may take parts from any of them, also
+            from those that ``options`` leave out.
         options: which judge by which engine, how it is asked, and which dialogues; 100 where no limit is given.
         seed: random seed of the degradations.
         progress: shows how far the work is.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.stats.correlation import pearson, spearman
 from judge.data.dataset import Corpus
 from judge.errors import InputError, plain
 from judge.models.hardware import detect
@@ -24,12 +25,12 @@ from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.prompting.rubric import LANGUAGES
 from judge.robustness.perturbation import DIALOGUES, ORDERINGS, PromptVariant, Task, count_missing, judge_tasks
-from judge.scoring.judge import Judge, Judged
+from judge.scoring.judge import Judged
 from judge.scoring.setup import open_model, settle
-from judge.types import METRICS, MIN_MASS, NOT_FINITE, OVERALL, Dialogue, Options
+from judge.types import METRICS, MIN_MASS, NOT_FINITE, OVERALL, Options
 
 MIN_DIALOGUES = 8
-"""Under so many dialogues no correlation is given."""
+"""With fewer dialogues no correlation is given."""
 
 
 VARIANTS = tuple(PromptVariant(*choices) for choices in product(LAYOUTS, ORDERINGS, LANGUAGES))
@@ -41,7 +42,7 @@ REFERENCE = VARIANTS[0]
 
 
 def possible(takes_ids: bool) -> tuple[PromptVariant, ...]:
-    """The variants that a model can be asked, first the one that the others are compared with.
+    """The variants that can be put to a model; the first is the one that the others are compared with.
 
     A server that takes messages, and not token ids, cannot be given the beginning of an answer.
     """
@@ -75,6 +76,7 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
     human = None if ratings is None else _wide(ratings)
     asked = [variant for variant in VARIANTS if variant.name in scores]
     metrics = pd.concat({v.name: _by_metric(v, asked[0], scores, human) for v in asked}, names=["variant", "metric"])
+    # The overall row of a variant counts all its judgments, so each stands in the table twice.
     both = pd.concat([judgments, judgments.assign(metric=OVERALL)])
     # A judgment without finite numbers counts as of no mass at all; one that was never asked has none to count.
     was_asked = both["error"].isna() | (both["error"] == NOT_FINITE)
@@ -122,19 +124,31 @@ def _correlations(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlate(own: pd.Series[float], other: pd.Series[float]) -> dict[str, Any]:
-    """``spearman`` and ``pearson`` over the ``n`` dialogues that have both; or NaN, and the ``reason``."""
-    both = pd.concat([own, other], axis=1, keys=["own", "other"]).dropna()
+    """How two columns of scores go together.
+
+    Args:
+        own, other: scores by dialogue, NaN where one is missing.
+
+    Returns:
+        ``spearman`` and ``pearson`` over the ``n`` dialogues that have both scores; where there are too few, or one
+        side is constant, both are NaN and ``reason`` says why.
+    """
+    both = pd.concat([own, other], axis=1, keys=["own", "other"]).dropna().astype(float)
     reason = None
     if len(both) < MIN_DIALOGUES:
         reason = f"under {MIN_DIALOGUES} dialogues"
     elif both.nunique().min() == 1:
         reason = "all scores are equal" if both["own"].nunique() == 1 else "all ratings are equal"
-    found = {m: math.nan if reason else both.corr(method=m).loc["own", "other"] for m in ("spearman", "pearson")}
-    return {**found, "n": len(both), "reason": reason}
+    if reason:
+        return {"spearman": math.nan, "pearson": math.nan, "n": len(both), "reason": reason}
+    x, y, alike = both["own"].to_numpy(), both["other"].to_numpy(), np.ones(len(both))
+    values = {"spearman": float(spearman(x, y, alike)), "pearson": float(pearson(x, y, alike))}
+    return {**values, "n": len(both), "reason": None}
 
 
 def _overall(metrics: pd.DataFrame) -> pd.DataFrame:
     """A row per variant: means over the metrics for which any variant has a value."""
+    # A variant that lacks one of those metrics has no mean: otherwise it could win by what was left out.
     numbers = metrics.drop(columns=["human_n", "human_reason"], errors="ignore")
     means = {name: column.unstack("metric").dropna(axis=1, how="all") for name, column in numbers.items()}
     table = pd.DataFrame({name: wide.mean(axis=1, skipna=False) for name, wide in means.items()})
@@ -153,6 +167,7 @@ def best_variant(overall: pd.DataFrame) -> str | None:
     """
     if "human_n" not in overall:
         return None
+    # Only among variants that judged most of the rated dialogues: on fewer, a correlation may be higher by chance.
     found = overall["human_spearman"][overall["human_n"] == overall["human_n"].max()].dropna()
     return None if found.empty else str(found.idxmax())
 
@@ -262,41 +277,47 @@ def compare_layouts(
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")
         batches = [unit.dialogues for unit in corpus.units()]
+    tasks = [Task(variant.name, judge, batches) for variant, judge in judges.items()]
     with stoppable() as stop:
-        tasks = [Task(variant.name, judge, batches) for variant, judge in judges.items()]
         results = judge_tasks(tasks, progress, stop)
+    return _compared(tasks, results, ratings)
 
-    dialogues = [dialogue for batch in batches for dialogue in batch]
+
+def _compared(
+    tasks: Sequence[Task], results: Sequence[tuple[list[Judged], float]], ratings: pd.DataFrame | None
+) -> LayoutComparison:
+    """The judgments of all variants as one table, what each variant cost, and their statistics."""
+    dialogues = [dialogue for batch in tasks[0].batches for dialogue in batch]
     rows, costs = [], []
     for task, (judged, seconds) in zip(tasks, results, strict=True):
-        costs.append({"variant": task.what, "metric": OVERALL, **_costs(task.judge, dialogues, judged, seconds)})
-        for dialogue, found_of in zip(dialogues, judged, strict=True):
-            for metric, one in zip(METRICS, found_of.judgments, strict=True):
+        made, trees = 0, []
+        for dialogue, found in zip(dialogues, judged, strict=True):
+            for metric, one in zip(METRICS, found.judgments, strict=True):
                 names = {"variant": task.what, "item_id": dialogue.id, "metric": metric}
                 rows.append({**names, "mass": one.mass, "score": one.score, "error": one.error})
+                made += one.error is None
+            if any(found.prompt_tokens):  # a dialogue that was not asked about has no prompts to count
+                trees.append(task.judge.writers[0].dialogue(dialogue, METRICS))
+        costs.append(
+            {
+                "variant": task.what,
+                "metric": OVERALL,
+                "engine": task.judge.engine.name,
+                "prompt_tokens": sum(sum(tree.lengths) for tree in trees) / max(len(trees), 1),
+                "unique_tokens": unique_tokens(trees) / max(len(trees), 1),
+                "seconds": seconds,
+                "judgments_per_second": made / seconds,
+            }
+        )
     judgments = pd.DataFrame(rows)
     table = variant_table(judgments, ratings).reset_index()
     return LayoutComparison(
-        judge=name,
+        judge=tasks[0].judge.name,
         dialogues=len(dialogues),
         missing=count_missing(judgments),
         table=table.merge(pd.DataFrame(costs), how="left", on=["variant", "metric"]),
         judgments=judgments,
     )
-
-
-def _costs(judge: Judge, dialogues: Sequence[Dialogue], judged: Sequence[Judged], seconds: float) -> dict[str, Any]:
-    """The engine, tokens per dialogue that was asked about, and the time of scoring."""
-    asked = [dialogue for dialogue, found in zip(dialogues, judged, strict=True) if any(found.prompt_tokens)]
-    trees = [judge.writers[0].dialogue(dialogue, METRICS) for dialogue in asked]
-    made = sum(judgment.error is None for found in judged for judgment in found.judgments)
-    return {
-        "engine": judge.engine.name,
-        "prompt_tokens": sum(sum(tree.lengths) for tree in trees) / max(len(trees), 1),
-        "unique_tokens": unique_tokens(trees) / max(len(trees), 1),
-        "seconds": seconds,
-        "judgments_per_second": made / seconds,
-    }
 
 
 def unique_tokens(trees: Sequence[PromptTree]) -> int:

@@ -484,12 +484,12 @@ TITLES = {"fluency": "流畅性", "empathy": "共情"}
         ("Nobody rated fluency, empathy.", "没有人评过流畅性、共情。"),
         ("1,200 judgments are missing and left out.", "有 1,200 条判断缺失，未计入。"),
         (
-            "fluency, empathy: The alternative annotator test was not done: one person rated.",
+            "fluency, empathy: The alternative annotator test was not done: one annotator rated.",
             "流畅性、共情：没有做替代评分者检验：只有一人评分。",
         ),
         ("There are no intervals: 5 groups, of 8 needed.", "没有置信区间：只有 5 个组，需要 8 个。"),
         (
-            "On empathy, a b should not be used: 1 rated group of at least 8 tell too little. Over 1 item its Spearman "
+            "On empathy, a b should not be used: 1 rated group of at least 8 say too little. Over 1 item its Spearman "
             "correlation with the mean rating is undefined (under 3 items), its mean absolute difference 0.80 (the "
             "constant predictor's: 0.70).",
             "a b 在共情上不应使用：只有 1 个被评过的组，至少要 8 个。在 1 条上，它与平均评分的 Spearman 相关为 无法计算"

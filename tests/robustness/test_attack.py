@@ -21,7 +21,17 @@ from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.robustness import attacks as suite
 from judge.robustness.attack_analysis import assess
-from judge.robustness.attacks import BENIGN, LEVEL_ORDER, PADDING, PLACES, RUBRIC_LANGUAGE, WAYS, families, rewrites
+from judge.robustness.attacks import (
+    BENIGN,
+    LEVEL_ORDER,
+    PADDING,
+    PLACES,
+    RUBRIC_LANGUAGE,
+    WAYS,
+    families,
+    rewrites,
+    written_into,
+)
 from judge.scoring import setup as choosing
 from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue
 
@@ -217,14 +227,14 @@ def test_every_rewrite_differs_and_holds_what_it_claims(example: list[Dialogue])
 def test_each_place_is_the_one_it_is_called_by(example: list[Dialogue]) -> None:
     before = replace(example[0], profile="资料")
     last = before.turns[-1]
-    placed = {name: place(before, "zh", "句", ["句"]) for name, place in PLACES.items()}
+    placed = {place: written_into(before, place, "zh", "句", ["句"]) for place in PLACES}
     assert placed["after"].turns == (*before.turns[:-1], replace(last, character=f"{last.character}\n句"))
     assert [turn.character for turn in placed["instead"].turns] == ["句"] * len(before.turns)
     assert placed["user"].turns == (*before.turns[:-1], replace(last, user=f"{last.user}\n句"))
     assert placed["name"] == replace(before, character=f"{before.character}（句）")
     assert placed["profile"].profile == "资料\n句" and replace(before, profile=None) != placed["profile"]
     assert len(placed["padding"].turns[-1].character) > len(last.character) + PADDING
-    assert PLACES["profile"](replace(before, profile=None), "zh", "句", ["句"]).profile == "句"
+    assert written_into(replace(before, profile=None), "profile", "zh", "句", ["句"]).profile == "句"
 
 
 def test_rewrites_are_the_same_every_time_and_hang_on_the_seed_alone(example: list[Dialogue]) -> None:

@@ -274,3 +274,9 @@ def test_all_apply_to_chatanime(chatanime: dict[str, dict[str, list[Dialogue]]],
         )
     assert set(applied) == set(DEGRADATIONS)
     assert all(applied[name] > 190 for name in ("dropped", "foreign", "cold", "other_scenario"))
+
+
+def test_a_reply_without_a_sentence_is_left_as_it_is() -> None:
+    donors = Others((), (LONG,))
+    silent = dialogue("……", "我在这里。你慢慢说。")
+    assert [edit.round for edit in edits_of(silent, "other_voice", donors)] == [1, 1]

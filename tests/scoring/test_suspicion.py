@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge import load_judgments, score
-from judge.robustness.attacks import BENIGN, PLACES, families
+from judge.robustness.attacks import BENIGN, families, written_into
 from judge.scoring import injection_detector as patterns
 from judge.scoring.injection_detector import suspicious
 from judge.types import Dialogue, Turn
@@ -111,7 +111,7 @@ def test_every_attack_that_the_detector_was_made_for_is_flagged() -> None:
         for kind, texts in family.texts.items():
             for text in texts:
                 if family.name not in (BENIGN, "veiled", "length"):
-                    assert suspicious(PLACES[family.place](CALM, kind, text, texts)), text
+                    assert suspicious(written_into(CALM, family.place, kind, text, texts)), text
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
