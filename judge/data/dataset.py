@@ -16,11 +16,11 @@ from judge.data.dialogues import Problem, Record, read_dialogues
 from judge.errors import InputError, listed, plain
 from judge.types import Dialogue, Turn, digest
 
-UNIT_DIALOGUES = 64
+BATCH_DIALOGUES = 64
 """The most dialogues in a batch. A batch also ends where system or character change, once it is half full."""
 
 
-UNIT_CHARACTERS = 100_000
+BATCH_CHARACTERS = 100_000
 """The most characters of text in a batch of more than one dialogue."""
 
 
@@ -29,7 +29,7 @@ MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class Batch:
     """Consecutive dialogues that are judged and written together. Its digest stands for their names and content."""
 
     dialogues: tuple[Dialogue, ...]
@@ -87,9 +87,9 @@ class Corpus:
             self.close()
             raise
         self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
-        measured = [(unit.digest, len(unit.dialogues)) for unit in self.units()]
-        self.unit_digests, self.unit_sizes = [name for name, _ in measured], [size for _, size in measured]
-        self.digest = digest(self.unit_digests)
+        measured = [(batch.digest, len(batch.dialogues)) for batch in self.batches()]
+        self.batch_digests, self.batch_sizes = [name for name, _ in measured], [size for _, size in measured]
+        self.digest = digest(self.batch_digests)
 
     def __len__(self) -> int:
         return int(self._table.execute("SELECT count(*) FROM dialogue").fetchone()[0])
@@ -133,24 +133,24 @@ class Corpus:
         for source, character, scenario, turns, profile in rows:
             yield Dialogue(source, character, scenario, tuple(Turn(*turn) for turn in json.loads(turns)), profile)
 
-    def units(self) -> Iterator[Unit]:
+    def batches(self) -> Iterator[Batch]:
         """The batches, in order."""
-        unit: list[Dialogue] = []
+        batch: list[Dialogue] = []
         size = 0
         for dialogue in self:
             more = sum(len(turn.user) + len(turn.character) for turn in dialogue.turns)
             role = (dialogue.source, dialogue.character, dialogue.profile)
             # Ending at a change of system or character keeps an edit local: what is added for one system makes new
             # batches, and leaves those of the others as they were.
-            changes = bool(unit) and role != (unit[-1].source, unit[-1].character, unit[-1].profile)
-            full = len(unit) >= UNIT_DIALOGUES or (changes and len(unit) >= UNIT_DIALOGUES // 2)
-            if unit and (full or size + more > UNIT_CHARACTERS):
-                yield Unit(tuple(unit))
-                unit, size = [], 0
-            unit.append(dialogue)
+            changes = bool(batch) and role != (batch[-1].source, batch[-1].character, batch[-1].profile)
+            full = len(batch) >= BATCH_DIALOGUES or (changes and len(batch) >= BATCH_DIALOGUES // 2)
+            if batch and (full or size + more > BATCH_CHARACTERS):
+                yield Batch(tuple(batch))
+                batch, size = [], 0
+            batch.append(dialogue)
             size += more
-        if unit:
-            yield Unit(tuple(unit))
+        if batch:
+            yield Batch(tuple(batch))
 
     def close(self) -> None:
         """Remove the temporary table."""

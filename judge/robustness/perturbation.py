@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from judge.data.dataset import UNIT_DIALOGUES, Corpus
+from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.errors import InputError, Interrupted, plain
 from judge.models.hardware import Hardware, detect
 from judge.progress import Progress, Silent, stoppable
@@ -180,7 +180,7 @@ def judge_perturbations(
     judged_forms += [[replace(one, family=family, name=name) for one in originals] for family, name in others]
     whats = ["dialogues", "perturbations", *(f"{family}: {name}" for family, name in others)]
     with stoppable() as stop:
-        size = max(UNIT_DIALOGUES, judge.engine.window)
+        size = max(BATCH_DIALOGUES, judge.engine.window)
         tasks = [
             Task(what, by, [[one.dialogue for one in forms[k : k + size]] for k in range(0, len(forms), size)])
             for what, by, forms in zip(whats, (judge, judge, *others.values()), judged_forms, strict=True)

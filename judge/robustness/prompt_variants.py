@@ -261,7 +261,7 @@ def compare_layouts(
         name = next(iter(judges.values())).name
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")
-        batches = [unit.dialogues for unit in corpus.units()]
+        batches = [unit.dialogues for unit in corpus.batches()]
     with stoppable() as stop:
         tasks = [Task(variant.name, judge, batches) for variant, judge in judges.items()]
         results = judge_tasks(tasks, progress, stop)

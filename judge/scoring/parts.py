@@ -84,7 +84,7 @@ DIALOGUE_SCHEMA = pa.schema(
 """The columns of ``DIALOGUES``, a row per dialogue; ``content_digest`` is ``Dialogue.content_digest``."""
 
 
-UNITS_AT_ONCE = 16
+BATCHES_AT_ONCE = 16
 """Batches in a row group, which is what is in memory at a time: at most 1,024 dialogues."""
 
 
@@ -196,12 +196,12 @@ def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
 
 
 def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
-    """Write a run's dialogues, with those of the old file that still have judgments if it can be read."""
-    path, units = run / DIALOGUES, corpus.units()
+    """Write a run's dialogues: those of its data, then those of the old file (if it is sound) that have judgments."""
+    path, batches = run / DIALOGUES, corpus.batches()
     written: set[tuple[str, ...]] = set()
     schema = DIALOGUE_SCHEMA.with_metadata({_CORPUS: corpus.digest})
     with writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-        while some := list(islice(units, UNITS_AT_ONCE)):
+        while some := list(islice(batches, BATCHES_AT_ONCE)):
             dialogues: list[dict[str, Any]] = [
                 {
                     "content_digest": dialogue.content_digest,
@@ -211,8 +211,8 @@ def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
                     "profile": dialogue.profile,
                     "turns": [{"user": turn.user, "character": turn.character} for turn in dialogue.turns],
                 }
-                for unit in some
-                for dialogue in unit.dialogues
+                for batch in some
+                for dialogue in batch.dialogues
             ]
             written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in dialogues}
             writer.write_table(pa.Table.from_pylist(dialogues, schema))

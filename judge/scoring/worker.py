@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from judge.data.dataset import Corpus, Unit
+from judge.data.dataset import Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.errors import Interrupted
 from judge.progress import Progress
@@ -25,11 +25,11 @@ Role = tuple[str, str]
 """A system (source), and a character that it plays."""
 
 
-Named = tuple[str, Unit]
+Named = tuple[str, Batch]
 """The name of a batch's part, and the batch."""
 
 
-ROLES_PER_UNIT = 32
+ROLES_PER_BATCH = 32
 """Roles whose response diversity is judged and written together as one batch."""
 
 
@@ -43,8 +43,9 @@ class Work:
     """A run's work: which dialogues are judged by whom, on what, and into which folder.
 
     Everything about a run that does not change while it is made is held here, and nowhere else. Batches are known by
-    the names of their parts: ``dialogue_units`` has the names of this process's batches of dialogues, ``role_units`` of
-    its batches of response diversity, each with its roles. ``sizes`` has the dialogues of every batch of the run.
+    the names of their parts. ``dialogue_batches`` has the names of this process's batches of dialogues, and
+    ``role_batches`` those of its batches of response diversity, each with its roles. ``sizes`` has the number of
+    dialogues of every batch of the run, in order.
 
     Args:
         corpus: all dialogues of the run, also where the work is a share of them.
@@ -71,24 +72,24 @@ class Work:
         self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
 
-        def unit(content: str) -> str:
+        def part_name(content: str) -> str:
             """The name of a batch's part, by its content, the judge and the metrics: if one changes, it is another."""
             return digest([judge.identity.judge_id, self.metrics, content], 16)
 
-        dialogue_units = [unit(name) for name in corpus.unit_digests] if self.metrics else []
-        role_units: list[tuple[str, list[Role]]] = []
+        dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
+        role_batches: list[tuple[str, list[Role]]] = []
         if RESPONSE_DIVERSITY in options.metrics:
             roles = corpus.roles()
-            chunks = [roles[start : start + ROLES_PER_UNIT] for start in range(0, len(roles), ROLES_PER_UNIT)]
-            role_units = [(unit(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
-        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if role_units else [])]
-        self.sizes = dict(zip(dialogue_units, corpus.unit_sizes, strict=False))
-        self.dialogue_units, self.role_units = share.of(dialogue_units), share.of(role_units)
+            chunks = [roles[start : start + ROLES_PER_BATCH] for start in range(0, len(roles), ROLES_PER_BATCH)]
+            role_batches = [(part_name(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
+        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if role_batches else [])]
+        self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
+        self.dialogue_batches, self.role_batches = share.of(dialogue_batches), share.of(role_batches)
 
         # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
         # the same command finds its own run again after an answer was edited.
         places = [str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
-        chosen = digest([unit(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
+        chosen = digest([part_name(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
         default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
         self.store = Store(options.run or Path("results") / default)
         self.before = self.store.manifest
@@ -98,8 +99,8 @@ class Work:
     @cached_property
     def done(self) -> set[str]:
         """The names of the batches whose parts were there when this was first asked."""
-        found = {name for name in self.dialogue_units if self.store.is_done(JUDGMENTS, name)}
-        found |= {name for name, _ in self.role_units if self.store.is_done(DIVERSITY, name)}
+        found = {name for name in self.dialogue_batches if self.store.is_done(JUDGMENTS, name)}
+        found |= {name for name, _ in self.role_batches if self.store.is_done(DIVERSITY, name)}
         for path in self.store.set_aside:
             self.progress.note(f"a part was damaged since it was written: it is now {path}, and is judged again")
         return found
@@ -107,7 +108,7 @@ class Work:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to judge."""
-        return len(self.done) == len(self.dialogue_units) + len(self.role_units)
+        return len(self.done) == len(self.dialogue_batches) + len(self.role_batches)
 
     def complete(self, stop: threading.Event) -> None:
         """Judge and write what is missing; raises Interrupted after the batch in work once ``stop`` is set."""
@@ -130,8 +131,8 @@ class Work:
     def _sizes(self, kind: str) -> dict[str, int]:
         """How many judgments each of this process's batches of a kind has, by its name."""
         if kind == JUDGMENTS:
-            return {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_units}
-        return {name: len(roles) for name, roles in self.role_units}
+            return {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_batches}
+        return {name: len(roles) for name, roles in self.role_batches}
 
     def _counts(self, kind: str) -> tuple[int, int]:
         """How many judgments of a kind there are in all, and how many are done."""
@@ -144,27 +145,27 @@ class Work:
         check = self._mass_check(JUDGMENTS)
 
         def prompts(window: list[Named]) -> list[Prompts]:
-            return self.judge.prompts([d for _, unit in window for d in unit.dialogues], self.metrics)
+            return self.judge.prompts([d for _, batch in window for d in batch.dialogues], self.metrics)
 
         # The prompts of the next step are written while the engine is busy with this one.
         for window, asked in ahead(self._windows(), prompts):
             judged = iter(self.judge.judge(asked, self.metrics))
-            for name, unit in window:
-                found = [next(judged) for _ in unit.dialogues]
+            for name, batch in window:
+                found = [next(judged) for _ in batch.dialogues]
                 check.see(one.mass for dialogue in found for one in dialogue.judgments if _was_asked(one))
-                self.store.write_part(JUDGMENTS, name, list(self._rows(unit, found)))
+                self.store.write_part(JUDGMENTS, name, list(self._rows(batch, found)))
                 self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
             yield
         check.conclude()
 
     def _windows(self) -> Iterator[list[Named]]:
         """The missing batches of dialogues, together until they have as many dialogues as the engine takes at best."""
-        missing, window = set(self.dialogue_units) - self.done, list[Named]()
-        for name, unit in zip(self.sizes, self.corpus.units(), strict=False):
+        missing, window = set(self.dialogue_batches) - self.done, list[Named]()
+        for name, batch in zip(self.sizes, self.corpus.batches(), strict=False):
             if name not in missing:
                 continue  # before the engine is asked for, as that loads the model: a finished run needs none
-            window.append((name, unit))
-            if sum(len(unit.dialogues) for _, unit in window) >= self.judge.engine.window:
+            window.append((name, batch))
+            if sum(len(batch.dialogues) for _, batch in window) >= self.judge.engine.window:
                 yield window
                 window = []
         if window:
@@ -179,9 +180,9 @@ class Work:
                 break
         return check
 
-    def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
+    def _rows(self, batch: Batch, judged: list[Judged]) -> Iterator[dict[str, Any]]:
         """The rows of a batch's part: one per dialogue and metric."""
-        for dialogue, found in zip(unit.dialogues, judged, strict=True):
+        for dialogue, found in zip(batch.dialogues, judged, strict=True):
             flags = suspicious(dialogue)
             for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
                 yield {
@@ -201,7 +202,7 @@ class Work:
 
     def _judge_answers(self) -> Iterator[None]:
         """Write the missing parts of response diversity, one a step."""
-        todo = [(name, roles) for name, roles in self.role_units if name not in self.done]
+        todo = [(name, roles) for name, roles in self.role_batches if name not in self.done]
         self.progress.begin("response diversity", *self._counts(DIVERSITY))
         check = self._mass_check(DIVERSITY)
         for name, roles in todo:
