@@ -217,7 +217,11 @@ def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
             written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in dialogues}
             writer.write_table(pa.Table.from_pylist(dialogues, schema))
         if with_earlier:  # the old file is there until this one takes its place
-            still = _judged_keys(run) - written
+            judged: set[tuple[str, ...]] = set()
+            for part in (run / JUDGMENTS).glob("part-*.parquet"):
+                with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
+                    judged |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
+            still = judged - written
             for rows in _kept_rows(path):
                 chosen = pa.array([key in still for key in _keys(rows)])
                 writer.write_batch(rows.filter(chosen).replace_schema_metadata(schema.metadata))
@@ -241,15 +245,6 @@ def _kept_rows(path: Path) -> Iterator[pa.RecordBatch]:
             yield from file.iter_batches(batch_size=1024)
     except Exception as error:  # a broken file fails in many ways inside the library
         raise Damaged(f"{path}: is damaged ({one_line(error)})") from error
-
-
-def _judged_keys(run: Path) -> set[tuple[str, ...]]:
-    """The keys of all dialogues that a run has judgments of, earlier data included."""
-    found: set[tuple[str, ...]] = set()
-    for part in (run / JUDGMENTS).glob("part-*.parquet"):
-        with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
-            found |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
-    return found
 
 
 def _keys(rows: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, ...]]:
