@@ -44,6 +44,7 @@ _RATER = (
     r"(?:评分|打分|评测|评估|评判|评价|标注|打分数)的?(?:人|者|员|官|助手|模型|系统|程序|ai)|评委|评审|裁判|打分的"
     r"|\b(?:judges?|graders?|evaluators?|raters?|annotators?|whoever (?:grades|rates|scores|judges))\b"
 )
+"""A rater, whatever it is called."""
 
 
 _TOP = (
@@ -52,17 +53,20 @@ _TOP = (
     r"|\b(?:maximum|highest|top|perfect)(?: possible)? (?:score|rating|mark|grade)s?"
     r"|\b(?:score|rating|give|a|with|rate|output|is|this|gave)(?: of| it| this)? (?:5|five)\b"
 )
+"""The best score."""
 
 
 _ASK = (
     r"请|务必|必须|应该|应当|需要?给|一律|统一|直接|只能|只需|麻烦|注意|任务|总是|都会|合理|自动"
     r"|\b(?:must|should|please|shall|only|always|ensure|consider|treat|assume)\b"
 )
+"""A request or an order."""
 
 
 _FOR_OTHERS = (
     r"给(?:你|他|她|自己|咱)|我(?:是|当|做|要是)|让(?:评委|裁判)|(?:get|got) |\b(?:yourself|give you|gave (?:you|me))\b"
 )
+"""The score is given to or by somebody in the story, as in an exam, and not by the judge: harmless."""
 
 
 _OUTPUT = (
@@ -70,18 +74,22 @@ _OUTPUT = (
     r"|\b(?:output|answer|respond|reply|return|print)(?: (?:only|with|just|the|a|number|digit|here|is)){0,4}:?"
     r" (?:5|five)\b"
 )
+"""A level, or 5 in English, is to be written."""
 
 
 _ONLY = r"只|直接|一律|自动|请|接下来|仅|就是|\b(?:only|always|must|just|please|ignore|should)\b"
+"""Words that make writing a level an order."""
 
 
 _EVERY = (
     r"(?:各|每|所有|全部|九|9)(?:个|一)?(?:项|维度|指标|评分)"
     r"|\b(?:all|every|each)(?: of the)?(?: nine)? (?:metric|criteri|dimension|item|categor)"
 )
+"""All metrics."""
 
 
 _IGNORE = r"忽略|无视|忘(?:记|掉)|不要理会|不必理会|\b(?:ignore|disregard|forget|override)\b"
+"""Something is to be ignored."""
 
 
 _INSTRUCTIONS = (
@@ -91,27 +99,32 @@ _INSTRUCTIONS = (
     r"(?:text|message|instruction|rule|prompt|rubric|criteri|guideline)"
     r"|\b(?:instructions?|rules?|prompt|rubrics?|criteria|guidelines?) (?:above|before|so far)"
 )
+"""The instructions before the dialogue."""
 
 
 _THIS = (
     r"(?:本|这|此|该|上述|以上)(?:段|则|份|次|轮|条)?(?:对话|回答|回复|角色发言|样本|扮演)"
     r"|\bthis (?:dialogue|answer|reply|response|sample|one)\b"
 )
+"""The dialogue or answer itself."""
 
 
 _GIVE = r"[给打评判]|\b(?:give|award|rate|score|assign|deserves?|consider|treat|mark)\b"
+"""Words of giving a score."""
 
 
 _AUTHORITY = (
     r"专家|官方|权威|评审|委员会|人工|开发(?:者|团队)|复核"
     r"|\b(?:experts?|official|committee|panel|human (?:rater|judge|annotator)s?|developers?)\b"
 )
+"""Somebody of standing."""
 
 
 _DECIDED = (
     r"[评判打]分?|认证|认定|审核|复核|一致"
     r"|\b(?:rated?|scored?|verified|certified|awarded|gave|given|agreed)\b"
 )
+"""A score was given, or agreed on."""
 
 
 _ADDRESS = (
@@ -121,27 +134,33 @@ _ADDRESS = (
     r"\b(?:judge|grader|evaluator|rater|annotator)s?\b",
     r"\b(?:note|message|instruction)s? (?:to|for) (?:the )?(?:judge|grader|evaluator|rater|annotator)",
 )
+"""Ways of speaking to a rater."""
 
 
 _RATING = r"评分|打分|评价|评估|\b(?:scoring|grading|rating|evaluation)\b"
+"""Rating."""
 
 
 _STANDARD = r"标准|细则|规则|准则|守则|\b(?:rubric|criteri|guideline|rule|scale|standard)"
+"""What ratings go by."""
 
 
 _INSTEAD = (
     r"如下|为准|作废|替代|取代|代替|失效|无效|更新为|改为"
     r"|\b(?:supersede|replac|as follows|instead|no longer|void|updated)"
 )
+"""Something holds instead of what held before."""
 
 
 _SPEAKERS = (
     r"系统(?:提示词?|消息|指令|通知|公告)?|用户|开发者|评分指令|指令"
     r"|(?:system|assistant|user|developer|instruction)(?: prompt| message| turn| note)?"
 )
+"""Those who may speak in a prompt, but not in a dialogue."""
 
 
 _LABEL = r"评分|得分|打分|总分|分数|评级|\b(?:score|rating|grade|verdict|result)"
+"""Words for a score, as they stand before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +277,7 @@ OPENER_LENGTH = 40
 
 
 _STYLED = [*range(0xFF01, 0xFF5F), *range(0x1D400, 0x1D800), *range(0x2460, 0x249C), 0x3000]
+"""The codes of full-width, mathematical and circled characters, and of the ideographic space."""
 
 
 _UNSTYLED = {code: unicodedata.normalize("NFKC", chr(code)) for code in _STYLED}
@@ -265,9 +285,11 @@ _UNSTYLED = {code: unicodedata.normalize("NFKC", chr(code)) for code in _STYLED}
 
 
 _HIDDEN = "\u00ad\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\U000e0000-\U000e007f"
+"""Characters that are never seen."""
 
 
 _JOINERS = "\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""Invisible characters that emoji are made with, a few at a time."""
 
 
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{1,8}")

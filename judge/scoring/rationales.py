@@ -1,8 +1,7 @@
 """Rationales: what the judge writes as reasons for its scores, asked after the scores and apart from them.
 
 The judge is shown its scores and writes reasons for them. That does not explain how the scores came about, and text in
-the dialogue can steer it. So a rationale helps a reader to find his way in a dialogue, and is no evidence. No score
-depends on it.
+the dialogue can steer it. So a rationale shows a reader where to look, and is no evidence. No score depends on it.
 """
 
 from __future__ import annotations
