@@ -1,4 +1,4 @@
-"""What ``esrp-judge agree`` costs on as many judgments as ChatAnime has, each rated by three people.
+"""What ``esrp-judge agree`` costs on as many judgments as ChatAnime has, each rated by three annotators.
 
 ``python -m benchmarks.agreement``: judgments and ratings are drawn at random (seeded), written as Parquet, and the
 command runs in a process of its own.
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def tables(generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of a judge and ratings of people that go together, with effects of source, scenario and rater."""
+    """Scores of a judge and human ratings of the same dialogues, with effects of system, scenario and annotator."""
     shape = (SOURCES, CHARACTERS, SCENARIOS, len(METRICS))
     index = np.indices(shape).reshape(4, -1)
     source, character, scenario, metric = index
@@ -54,17 +54,11 @@ def tables(generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
         }
     )
     scores = key.assign(**_levels(truth + 0.5 * generator.standard_normal(len(truth))))
-    ratings = [
-        key.assign(
-            annotator=f"r{rater}", score=_rated(truth + 0.1 * rater + 0.7 * generator.standard_normal(len(truth)))
-        )
-        for rater in range(RATERS)
-    ]
+    ratings = []
+    for rater in range(RATERS):
+        felt = truth + 0.1 * rater + 0.7 * generator.standard_normal(len(truth))
+        ratings.append(key.assign(annotator=f"r{rater}", score=np.clip(np.round(felt), 1, 5)))
     return scores, pd.concat(ratings, ignore_index=True)
-
-
-def _rated(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(values), 1, 5)
 
 
 def _levels(values: np.ndarray) -> dict[str, np.ndarray]:

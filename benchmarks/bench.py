@@ -69,7 +69,12 @@ class Bench:
             result["judgments"] = len(result["scores"])
             result["failed"] = sum(score is None for score in result["scores"])
             result |= Requests(self.model).counts(server.record) if server else {}
-        print(f"  {entry.key}: {_said(result)}", flush=True)
+        if "error" in result:
+            said = result["error"]
+        else:
+            counts = f"{result['judgments']} judgments, {result['failed']} failed"
+            said = f"{counts}, {result['judgments'] / result['seconds']:.1f} a second, {result['peak_mb']} MB"
+        print(f"  {entry.key}: {said}", flush=True)
         return result
 
 
@@ -82,7 +87,11 @@ def main() -> None:
         (folder / "model").mkdir()
         parameters = model.build(folder / "model")
         dialogues, data = _dialogues(options.data)
-        bench = Bench(folder / "model", dialogues, _guides(), options.environments, folder)
+        guides = [
+            Guide(metric.title, metric.definition, {str(level): text for level, text in metric.levels.items()})
+            for metric in load_rubric().metrics.values()
+        ]
+        bench = Bench(folder / "model", dialogues, guides, options.environments, folder)
         chosen, tried = _fastest_vllm(bench)
         entries = [entry for entry in ENTRIES if not options.only or entry.key in options.only]
         repeats = _rounds(bench, entries, chosen, options.repeats)
@@ -95,7 +104,10 @@ def main() -> None:
         "vllm": {"chosen": chosen, "tried": tried},
         "contestants": _figures(bench, entries, repeats),
     }
-    _write(results, options.out, options.page)
+    options.out.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    page = options.page.read_text(encoding="utf-8") if options.page.is_file() else ""
+    options.page.write_text(table.inserted(page, table.markdown(results)), encoding="utf-8")
+    print(f"\n{table.markdown(results)}\n\nwritten to {options.out} and {options.page}")
 
 
 def _options() -> argparse.Namespace:
@@ -128,37 +140,33 @@ def _dialogues(paths: Sequence[Path]) -> tuple[list[Conversation], str]:
     return found, f"{len(found)} {name}"
 
 
-def _guides() -> list[Guide]:
-    metrics = load_rubric().metrics.values()
-    return [Guide(m.title, m.definition, {str(level): text for level, text in m.levels.items()}) for m in metrics]
-
-
 def _fastest_vllm(bench: Bench) -> tuple[dict[str, Any], list[Result]]:
     """The fastest of vLLM's settings, and how fast each was."""
     entry = next(entry for entry in ENTRIES if entry.key == "vllm")
     fewer = Bench(bench.model, bench.dialogues[:TRIED_ON], bench.guides, bench.home, bench.folder)
     print("vLLM's settings:", flush=True)
-    settings = [{**setting, "max_model_len": MAX_TOKENS, "environment": _for_vllm()} for setting in TRIED]
+    environment = {
+        "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB: room for what 200 dialogues have in common
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # by itself vLLM keeps one core for its server
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+    }
+    settings = [{**setting, "max_model_len": MAX_TOKENS, "environment": environment} for setting in TRIED]
     tried = [{**setting, **_without_scores(fewer.once(entry, setting))} for setting in settings]
     rates = [one["judgments"] / one["seconds"] if "error" not in one else 0.0 for one in tried]
     return settings[rates.index(max(rates))], tried
 
 
-def _for_vllm() -> dict[str, str]:
-    """All cores (by itself vLLM keeps one for its server), and room for what 200 dialogues have in common."""
-    return {
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
-    }
-
-
 def _rounds(bench: Bench, entries: Sequence[Entry], vllm: dict[str, Any], repeats: int) -> dict[str, list[Result]]:
-    """All repeats by contestant: in each round every contestant has its turn, and another one begins."""
+    """All repeats by contestant: in each round every contestant has its turn, and another one begins.
+
+    So a machine that slows down while it is warm does not slow the same contestant down each time.
+    """
     results: dict[str, list[Result]] = {entry.key: [] for entry in entries}
     for number in range(repeats):
         print(f"round {number + 1} of {repeats}:", flush=True)
-        due = _rotated([entry for entry in entries if number < entry.repeats], number)
+        due = [entry for entry in entries if number < entry.repeats]
+        first = number % max(1, len(due))
+        due = [*due[first:], *due[:first]]
         for entry in due:
             if not entry.is_served:
                 results[entry.key].append(bench.once(entry, vllm))
@@ -166,10 +174,6 @@ def _rounds(bench: Bench, entries: Sequence[Entry], vllm: dict[str, Any], repeat
         for entry, result in zip(served, _served(bench, served, vllm), strict=True):
             results[entry.key].append(result)
     return results
-
-
-def _rotated(entries: Sequence[Entry], by: int) -> list[Entry]:
-    return [*entries[by % len(entries) :], *entries[: by % len(entries)]] if entries else []
 
 
 def _served(bench: Bench, entries: Sequence[Entry], vllm: dict[str, Any]) -> list[Result]:
@@ -185,13 +189,17 @@ def _served(bench: Bench, entries: Sequence[Entry], vllm: dict[str, Any]) -> lis
 
 
 def _figures(bench: Bench, entries: Sequence[Entry], repeats: dict[str, list[Result]]) -> list[table.Figures]:
-    """Each contestant's figures; how far scores are from separate calls where the prompts are the same."""
-    scores = {entry.key: _scores(entry, repeats[entry.key], len(bench.dialogues)) for entry in entries}
+    """Each contestant's figures; where the prompts are the same also how far its scores are from separate calls."""
     figures = []
+    scores = {entry.key: _scores(entry, repeats[entry.key], len(bench.dialogues)) for entry in entries}
+    plain = scores.get("plain", {})
     for entry in entries:
         found = table.summarise(asdict(entry), [_without_scores(repeat) for repeat in repeats[entry.key]])
         if entry.key in SAME_PROMPTS:
-            found["difference"] = _largest_difference(scores.get("plain", {}), scores[entry.key])
+            own = scores[entry.key]
+            pairs = [(plain[place], own[place]) for place in plain.keys() & own.keys()]
+            apart = (abs(a - b) for a, b in pairs if a is not None and b is not None)
+            found["difference"] = max(apart, default=None)
         figures.append(found)
     return figures
 
@@ -201,11 +209,6 @@ def _scores(entry: Entry, repeats: Sequence[Result], dialogues: int) -> Scores:
     places = [(dialogue, metric) for dialogue in entry.part(range(dialogues)) for metric in range(entry.metrics)]
     found = [repeat["scores"] for repeat in repeats if "scores" in repeat]
     return dict(zip(places, found[-1], strict=True)) if found else {}
-
-
-def _largest_difference(one: Scores, other: Scores) -> float | None:
-    pairs = [(one[place], other[place]) for place in one.keys() & other.keys()]
-    return max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=None)
 
 
 def _without_scores(result: Result) -> Result:
@@ -219,20 +222,6 @@ def _versions(home: Path) -> dict[str, str]:
         installed = machine.versions(home / entry.environment, entry.packages)
         found |= {name: version for name, version in installed.items() if name not in found}
     return found
-
-
-def _said(result: Result) -> str:
-    if "error" in result:
-        return str(result["error"])
-    rate = result["judgments"] / result["seconds"]
-    return f"{result['judgments']} judgments, {result['failed']} failed, {rate:.1f} a second, {result['peak_mb']} MB"
-
-
-def _write(results: Result, out: Path, page: Path) -> None:
-    out.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    page.write_text(table.inserted(text, table.markdown(results)), encoding="utf-8")
-    print(f"\n{table.markdown(results)}\n\nwritten to {out} and {page}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from judge import Options, score
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
 from judge.scoring import setup as choosing
-from judge.types import Dialogue
 
 SIZES = {"stand-in": (1, 1_000, 10_000), "at once": (1, 10_000, 100_000)}
 
@@ -43,7 +42,11 @@ class AtOnce:
 
 def main() -> None:
     """The command; without ``--one`` it starts itself once for each size and prints a table."""
-    options = _options()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--engine", help=argparse.SUPPRESS)
+    options = parser.parse_args()
     if options.one:
         _one(options.engine, Path(options.one))
         return
@@ -52,23 +55,13 @@ def main() -> None:
         for engine, sizes in SIZES.items():
             alone = 0.0
             for size in sizes:
-                found = _measure(engine, _written(Path(folder), options.data or example_files(), size))
+                data = _written(Path(folder), options.data or example_files(), size)
+                command = [sys.executable, "-m", "benchmarks.cost", "--engine", engine, "--one", str(data)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                found = json.loads(done.stdout.splitlines()[-1])
                 alone = alone or found["seconds"]
                 above = f"{(found['seconds'] - alone) / size * 1000:.2f}" if size > 1 else ""
                 print(f"{engine:10} {size:9,} {found['seconds']:8.1f} {above:>20} {found['mb']:8.0f}", flush=True)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--engine", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _measure(engine: str, data: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.cost", "--engine", engine, "--one", str(data)]
-    return dict(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
 
 
 def _one(engine: str, data: Path) -> None:
@@ -83,21 +76,16 @@ def _one(engine: str, data: Path) -> None:
 
 
 def _written(folder: Path, paths: Sequence[Path], size: int) -> Path:
-    """A file of so many dialogues."""
+    """A file of so many dialogues; where there are fewer, they are repeated as other scenarios."""
     path = folder / f"{size}.jsonl"
     with path.open("w", encoding="utf-8") as file:
-        for dialogue, number in islice(_endless(paths), size):
+        endless = ((dialogue, number) for number in count() for dialogue in Corpus(paths))
+        for dialogue, number in islice(endless, size):
             turns = [{"user": turn.user, "character": turn.character} for turn in dialogue.turns]
             scenario = f"{dialogue.scenario}.{number}" if number else dialogue.scenario
             names = {"source": dialogue.source, "character": dialogue.character, "scenario": scenario}
             file.write(json.dumps({**names, "turns": turns}, ensure_ascii=False) + "\n")
     return path
-
-
-def _endless(paths: Sequence[Path]) -> Iterator[tuple[Dialogue, int]]:
-    for number in count():
-        for dialogue in Corpus(paths):
-            yield dialogue, number
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Do the intervals cover what they say: ``python -m benchmarks.coverage`` counts, where the truth is known.
+"""Coverage of the confidence intervals where the truth is known: ``python -m benchmarks.coverage``.
 
-Simulated: people's ratings and a judge's scores that share effects of groups (scenarios) and of items; some items, or
-all items of some groups, are rated. Beside the intervals of this project stand naive ones that take items for
-independent. On HANNA: each of 11 systems is left out, on 6 metrics by 5 judges, and the human mean of all its ratings
-is the truth.
+On simulated data: human ratings and a judge's scores share effects of groups (scenarios) and of items; some items, or
+all items of some groups, are rated. Naive intervals that take items for independent are measured for comparison. On
+HANNA: each of 11 systems is left out, on 6 metrics by 5 judges, and the human mean of all its ratings is the truth.
 """
 
 from __future__ import annotations
@@ -50,20 +49,16 @@ def draw(case: Case, generator: np.random.Generator) -> tuple[Floats, Floats, ND
     quality = shared[group] + generator.normal(0, 0.7, len(group))
     human = PEOPLE + quality + generator.normal(0, 0.5, len(group))
     judge = JUDGE + 0.6 * quality + leaning[group] + generator.normal(0, 0.4, len(group))
-    chances = _chances(case, judge, generator)
+    # Even chances, or three times as high ones for what the judge likes.
+    sizes = np.where((judge > JUDGE) & (case.how == "unequal"), 3.0, 1.0)
+    chances = sizes / sizes.sum() * case.labels
     if case.how == "groups":
         chosen = np.isin(group, generator.choice(case.groups, case.labels // case.size, replace=False))
-    else:
+    else:  # systematic sampling: points at equal distances on the sum of the chances, in random order
         points = (generator.random() + np.arange(case.labels)) * chances.sum() / case.labels
         order = generator.permutation(len(group))
         chosen = np.isin(np.arange(len(group)), order[np.searchsorted(np.cumsum(chances[order]), points)])
     return np.where(chosen, human, np.nan), judge, group, 1 / chances
-
-
-def _chances(case: Case, judge: Floats, generator: np.random.Generator) -> Floats:
-    """Even, or three times as high for what the judge likes."""
-    sizes = np.where((judge > JUDGE) & (case.how == "unequal"), 3.0, 1.0)
-    return sizes / sizes.sum() * case.labels
 
 
 def intervals(case: Case, generator: np.random.Generator) -> dict[str, tuple[Estimate, float]]:

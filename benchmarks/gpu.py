@@ -45,27 +45,20 @@ SOURCES, SCENARIOS, CHATANIME = 11, 60, 118_800
 
 def main() -> None:
     """The command."""
-    options = _options()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = {"machine": _machine(device), "matmul_tflops": _matmul_rate(device), "shapes": {}}
-    print(json.dumps(found["machine"]), f"{found['matmul_tflops']:.1f} TFLOP/s of bf16 matrix products", flush=True)
-    for name in options.shapes:
-        found["shapes"][name] = _measure(name, device, options, found["matmul_tflops"])
-        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="*", default=["qwen3-0.6b", "qwen3-8b"], choices=list(SHAPES))
     parser.add_argument("--judgments", type=int, default=11_880, help="how many the packed engine makes")
     parser.add_argument("--batch-tokens", type=int, nargs="*", default=[8192, 16384, 32768])
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
-    return parser.parse_args()
-
-
-def _machine(device: torch.device) -> dict[str, str]:
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
+    machine = {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
+    found = {"machine": machine, "matmul_tflops": _matmul_rate(device), "shapes": {}}
+    print(json.dumps(found["machine"]), f"{found['matmul_tflops']:.1f} TFLOP/s of bf16 matrix products", flush=True)
+    for name in options.shapes:
+        found["shapes"][name] = _measure(name, device, options, found["matmul_tflops"])
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def _matmul_rate(device: torch.device, size: int = 8192) -> float:
@@ -76,16 +69,13 @@ def _matmul_rate(device: torch.device, size: int = 8192) -> float:
 
 
 def _seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    _wait(device)
+    """How long some work takes, until the GPU has done it; calls return before."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else torch.cpu.synchronize
+    wait()
     started = time.perf_counter()
     work()
-    _wait(device)
+    wait()
     return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _measure(name: str, device: torch.device, options: argparse.Namespace, peak: float) -> dict[str, Any]:
@@ -113,19 +103,22 @@ def _measure(name: str, device: torch.device, options: argparse.Namespace, peak:
 def _packed(
     model: Any, tokens: int, trees: Sequence[PromptTree], levels: Sequence[tuple[int, ...]], peak: float
 ) -> dict[str, float | None]:
-    device = model.device
-    engine = PackedEngine(model, tokens)
-    engine.level_logprobs(trees[:SCENARIOS], levels)  # warm
+    """What the packed engine reaches with passes of so many tokens, on a batch of one source at a time."""
+    device, config = model.device, model.config
+    PackedEngine(model, tokens).level_logprobs(trees[:SCENARIOS], levels)  # warm
     engine = PackedEngine(model, tokens)
     computed: list[int] = []
     hook = model.register_forward_pre_hook(lambda m, a, k: computed.append(k["input_ids"].numel()), with_kwargs=True)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    units = [trees[start : start + SCENARIOS] for start in range(0, len(trees), SCENARIOS)]
-    seconds = _seconds(device, lambda: [engine.level_logprobs(unit, levels) for unit in units])
+    batches = [trees[start : start + SCENARIOS] for start in range(0, len(trees), SCENARIOS)]
+    seconds = _seconds(device, lambda: [engine.level_logprobs(batch, levels) for batch in batches])
     hook.remove()
     judgments = METRICS * len(trees)
-    rate = _flops(model, sum(computed)) / seconds / 1e12
+    # Counted are the layers' weights and attention over the shared prefix. The output head is not: it sees few tokens.
+    layers = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name)
+    attention = 4 * (ROOT + OPENING) * config.num_attention_heads * config.head_dim * config.num_hidden_layers
+    rate = sum(computed) * (2 * layers + attention) / seconds / 1e12
     return {
         "judgments_per_second": judgments / seconds,
         "tokens_per_second": sum(computed) / seconds,
@@ -137,22 +130,15 @@ def _packed(
     }
 
 
-def _flops(model: Any, tokens: int) -> float:
-    """Of the layers' weights and of attention over the shared prefix; the output head, for few tokens, is left out."""
-    config = model.config
-    layers = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name)
-    attention = 4 * (ROOT + OPENING) * config.num_attention_heads * config.head_dim * config.num_hidden_layers
-    return float(tokens * (2 * layers + attention))
-
-
 def _rate(device: torch.device, trees: Sequence[PromptTree], score: Callable[[Sequence[PromptTree]], Any]) -> float:
-    """Judgments per second."""
+    """Judgments per second, after a first tree that is not timed."""
     score(trees[:1])
     return METRICS * len(trees) / _seconds(device, lambda: score(trees))
 
 
 @torch.inference_mode()
 def _batched(model: Any, trees: Sequence[PromptTree], rows: int = 8) -> None:
+    """Every prompt computed in full, so many at a time; all have one length here, so nothing is padded."""
     prompts = [tree.prompt(leaf) for tree in trees for leaf in range(METRICS)]
     for start in range(0, len(prompts), rows):
         ids = torch.tensor(prompts[start : start + rows], device=model.device)

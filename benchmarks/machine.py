@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -74,20 +75,19 @@ class PeakMemory:
 
 
 def session_processes(session: int) -> list[int]:
-    """The processes of a session."""
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    return [pid for pid in pids if _session_of(pid) == session]
-
-
-def _session_of(pid: int) -> int | None:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it has just ended
-        return None
-    return int(status.rpartition(")")[2].split()[3])
+    """The ids of the processes of a session."""
+    found = []
+    for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]:
+        with suppress(OSError):  # it has just ended
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            # "pid (title) state parent group session …", where the title may itself hold blanks and brackets.
+            if int(status.rpartition(")")[2].split()[3]) == session:
+                found.append(pid)
+    return found
 
 
 def _field(file: Path, name: str) -> str | None:
+    """The value of a line ``name: value`` in a file of ``/proc``; None where there is none."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

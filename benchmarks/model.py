@@ -50,6 +50,7 @@ def build(folder: Path) -> int:
 
 
 def _random_model(vocabulary: int, digits: list[int]) -> Any:
+    """A random model that writes one of the digits (their token ids) next, whatever it is asked."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, tie_word_embeddings=False, **SHAPE)).eval()
@@ -59,12 +60,8 @@ def _random_model(vocabulary: int, digits: list[int]) -> Any:
             layer.self_attn.o_proj.weight[0] = 0.0
             layer.mlp.down_proj.weight[0] = 0.0
         model.lm_head.weight[digits] = SPREAD * torch.randn(len(digits), SHAPE["hidden_size"])
-        model.lm_head.weight[digits, 0] = BIAS / _constant(model)
+        # What the constant dimension has become before the output head, on average over some random tokens.
+        tokens = torch.randint(0, vocabulary, (1, 256))
+        constant = float(model.model(tokens).last_hidden_state[0, :, 0].mean())
+        model.lm_head.weight[digits, 0] = BIAS / constant
     return model
-
-
-@torch.inference_mode()
-def _constant(model: Any) -> float:
-    """What the constant dimension has become before the output head, on average over some random tokens."""
-    tokens = torch.randint(0, model.config.vocab_size, (1, 256))
-    return float(model.model(tokens).last_hidden_state[0, :, 0].mean())

@@ -41,11 +41,9 @@ def hanna_folder() -> Path:
 def hanna(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ratings and scores of HANNA, grouped by prompt."""
     ratings, scores = read_ratings(folder / "human.csv", None), read_scores(folder / "judge.csv", None)
-    return tuple(table.assign(group=_prompt(table["item_id"])) for table in (ratings, scores))
-
-
-def _prompt(items: pd.Series) -> pd.Series:
-    return (items.str.removeprefix("story").astype(int) % PROMPTS).astype(str)
+    numbers = [table["item_id"].str.removeprefix("story").astype(int) for table in (ratings, scores)]
+    prompts = [(number % PROMPTS).astype(str) for number in numbers]
+    return ratings.assign(group=prompts[0]), scores.assign(group=prompts[1])
 
 
 def panel(scores: pd.DataFrame) -> pd.DataFrame:

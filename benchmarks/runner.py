@@ -52,40 +52,35 @@ def run_once(entry: Entry, job: Job, environment: Path, folder: Path, server: Se
     (folder / "result.json").unlink(missing_ok=True)
     module = f"benchmarks.contestants.{entry.module}"
     command = [str(python_of(environment)), "-m", module, str(folder / "job.json"), str(folder / "result.json")]
+    environ = {**os.environ, **QUIET, **job.settings.get("environment", {}), "PYTHONPATH": str(ROOT)}
     log = folder / f"{entry.key}.log"
+    late = False
     with log.open("wb") as output, ExitStack() as stack:
         process = subprocess.Popen(
-            command, cwd=folder, env=_environment(job), stdout=output, stderr=output, start_new_session=True
+            command, cwd=folder, env=environ, stdout=output, stderr=output, start_new_session=True
         )
         stack.callback(_end, process)
         watched = [process.pid, *([server.session] if server else [])]
         peaks = [stack.enter_context(PeakMemory(session)) for session in watched]
-        late = _waits_in_vain(process, entry.limit_s)
+        try:
+            process.wait(timeout=entry.limit_s)
+        except subprocess.TimeoutExpired:
+            late = True
     found = {"error": f"stopped after {entry.limit_s:.0f} s"} if late else _result(folder / "result.json", log)
     if "error" in found:
         found["error"] = found["error"].replace(f"{folder}{os.sep}", "")
     return {**found, "peak_mb": round(sum(peak.megabytes for peak in peaks))}
 
 
-def _environment(job: Job) -> dict[str, str]:
-    return {**os.environ, **QUIET, **job.settings.get("environment", {}), "PYTHONPATH": str(ROOT)}
-
-
-def _waits_in_vain(process: subprocess.Popen[bytes], limit_s: float) -> bool:
-    try:
-        process.wait(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started, which are in its session."""
     for pid in session_processes(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
 def _result(place: Path, log: Path) -> dict[str, Any]:
+    """What a contestant wrote; the last line of its log as ``error`` where it ended without."""
     if place.is_file():
         return dict(json.loads(place.read_text(encoding="utf-8")))
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")

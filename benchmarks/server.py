@@ -77,7 +77,9 @@ class Server:
     """
 
     def __init__(self, python: Path, model: Path, folder: Path, settings: dict[str, Any]) -> None:
-        self._port = _free_port()
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))  # the system chooses a free port
+            self._port = int(found.getsockname()[1])
         self.record = folder / "requests.jsonl"
         self._log = folder / "server.log"
         options = _options(model, self._port, settings)
@@ -135,6 +137,7 @@ class Server:
             os.kill(pid, signal.SIGKILL)
 
     def _await_ready(self) -> None:
+        """Wait until the server answers; RuntimeError with the last line of its log where it ends or takes too long."""
         for _ in range(TRIES):
             if self._process.poll() is not None:
                 break
@@ -148,6 +151,7 @@ class Server:
 
 
 def _options(model: Path, port: int, settings: dict[str, Any]) -> list[str]:
+    """The command-line options of vLLM's server that suit every peer."""
     options = {
         "--model": str(model),
         "--served-model-name": MODEL_NAME,
@@ -164,9 +168,3 @@ def _options(model: Path, port: int, settings: dict[str, Any]) -> list[str]:
     }
     flags = ["--enforce-eager", "--enable-prefix-caching", "--enable-auto-tool-choice"]
     return [*(part for option in options.items() for part in option), *flags]
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

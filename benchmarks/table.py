@@ -39,7 +39,14 @@ def summarise(entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) ->
         "rate": {"median": median(rates), "min": min(rates), "max": max(rates)},
         "failed": max(repeat["failed"] for repeat in done),
         **{name: _median([repeat.get(name) for repeat in done]) for name in MEASURED},
-        "in_model": _median([_in_model(repeat) for repeat in done]),
+        # The share of the wall time that was spent inside the model's forward pass, where the contestant reports it.
+        "in_model": _median(
+            [
+                repeat["forward_seconds"] / repeat["seconds"]
+                for repeat in done
+                if repeat.get("forward_seconds") is not None
+            ]
+        ),
         "repeats": list(repeats),
     }
 
@@ -47,12 +54,6 @@ def summarise(entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) ->
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
-
-
-def _in_model(repeat: Mapping[str, Any]) -> float | None:
-    """The share of the wall time that was spent inside the model's forward pass, where the contestant tells."""
-    seconds = repeat.get("forward_seconds")
-    return None if seconds is None else seconds / repeat["seconds"]
 
 
 def ratios(contestants: Sequence[Figures]) -> dict[str, float]:
@@ -84,13 +85,17 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _preface(results: Mapping[str, Any]) -> list[str]:
+    """The lines above the table: the machine, the model, what was judged, and vLLM's settings with their rates."""
     machine, model, setting = results["machine"], results["model"], results["vllm"]["chosen"]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
+    done = [one for one in results["vllm"]["tried"] if "error" not in one]
+    rates = [f"{_setting(one)}: {_rate(one['judgments'] / one['seconds'])}/s" for one in done]
+    tried = f" ({'; '.join(rates)})" if rates else ""
     return [
         f"{results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"{machine['system']}, Python {machine['python']}; {versions}.",
         f"A random Qwen3 of {model['parameters'] / 1e6:.1f} million parameters; {results['data']}, nine metrics each. "
-        f"vLLM with {_setting(setting)}, the fastest of those tried{_tried(results['vllm']['tried'])}.",
+        f"vLLM with {_setting(setting)}, the fastest of those tried{tried}.",
     ]
 
 
@@ -99,23 +104,18 @@ def _setting(setting: Mapping[str, Any]) -> str:
     return f"{setting['dtype']} and blocks of {f'{size} tokens' if size else 'its default size'}"
 
 
-def _tried(settings: Sequence[Mapping[str, Any]]) -> str:
-    """How fast each of vLLM's settings was, in judgments a second."""
-    rates = [f"{_setting(s)}: {_rate(s['judgments'] / s['seconds'])}/s" for s in settings if "error" not in s]
-    return f" ({'; '.join(rates)})" if rates else ""
-
-
 def _row(figures: Figures, ratio: float | None) -> str:
+    """A contestant's row; ``ratio`` is how many times as fast packed is."""
     if "error" in figures:
         return _line([figures["title"], "", "no score", *[""] * (len(HEAD) - 3)])
-    rate = figures["rate"]
+    rate, computed, unique = figures["rate"], figures["computed_tokens"], figures["unique_tokens"]
     cells = [
         figures["title"],
         str(figures["judgments"]),
         f"{_rate(rate['median'])} ({_rate(rate['min'])}–{_rate(rate['max'])})",
         f"{ratio:.1f} ×" if ratio else "",
-        _whole(figures["unique_tokens"]),
-        _share(figures["computed_tokens"], figures["unique_tokens"]),
+        _whole(unique),
+        f"{computed / unique:.2f}" if computed is not None and unique else "",
         _whole(figures["peak_mb"]),
         str(figures["failed"]),
     ]
@@ -139,7 +139,3 @@ def _rate(value: float) -> str:
 
 def _whole(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
-
-
-def _share(part: float | None, whole: float | None) -> str:
-    return f"{part / whole:.2f}" if part is not None and whole else ""

@@ -94,23 +94,19 @@ def run(make: Callable[[Job], Contestant]) -> None:
     """A contestant's whole life: read the job, load, warm up, score against the clock, write the result."""
     job, place = Job.read(Path(sys.argv[1])), Path(sys.argv[2])
     try:
-        result = _timed(make, job)
+        begun = time.perf_counter()
+        contestant = make(job)
+        if job.warm_up:
+            contestant.score(job.warm_up)
+        contestant.forget()
+        ready = time.perf_counter()
+        scores = contestant.score(job.dialogues)
+        seconds = time.perf_counter() - ready
+        result = {"load_seconds": ready - begun, "seconds": seconds, "scores": scores, **contestant.facts()}
     except Exception as error:  # whatever a library raises is this contestant's result
         traceback.print_exc()
         result = {"error": one_line(f"{type(error).__name__}: {error}")}
     place.write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
-
-
-def _timed(make: Callable[[Job], Contestant], job: Job) -> dict[str, Any]:
-    begun = time.perf_counter()
-    contestant = make(job)
-    if job.warm_up:
-        contestant.score(job.warm_up)
-    contestant.forget()
-    ready = time.perf_counter()
-    scores = contestant.score(job.dialogues)
-    seconds = time.perf_counter() - ready
-    return {"load_seconds": ready - begun, "seconds": seconds, "scores": scores, **contestant.facts()}
 
 
 def one_line(text: str, width: int = 300) -> str:

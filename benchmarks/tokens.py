@@ -50,14 +50,13 @@ class Requests:
         }
 
     def _ids(self, request: dict[str, Any]) -> list[int]:
+        """The token ids of a request's prompt, by the model's chat template."""
+        messages = []
+        for message in request["messages"]:
+            content = message["content"]  # a text, or a list of parts
+            text = content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+            messages.append({**message, "content": text})
         rendered = self._tokenizer.apply_chat_template(
-            [{**message, "content": _text(message["content"])} for message in request["messages"]],
-            tools=request.get("tools"),
-            add_generation_prompt=True,
-            tokenize=False,
+            messages, tools=request.get("tools"), add_generation_prompt=True, tokenize=False
         )
         return list(self._tokenizer.encode(rendered, add_special_tokens=False))
-
-
-def _text(content: str | list[dict[str, str]]) -> str:
-    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)

@@ -1,6 +1,6 @@
 """Everything this package raises on purpose, and the command's exit codes.
 
-JudgeError                something stops the work; str(error) is one line for a person
+JudgeError                something stops the work; str(error) is one line to be shown to the user
 ├── InputError            the user's input or options are wrong             exit code 2
 └── CutShort              work ended before it was done; it may go on       exit code 3
     ├── EngineError       the engine or the machine failed                  exit code 3
@@ -10,7 +10,7 @@ JudgeError                something stops the work; str(error) is one line for a
 What a model got wrong about one dialogue is data (``Judgment.error``), never an exception.
 
 Also here: how an error is printed. Its text may hold names from data, answers of a server, and keys from the
-environment, so it loses control characters and secrets (``readable``) before a person sees it.
+environment. ``readable`` takes control characters and secrets out before it is shown.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ __all__ = [
     "JudgeError",
     "UnfitJudge",
     "discreet",
+    "first_line",
     "flat",
     "listed",
     "naming",
@@ -47,8 +48,8 @@ class CutShort(JudgeError):
 
     Args:
         message: what happened, and the remedy.
-        can_go_on: what was done is saved, and the same call goes on from there. The message then ends with
-            ``GO_ON``, after which the command line puts the command.
+        can_go_on: whether what was done is saved, so that the same call goes on from there. The message then ends
+            with ``GO_ON``, and the command line adds the command.
     """
 
     def __init__(self, message: str, can_go_on: bool = False) -> None:
@@ -75,7 +76,7 @@ SECRETS = ("ESRP_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 SHORTEST_SECRET = 8
-"""Characters. A shorter value is no key, and may be part of any text."""
+"""Characters. A shorter value is no key; it may be part of any text, and so is left in."""
 
 
 _LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
@@ -83,7 +84,7 @@ _LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
 
 
 LONGEST_LINE = 800
-"""Characters of a line of an error; a field of a file may be longer than anyone reads."""
+"""The most characters of a printed line of an error: a message may quote a field of a file of any length."""
 
 
 def plain(text: str) -> str:
@@ -99,8 +100,13 @@ def discreet(text: str) -> str:
 
 
 def flat(text: str) -> str:
-    """Text on one line: every run of white space is a blank."""
+    """Text on one line: every run of white space becomes one blank."""
     return " ".join(text.split())
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or the name of its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: Exception) -> str:
@@ -109,7 +115,7 @@ def one_line(error: Exception) -> str:
 
 
 def readable(message: str) -> str:
-    """An error's message as it is printed: a line, or as many as ``listed`` made, none of them without end."""
+    """An error's message as it is printed: one line, or the lines of ``listed``, each cut to ``LONGEST_LINE``."""
     lines = [plain(discreet(flat(line))) for line in message.split("\n  ")]
     # A long line loses its middle: what it is about stands at the beginning, the remedy at the end.
     half = LONGEST_LINE // 2
@@ -117,9 +123,12 @@ def readable(message: str) -> str:
 
 
 def listed(problems: Sequence[str], total: int | None = None, most: int = 20) -> str:
-    """One problem as it is; many as a count, the first ``most`` on a line each, and how many more there are.
+    """One problem as it is; several as a count, then the first ``most`` on a line each, then how many more there are.
 
-    ``total`` is how many problems there are where ``problems`` holds only the first of them.
+    Args:
+        problems: all problems, or the first of them.
+        total: how many there are, where ``problems`` holds only the first.
+        most: how many are shown.
     """
     total, problems = len(problems) if total is None else total, [flat(problem) for problem in problems]
     if total == 1:

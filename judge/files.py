@@ -1,7 +1,8 @@
-"""CSV files that people open in a spreadsheet, which takes some texts for formulas: here no text is one.
+"""Files written by an atomic write, the cache folder, and tables and JSON that are safe to open.
 
-A text that begins as a formula does, or as one that was made safe already, gets a ``'`` before it.
-``calibration`` takes that off again in reading, so that a name read back is the name that was written.
+A spreadsheet takes some texts of a CSV file for formulas. So a text that begins as a formula does gets a ``'`` before
+it, and so does one that begins with ``'`` and then as a formula does. ``calibration`` takes one ``'`` off again in
+reading, so that a name read back is the name that was written.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of ``path`` once all was written; an OSError leaves the old one."""
+    """A file to write that takes the place of ``path`` once all was written; any error leaves the old one."""
+    # Beside its place, as a file can be renamed in one step only within a disk.
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            # The content must be on the disk before the name is: else a power cut may leave the name of an empty file.
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o644)  # mkstemp makes it unreadable for others
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -57,23 +60,18 @@ def sync(path: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Folder for what can be made or fetched again, absolute; it need not exist yet.
+    """The folder for what can be made or fetched again, absolute; it need not exist yet.
 
     ``$ESRP_CACHE``, or else ``$XDG_CACHE_HOME/esrp-judge`` (where that is absolute, as its specification asks),
     or else ``~/.cache/esrp-judge``. InputError where no variable is set and there is no home folder.
     """
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    own = os.environ.get("ESRP_CACHE") or (shared if shared.is_absolute() else Path("~/.cache")) / "esrp-judge"
     try:
-        return _cache_folder().expanduser().absolute()
+        return Path(own).expanduser().absolute()
     except RuntimeError as error:
         message = "the cache has no place, as this user has no home folder; set ESRP_CACHE to a folder"
         raise InputError(message) from error
-
-
-def _cache_folder() -> Path:
-    if own := os.environ.get("ESRP_CACHE"):
-        return Path(own)
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else Path("~/.cache")) / "esrp-judge"
 
 
 def remembered(kind: str, key: str, make: Callable[[], Any]) -> Any:
@@ -93,33 +91,30 @@ def remembered(kind: str, key: str, make: Callable[[], Any]) -> Any:
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-"""How a text begins that must not stand in a cell as it is."""
+"""The beginning of a text that must not stand in a cell as it is."""
 
 
 EXACT = "inclusion_probability"
-"""The column whose numbers are written in full: what is weighted by a rounded chance is wrong by as much."""
+"""The column whose numbers are written in full: ratings are weighted by them, and rounding would carry over."""
 
 
 def write_csv(table: pd.DataFrame, file: Any, header: bool = True) -> None:
-    """Write a table to an open file: numbers with four decimals but chances in full, and no text that is a formula."""
+    """Write a table to an open file: numbers with four decimals (``EXACT`` in full), and no text that is a formula."""
     import pandas as pd
 
     if EXACT in table:
         table = table.assign(**{EXACT: [repr(float(chance)) if pd.notna(chance) else "" for chance in table[EXACT]]})
-    texts = {name: cells.map(_safe) for name, cells in table.items() if not pd.api.types.is_numeric_dtype(cells)}
-    table.assign(**{str(name): cells for name, cells in texts.items()}).to_csv(
-        file, index=False, header=header, float_format="%.4f", lineterminator="\n", quoting=_quoting(texts.values())
+    texts = {
+        str(name): cells.map(lambda cell: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell)
+        for name, cells in table.items()
+        if not pd.api.types.is_numeric_dtype(cells)
+    }
+    # A bare carriage return would end its row, unless all texts are in quotes.
+    bare = any(isinstance(cell, str) and "\r" in cell for cells in texts.values() for cell in cells)
+    quoting: Any = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+    table.assign(**texts).to_csv(
+        file, index=False, header=header, float_format="%.4f", lineterminator="\n", quoting=quoting
     )
-
-
-def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
-
-
-def _quoting(columns: Any) -> Any:
-    """All texts in quotes where one has a bare carriage return, which would otherwise end its row."""
-    bare = any(isinstance(cell, str) and "\r" in cell for cells in columns for cell in cells)
-    return csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
 
 
 def save_csv(path: Path, table: pd.DataFrame) -> None:
@@ -151,6 +146,6 @@ def _refusing_unwritable(path: Path) -> Iterator[None]:
 
 
 def as_json_text(found: dict[str, Any] | list[Any]) -> str:
-    """JSON that every program reads and no terminal obeys; ValueError for a NaN that nobody made null."""
+    """Indented JSON without control characters, which a terminal would obey; ValueError where a number is NaN."""
     text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

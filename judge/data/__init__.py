@@ -1,1 +1,1 @@
-"""judge.data"""
+"""The dialogues that are judged: reading files of them, sorting them into batches, fetching ChatAnime."""

@@ -1,34 +1,33 @@
-"""The ChatAnime data set (Apache-2.0) at one commit: getting its eleven files, and checking them.
+"""The ChatAnime data set (Apache-2.0) at one commit: fetching its eleven files, and checking them.
 
-A file is in its place only whole and with the right sha256: it is received into ``.NAME.part`` beside its place,
-checked, synced and renamed. What a broken connection left there is resumed. Knows nothing of what the files say.
+A file is received into ``.NAME.part`` beside its place, checked, synced and renamed. So a file that is in its place is
+complete and has the right sha256. What a broken connection left in ``.NAME.part`` is resumed. This module does not read
+the dialogues.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
 import httpx
 
-from judge.errors import EngineError, InputError, listed
+from judge.errors import EngineError, InputError, first_line, listed
 from judge.files import cache_folder, sha256, sync
 
 REPOSITORY = "LanlanQiu/ChatAnime"
-
-
 COMMIT = "39eca38dfcf455d5d8953a9311a5be6ea166a6fe"
 
 
 BASE = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/data/"
-"""What a file's name is appended to."""
+"""The address of the folder with the files; a file's name is appended."""
 
 
 PAGE = f"https://github.com/{REPOSITORY}/tree/{COMMIT}/data"
-"""Where a person finds the same files."""
+"""The page on which the same files can be downloaded by hand."""
 
 
 FILES: dict[str, tuple[int, str]] = {
@@ -48,7 +47,7 @@ FILES: dict[str, tuple[int, str]] = {
 
 
 BACKOFF_S = (0.5, 2.0, 4.0)
-"""Seconds waited before each further try, after a broken connection or a server's failure."""
+"""Seconds to wait before each further try, after a broken connection or a server's failure."""
 
 
 TIMEOUT_S = 30.0
@@ -59,7 +58,7 @@ _BY_HAND = f"put the files of {PAGE} in a folder DIR and run `esrp-judge data fe
 
 
 Progress = Callable[[str, int, int], None]
-"""Told the name of a file, the bytes of it that are here, and its size in bytes."""
+"""Called with the name of a file, how many bytes of it are here, and its size in bytes."""
 
 
 def chatanime_folder() -> Path:
@@ -87,7 +86,7 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         missing = [name for name in FILES if _wrong(folder / name, name)]
         if origin is not None:
-            if problems := _problems(origin, missing):
+            if problems := check(origin, missing):
                 raise InputError(listed(problems))
             for name in missing:
                 part = _part(folder, name)
@@ -101,9 +100,13 @@ def fetch(
         raise InputError(f"{where}: {error.strerror}; ESRP_CACHE=DIR keeps the data in DIR") from error
 
 
-def check(folder: Path) -> list[str]:
-    """Everything wrong with the files in ``folder``, one line each: missing, wrong size, wrong checksum."""
-    return _problems(folder, FILES)
+def check(folder: Path, names: Collection[str] | None = None) -> list[str]:
+    """Everything wrong with the files in ``folder`` (of all, or of these names), one line each.
+
+    A file may be missing, or have the wrong size or checksum.
+    """
+    wrongs = {name: _wrong(folder / name, name) for name in (FILES if names is None else names)}
+    return [f"{folder / name}: {wrong}; the right file is at {PAGE}" for name, wrong in wrongs.items() if wrong]
 
 
 def is_complete(folder: Path) -> bool:
@@ -112,29 +115,31 @@ def is_complete(folder: Path) -> bool:
 
 
 def _download(names: list[str], base: str, folder: Path, on_progress: Progress) -> None:
-    """Receive files over one connection, going on with what an earlier call left of them."""
+    """Receive files over one connection; what an earlier call left of a file is resumed."""
     try:
         # The environment's proxies are obeyed. Files are asked for uncompressed, so that bytes can be counted.
         client = httpx.Client(timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
     except (ImportError, ValueError, httpx.InvalidURL) as error:
-        message = f"the proxy named by the environment cannot be used ({_first_line(error)}); correct or unset it"
+        message = f"the proxy named by the environment cannot be used ({first_line(error)}); correct or unset it"
         raise EngineError(message) from error
     with client:
         for name in names:
             part, size = _part(folder, name), FILES[name][0]
             if (_size(part) or 0) >= size:
-                part.unlink()  # no beginning of this file
+                part.unlink()  # too long to be the beginning of this file
             resumed = (_size(part) or 0) > 0
             url = f"{base.rstrip('/')}/{name}"
             _receive(client, url, part, partial(on_progress, name), size)
-            if resumed and _wrong(part, name):  # what lay there was not the beginning of this file
+            # Where the whole is wrong, what lay there may have been the beginning of another file. So the file is
+            # received once more from its first byte, before the server is blamed.
+            if resumed and _wrong(part, name):
                 part.unlink()
                 _receive(client, url, part, partial(on_progress, name), size)
             _accept(part, folder / name)
 
 
 def _receive(client: httpx.Client, url: str, part: Path, report: Callable[[int, int], None], size: int) -> None:
-    """Receive what ``part`` lacks of a file, with a few tries; EngineError after the last of them."""
+    """Receive what ``part`` lacks of a file of ``size`` bytes, in a few tries; EngineError after the last of them."""
     for wait in (*BACKOFF_S, None):
         have = _size(part) or 0
         headers = {"Range": f"bytes={have}-"} if have else {}
@@ -149,35 +154,28 @@ def _receive(client: httpx.Client, url: str, part: Path, report: Callable[[int, 
             return
         except httpx.HTTPError as error:
             status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+            # A dropped connection and a busy or failing server may pass; any other answer would be the same again.
             if status is None:
                 transient = isinstance(error, httpx.TransportError)
             else:
                 transient = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS
             if wait is None or not transient:
-                reason = f"the server answered {status}" if status else _first_line(error)
+                reason = f"the server answered {status}" if status else first_line(error)
                 message = f"{url}: cannot be fetched ({reason}); without network, {_BY_HAND}"
                 raise EngineError(message) from error
             time.sleep(wait)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _accept(part: Path, place: Path) -> None:
-    """Move a file that was received whole into its place, synced; remove it where it is wrong."""
+    """Move a received file into its place, synced; where it is wrong, remove it and raise InputError."""
     wrong = _wrong(part, place.name)
     if wrong:
         part.unlink()
         raise InputError(f"{place}: what was received is not this file ({wrong}) and was removed; {_BY_HAND}")
+    # The content is on the disk before the name is, and the name before this returns: a crash leaves no torn file.
     sync(part)
     part.replace(place)
     sync(place.parent)
-
-
-def _problems(folder: Path, names: Iterable[str]) -> list[str]:
-    wrongs = {name: _wrong(folder / name, name) for name in names}
-    return [f"{folder / name}: {wrong}; the right file is at {PAGE}" for name, wrong in wrongs.items() if wrong]
 
 
 def _wrong(path: Path, name: str) -> str | None:

@@ -1,7 +1,7 @@
-"""The input as one sorted whole that never sits in memory, cut into units of work.
+"""All dialogues of a run, sorted and cut into batches of work, without holding them in memory.
 
 Dialogues are read once into a temporary SQLite table, which sorts them, finds duplicates and gives them back in
-order. A unit is fixed by the sorted dialogues alone, so every run over the same input has the same units.
+order. Batches depend on the sorted dialogues alone, so every run over the same input has the same batches.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from judge.data.dialogues import Problem, Record, read_dialogues
 from judge.errors import InputError, listed, plain
 from judge.types import Dialogue, Turn, digest
 
-UNIT_DIALOGUES = 64
-"""The most dialogues in a unit; a unit also ends where source or character change, once it is half full."""
+BATCH_DIALOGUES = 64
+"""The most dialogues in a batch. A batch also ends where system or character change, once it is half full."""
 
 
-UNIT_CHARACTERS = 100_000
-"""The most characters of text in a unit of more than one dialogue."""
+BATCH_CHARACTERS = 100_000
+"""The most characters of text in a batch of more than one dialogue."""
+
+
+MOST_PROBLEMS = 20
+"""Problems of the input that are named; further ones are counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """Consecutive dialogues that are judged and written together; its digest says which, and their content."""
+class Batch:
+    """Consecutive dialogues that are judged and written together. Its digest stands for their names and content."""
 
     dialogues: tuple[Dialogue, ...]
 
@@ -37,17 +41,19 @@ class Unit:
 
 
 class Corpus:
-    """All dialogues of some files, sorted by character, source and scenario.
+    """All dialogues of some files, sorted by character, system and scenario.
 
     Args:
         paths: files or folders, as for ``read_dialogues``.
         sources, characters: keep only these, where given.
-        rated: keep only dialogues with these ids (``source/character/scenario``), where given; of them ``limit`` draws.
-        limit: keep only so many dialogues, drawn by the hash of character and scenario:
-            always the same ones, and the same for every source.
+        rated: keep only dialogues with these ids (``source/character/scenario``), where given; ``limit`` then draws
+            from these.
+        limit: keep only so many dialogues, drawn by the hash of character and scenario. So they are the same in every
+            run, and the same scenarios for every system.
 
     Raises:
-        InputError: a file or record is wrong, a dialogue stands twice, or nothing is left; all problems are named.
+        InputError: a file or record is wrong, or a dialogue stands twice (all such problems are named); a filter names
+            what is not there, or leaves nothing.
     """
 
     def __init__(
@@ -81,9 +87,9 @@ class Corpus:
             self.close()
             raise
         self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
-        measured = [(unit.digest, len(unit.dialogues)) for unit in self.units()]
-        self.unit_digests, self.unit_sizes = [name for name, _ in measured], [size for _, size in measured]
-        self.digest = digest(self.unit_digests)
+        measured = [(batch.digest, len(batch.dialogues)) for batch in self.batches()]
+        self.batch_digests, self.batch_sizes = [name for name, _ in measured], [size for _, size in measured]
+        self.digest = digest(self.batch_digests)
 
     def __len__(self) -> int:
         return int(self._table.execute("SELECT count(*) FROM dialogue").fetchone()[0])
@@ -92,28 +98,31 @@ class Corpus:
         return self._select("ORDER BY character, profile, source, sort, scenario")
 
     def values(self, column: str) -> list[str]:
-        """The sources or the characters, sorted: ``column`` is ``source`` or ``character``."""
+        """The systems or the characters, sorted: ``column`` is ``source`` or ``character``."""
         return [row[0] for row in self._table.execute(f"SELECT DISTINCT {column} FROM dialogue ORDER BY {column}")]
 
     def roles(self) -> list[tuple[str, str]]:
-        """Every source with each character that it plays, sorted by character."""
+        """Every system with each character that it plays, as (source, character), sorted by character."""
         rows = self._table.execute("SELECT DISTINCT source, character FROM dialogue ORDER BY character, source")
         return [(source, character) for source, character in rows]
 
     def shared(self) -> tuple[int, int]:
-        """How many pairs of character and scenario every source has, and how many there are in all."""
+        """How many pairs of character and scenario every system has, and how many there are in all."""
         pairs = "SELECT count(*) AS n FROM dialogue GROUP BY character, scenario"
         sources = len(self.values("source"))
         found = self._table.execute(f"SELECT sum(n = ?), count(*) FROM ({pairs})", (sources,)).fetchone()
         return int(found[0]), int(found[1])
 
     def sample(self, source: str, character: str, most: int) -> list[Dialogue]:
-        """At most so many dialogues of a source as a character, of scenarios drawn by hash, alike for every source."""
+        """At most so many dialogues of a system as a character; scenarios are drawn by hash, alike for every system."""
         chosen = "WHERE source = ? AND character = ? ORDER BY lot, scenario LIMIT ?"
         return list(self._select(chosen, (source, character, most)))
 
     def co_stars(self, dialogue: Dialogue, most: int) -> list[Dialogue]:
-        """At most so many dialogues of the same source as other characters: those of the same scenario, if any."""
+        """At most so many dialogues of the same system as other characters.
+
+        Those of the same scenario where there are any, otherwise of any scenario.
+        """
         others = "WHERE source = ? AND character != ? ORDER BY scenario = ? DESC, lot, character, scenario LIMIT ?"
         found = list(self._select(others, (dialogue.source, dialogue.character, dialogue.scenario, most)))
         return [one for one in found if one.scenario == dialogue.scenario] or found
@@ -124,65 +133,60 @@ class Corpus:
         for source, character, scenario, turns, profile in rows:
             yield Dialogue(source, character, scenario, tuple(Turn(*turn) for turn in json.loads(turns)), profile)
 
-    def units(self) -> Iterator[Unit]:
-        """The units, in order."""
-        unit: list[Dialogue] = []
+    def batches(self) -> Iterator[Batch]:
+        """The batches, in order."""
+        batch: list[Dialogue] = []
         size = 0
         for dialogue in self:
             more = sum(len(turn.user) + len(turn.character) for turn in dialogue.turns)
             role = (dialogue.source, dialogue.character, dialogue.profile)
-            changes = bool(unit) and role != (unit[-1].source, unit[-1].character, unit[-1].profile)
-            full = len(unit) >= UNIT_DIALOGUES or (changes and len(unit) >= UNIT_DIALOGUES // 2)
-            if unit and (full or size + more > UNIT_CHARACTERS):
-                yield Unit(tuple(unit))
-                unit, size = [], 0
-            unit.append(dialogue)
+            # Ending at a change of system or character keeps an edit local: what is added for one system makes new
+            # batches, and leaves those of the others as they were.
+            changes = bool(batch) and role != (batch[-1].source, batch[-1].character, batch[-1].profile)
+            full = len(batch) >= BATCH_DIALOGUES or (changes and len(batch) >= BATCH_DIALOGUES // 2)
+            if batch and (full or size + more > BATCH_CHARACTERS):
+                yield Batch(tuple(batch))
+                batch, size = [], 0
+            batch.append(dialogue)
             size += more
-        if unit:
-            yield Unit(tuple(unit))
+        if batch:
+            yield Batch(tuple(batch))
 
     def close(self) -> None:
         """Remove the temporary table."""
         self._table.close()
 
     def _fill(self, items: Iterable[Record | Problem]) -> None:
+        """Put every dialogue into the table; InputError with all problems, dialogues that stand twice among them."""
         problems: list[str] = []
         total = 0
         self._table.execute("BEGIN")
         for item in items:
-            problem = item.message if isinstance(item, Problem) else self._insert(item)
-            if problem:
-                total += 1
-                problems += [problem] if total <= 20 else []
+            if isinstance(item, Problem):
+                problem = item.message
+            else:
+                d = item.dialogue
+                turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
+                sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario  # numbers in their own order
+                lot = digest([d.character, d.scenario], 16)
+                row = (d.character, d.profile, d.source, sort, d.scenario, turns, item.place, lot)
+                try:
+                    self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                    continue
+                except sqlite3.IntegrityError:  # the table's key is source, character and scenario
+                    same = "SELECT place FROM dialogue WHERE source = ? AND character = ? AND scenario = ?"
+                    first = self._table.execute(same, (d.source, d.character, d.scenario)).fetchone()[0]
+                    stands = f"dialogue {d.id} stands already at {first}"
+                    problem = f"{item.place}: {stands}; remove one or rename its scenario"
+            total += 1
+            if total <= MOST_PROBLEMS:  # a large file of rubbish must not fill the memory with messages
+                problems.append(problem)
         self._table.execute("COMMIT")
         if problems:
             raise InputError(listed(problems, total))
 
-    def _insert(self, record: Record) -> str | None:
-        d = record.dialogue
-        turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
-        sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario
-        row = (
-            d.character,
-            d.profile,
-            d.source,
-            sort,
-            d.scenario,
-            turns,
-            record.place,
-            digest([d.character, d.scenario], 16),
-        )
-        try:
-            self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.IntegrityError:
-            first = self._table.execute(
-                "SELECT place FROM dialogue WHERE source = ? AND character = ? AND scenario = ?",
-                (d.source, d.character, d.scenario),
-            ).fetchone()[0]
-            return f"{record.place}: dialogue {d.id} stands already at {first}; remove one or rename its scenario"
-        return None
-
     def _keep(self, column: str, wanted: Sequence[str]) -> None:
+        """Remove all but some systems or characters; InputError where one is not in the data."""
         known = self.values(column) if wanted else []
         for name in wanted:
             if name not in known:
@@ -192,6 +196,7 @@ class Corpus:
             self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", tuple(wanted))
 
     def _keep_rated(self, rated: Collection[str]) -> None:
+        """Remove the dialogues without a rating; InputError where none has one, which shows both kinds of names."""
         some = next(iter(self)).id
         self._table.execute("CREATE TEMP TABLE rated (id TEXT PRIMARY KEY)")
         self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(rated)))

@@ -1,7 +1,7 @@
-"""Files of dialogues, as a stream of ``Dialogue``: ChatAnime's JSON, and JSONL, CSV or Parquet of any number of turns.
+"""Reads files of dialogues as a stream of ``Dialogue``: ChatAnime's JSON, and JSONL, CSV or Parquet of any turns.
 
-Knows nothing of judges. A record that is wrong becomes a ``Problem`` that names file, record and remedy, and reading
-goes on, so that all problems of all files can be shown at once.
+A record that is wrong becomes a ``Problem`` that names file, record and remedy. Reading then goes on, so that all
+problems of all files can be shown at once. Nothing here knows of judges.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,7 @@ Fields = Mapping[str, Any]
 
 
 ROOM, EXPANSION = 2**26, 1000
-"""A Parquet file may take so many bytes of memory, and so many times its own size."""
+"""A Parquet file may take ``ROOM`` bytes of memory, and ``EXPANSION`` times its own size on top."""
 
 
 NAMES = ("source", "character", "scenario")
@@ -46,7 +46,7 @@ class Problem:
 
 
 class _Wrong(Exception):
-    """What is wrong with a record, and the remedy."""
+    """What is wrong with a record or a file, and the remedy."""
 
 
 def read_dialogues(paths: Iterable[Path]) -> Iterator[Record | Problem]:
@@ -55,7 +55,7 @@ def read_dialogues(paths: Iterable[Path]) -> Iterator[Record | Problem]:
     A folder stands for its ``*.json`` files or, where it has none, its ``*.jsonl``, ``*.csv`` and ``*.parquet``.
 
     Raises:
-        InputError: a path that is missing, or of a kind that is not known.
+        InputError: a path is missing or cannot be read, or its kind is not known.
     """
     for file in [file for path in paths for file in _files(path)]:
         count = 0
@@ -84,7 +84,7 @@ def read_dialogues(paths: Iterable[Path]) -> Iterator[Record | Problem]:
 
 
 def example_files() -> list[Path]:
-    """The packaged example: our own dialogues of two sources, in ChatAnime's format."""
+    """The files of the packaged example: our own dialogues of two systems, in ChatAnime's format."""
     folder = Path(str(resources.files("judge.data") / "example"))
     return sorted(folder.glob("*.json"))
 
@@ -95,7 +95,7 @@ def example_dialogues() -> list[Dialogue]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files that a path stands for."""
+    """The files that a path stands for: itself, or those of a folder; InputError where there are none."""
     try:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
@@ -113,7 +113,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read_json(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    """ChatAnime: ``{character: [{dialog_id, question_r1, answer_r1, …}]}``; the source is the file's name."""
+    """ChatAnime: ``{character: [{dialog_id, question_r1, answer_r1, …}]}``; the file's name is the source."""
     content = _parse(file.read_text(encoding="utf-8-sig"))
     if not isinstance(content, dict):
         raise _Wrong(f"is a JSON {type(content).__name__}, not ChatAnime's {{character: [dialogue, …]}}; use .jsonl?")
@@ -128,14 +128,13 @@ def _read_json(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
             elif "dialog_id" not in fields:
                 yield place, _Wrong("field dialog_id is missing; add it")
             else:
-                yield (
-                    place,
-                    {**fields, "source": file.stem, "character": character, "scenario": fields["dialog_id"]},
-                )
+                names = {"source": file.stem, "character": character, "scenario": fields["dialog_id"]}
+                yield place, {**fields, **names}
 
 
 def _read_jsonl(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    with file.open("rb") as lines:
+    """An object a line; blank lines are passed over, but counted."""
+    with file.open("rb") as lines:  # as bytes, so that a line in another encoding costs that line only
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -150,7 +149,8 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
 
 
 def _read_csv(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    csv.field_size_limit(2**31 - 1)
+    """A row a dialogue, with a header; ``_Wrong`` where the file is no CSV or lacks a column."""
+    csv.field_size_limit(2**31 - 1)  # 128 KiB by default, which a long profile exceeds
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text, strict=True)
         try:
@@ -167,6 +167,7 @@ def _read_csv(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
+    """A row a dialogue; ``_Wrong`` where the file is no Parquet, lacks a column or would fill the memory."""
     import pyarrow.parquet as pq
 
     try:
@@ -193,11 +194,11 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[str, Fields | _Wrong]]]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
-"""By suffix: what gives the place of each record with its fields, or what is wrong with it."""
+"""By suffix: what yields the place of each record with its fields, or what is wrong with it."""
 
 
-def _check_columns(columns: Iterable[str]) -> None:
-    columns = list(columns)
+def _check_columns(columns: Sequence[str]) -> None:
+    """``_Wrong`` where a table's columns stand twice, or do not make dialogues."""
     if twice := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise _Wrong(f"column {', '.join(twice)} stands twice; remove one")
     missing = [name for name in (*NAMES, "question_r1", "answer_r1") if name not in columns]
@@ -209,7 +210,7 @@ def _check_columns(columns: Iterable[str]) -> None:
 
 
 def _dialogue(fields: Fields) -> Dialogue:
-    """The dialogue of a record; _Wrong where it is none."""
+    """The dialogue of a record; ``_Wrong`` where it is none."""
     names = []
     for name in NAMES:
         value = fields.get(name)
@@ -227,7 +228,7 @@ def _dialogue(fields: Fields) -> Dialogue:
 
 
 def _turns(fields: Fields) -> tuple[Turn, ...]:
-    """The rounds of a record, which has them as a list ``turns`` or as numbered fields."""
+    """The rounds of a record, from a list ``turns`` or from numbered fields; ``_Wrong`` where they are not there."""
     numbers = [int(m[1]) for name in fields if (m := re.fullmatch(r"(?:question|answer)_r([1-9]\d{0,5})", name))]
     if "turns" not in fields:
         sides = [(f"question_r{number}", f"answer_r{number}") for number in range(1, max(numbers, default=1) + 1)]
@@ -251,10 +252,11 @@ def _turns(fields: Fields) -> tuple[Turn, ...]:
 
 
 def _text(value: Any, name: str) -> str:
+    """The value of a field that is text; ``_Wrong`` where it is none, or cannot be written as UTF-8."""
     if not isinstance(value, str):
         raise _Wrong(f"field {name} is {type(value).__name__}, not text; write it as text")
     try:
-        value.encode("utf-8")
+        value.encode("utf-8")  # JSON can write half a surrogate pair, which no tokenizer takes
     except UnicodeEncodeError as error:
         where = f"holds half a character (a lone surrogate) at {error.start}"
         raise _Wrong(f"field {name} {where}; fix the text") from error
@@ -262,7 +264,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def _parse(text: str) -> Any:
-    """What a JSON text holds; _Wrong where it is none, or an object has a key twice."""
+    """What a JSON text holds; ``_Wrong`` where it is no JSON, or an object has a key twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
@@ -276,8 +278,7 @@ def _parse(text: str) -> Any:
     except json.JSONDecodeError as error:
         if not text.strip():
             raise _Wrong("is empty; remove it or fill it") from error
-        raise _Wrong(
-            f"not JSON at line {error.lineno} column {error.colno} ({error.msg}); fix it or fetch it again"
-        ) from error
+        where = f"line {error.lineno} column {error.colno}"
+        raise _Wrong(f"not JSON at {where} ({error.msg}); fix it or fetch it again") from error
     except (RecursionError, ValueError) as error:
         raise _Wrong(f"not JSON that can be read ({error}); fix it") from error

@@ -1,8 +1,8 @@
 """Which model a server serves, and starting such a server.
 
-``connect`` asks a server what it serves and tries it, so that what is wrong with address, key or model shows before
-any dialogue is judged. ``serve`` becomes a vLLM server with the flags that suit scoring. How a model is asked is in
-``judge.engines.server_protocols``, scoring by it in ``judge.engines.server``.
+``connect`` asks a server what it serves and sends one prompt, so that a wrong address, key or model shows before any
+dialogue is judged. ``serve`` turns this process into a vLLM server with the flags that suit scoring. How a model is
+asked is in ``judge.engines.server_protocols``, scoring by it in ``judge.engines.server``.
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ API_KEY = "ESRP_API_KEY"
 
 
 TIMEOUT = httpx.Timeout(300.0, connect=10.0)
-"""Seconds for an answer, and for a connection."""
+"""The most seconds for an answer, and for a connection."""
 
 
 LONGEST_NAME = 150
-"""Characters of a model's name at most: it is in every row and in the name of the run's folder."""
+"""The most characters of a model's name, which is in every row and in the name of the run's folder."""
 
 
 UNVERIFIED = "unverified:"
-"""Begins an identity that rests on a server's word, as its weights cannot be hashed."""
+"""The beginning of a judge id that rests on what a server says, as its weights cannot be hashed."""
 
 
 PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
-"""A text that two different tokenizers are unlikely to cut alike: two scripts, full-width marks, a control token."""
+"""A text that two different tokenizers hardly cut alike: two scripts, full-width punctuation, a control token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model on a server; has what ``Judge`` asks of a ``Checkpoint``.
+    """A model on a server; it has the attributes that ``Judge`` takes from a ``Checkpoint``.
 
-    ``checkpoint`` is where the tokenizer is on this machine, for a server that takes token ids and answers with the
-    log-probability of any token (vLLM); None for one that takes messages. ``max_tokens`` is the longest prompt.
+    ``checkpoint`` has the tokenizer on this machine, for a server that takes token ids and answers with the
+    log-probability of any token (vLLM). It is None for a server that takes messages. ``max_tokens`` is the length of
+    the longest prompt.
     """
 
     url: str
@@ -65,7 +66,7 @@ class Served:
 
     @property
     def completions(self) -> Completions:
-        """What its model can be asked."""
+        """The requests that its model can be sent."""
         return Completions(self.model, self.takes_ids)
 
     @property
@@ -80,7 +81,7 @@ class Served:
 
     @property
     def weights_digest(self) -> str:
-        """The model's name by the server's word, which is all that is known of the weights."""
+        """The model's name as the server gives it, which is all that is known of the weights."""
         return f"{UNVERIFIED}{self.model}"
 
     config_digest = "unverified"
@@ -105,7 +106,7 @@ def connect(url: str, judge: str = "auto") -> Served:
     shown = url.rpartition("@")[2]
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # read for its error: a port that is no number is found only now
     except ValueError as error:
         raise InputError(f"--url {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
     if parts.username or parts.password or parts.query:
@@ -121,6 +122,7 @@ def connect(url: str, judge: str = "auto") -> Served:
             # One token less than vLLM's limit, which counts the answer too.
             served = Served(url, found["id"], int(found["max_model_len"]) - 1, _checkpoint(found, judge))
             body = {"model": served.model, "prompt": PROBE, "add_special_tokens": False}
+            # Ids of another tokenizer would be read as other words, and nothing would fail: so the two are compared.
             theirs = client.post(f"{url}/tokenize", json=body).raise_for_status().json()["tokens"]
             if tuple(theirs) != served.tokenizer.encode(PROBE):
                 raise InputError(f"{url} serves another model than {served.name}: its tokens differ; check --judge")
@@ -129,7 +131,7 @@ def connect(url: str, judge: str = "auto") -> Served:
 
 
 def headers() -> dict[str, str]:
-    """The header with the key, where there is one; InputError (which does not show it) where it cannot be sent."""
+    """The header with the key, where there is one; InputError where it cannot be sent, which does not show it."""
     key = os.environ.get(API_KEY)
     if key and not (key.isascii() and key.isprintable() and key == key.strip()):
         raise InputError(f"{API_KEY} holds blanks or characters that no key has; set it to the server's key alone")
@@ -143,7 +145,10 @@ def same_model(answer: Any, served: Served) -> bool:
 
 @contextmanager
 def _asking(url: str) -> Iterator[httpx.Client]:
-    """A client that obeys the environment's proxies; whatever goes wrong with it or the server is one line of ours."""
+    """A client for a server; it obeys the environment's proxies.
+
+    What goes wrong with the client or in the block becomes an InputError or EngineError of one line.
+    """
     try:
         client = httpx.Client(headers=headers(), timeout=TIMEOUT)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -178,12 +183,12 @@ def said(response: httpx.Response) -> str:
 
 
 def _listed(answer: Any) -> list[Any]:
-    """The models in an answer of ``/v1/models``; none in one of another shape."""
+    """The models in an answer of ``/v1/models``; none where it has another shape."""
     return list(answer["data"]) if isinstance(answer, dict) and isinstance(answer.get("data"), list) else []
 
 
 def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
-    """What the server says of the model that is to be the judge."""
+    """The entry in the server's list of the model that is to be the judge; InputError where it is not clear which."""
     answer = client.get(f"{url}/v1/models").raise_for_status().json()
     models = [{**model, "id": str(model["id"])} for model in _listed(answer)]
     names = [model["id"] for model in models]
@@ -192,18 +197,19 @@ def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
     by_name = [model for model in models if judge in (model["id"], model.get("root"))]
     if by_name:
         return by_name[0]
-    # The only model of a vLLM server may be the judge by another name, which its tokens will show.
+    # The only model of a vLLM server may be the judge under another name; comparing tokens shows whether it is.
     if len(models) == 1 and (judge == "auto" or _is_vllm(models[0])):
         return models[0]
     raise InputError(f"--judge {judge}: {url} serves {', '.join(names) or 'no model'}; name one of them")
 
 
 def _is_vllm(model: dict[str, Any]) -> bool:
+    """Whether an entry of a server's list of models is one of vLLM's."""
     return model.get("owned_by") == "vllm"
 
 
 def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
-    """The checkpoint with the tokenizer of a vLLM server's model: the user's, or else the one the server names."""
+    """The checkpoint with the tokenizer of a vLLM server's model: the one the user names, or else the server."""
     root = str(found.get("root") or found["id"])
     wanted = root if judge in ("auto", found["id"]) else judge
     # Two names are no contradiction where one is a folder: it may hold what the other names.
@@ -219,7 +225,7 @@ def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
 
 
 def _try(client: httpx.Client, served: Served) -> None:
-    """InputError where the server does not give the log-probabilities that scoring needs."""
+    """Raises InputError where the server does not give the log-probabilities that scoring needs."""
     tokenizer = served.tokenizer
     head, tail = tokenizer.chat("1–5？")
     levels = tokenizer.level_ids(tail)
@@ -228,21 +234,25 @@ def _try(client: httpx.Client, served: Served) -> None:
     try:
         request.read(answer)
     except MissingTokens as error:
-        raise InputError(
-            f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32"
-        ) from error
+        message = f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32"
+        raise InputError(message) from error
     except UNREADABLE as error:
         raise InputError(f"{served.url} gives no log-probabilities, so it cannot be a judge; use another") from error
 
 
 HOST = "127.0.0.1"
-"""Where ``serve`` listens: this machine only."""
+"""The address on which ``serve`` listens: it is reached from this machine only."""
 
 
 def serve(judge: str, port: int, flags: Sequence[str] = ()) -> NoReturn:
-    """Become the server of a judge; the command that scores by it is printed first.
+    """Turn this process into the server of a judge; the command that scores by it is printed first.
 
-    Its users need the key in ``ESRP_API_KEY``, where there is one. ``flags`` are further ones of ``vllm serve``.
+    Clients need the key in ``ESRP_API_KEY``, where it is set.
+
+    Args:
+        judge: a preset, a model's name or a folder; ``auto`` for the largest preset that fits.
+        port: the port to listen on.
+        flags: further flags of ``vllm serve``.
 
     Raises:
         InputError: there is no such judge.

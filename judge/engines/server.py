@@ -1,8 +1,8 @@
-"""Scoring by a server: many requests in flight, and patience with a server that is busy, drops them or restarts.
+"""Scoring by a server: many requests at once, and patience with a server that is busy, drops them or restarts.
 
-A request that fails is tried again with growing pauses until ``patience`` is over. What fails for ever while the
-server answers other requests is that request's own fault, and becomes a ``Failure`` with which the run goes on. Knows
-requests (``judge.engines.server_protocols``) and nothing of how a prompt is written.
+A request that fails is tried again with growing pauses until ``patience`` is over. A request that keeps failing while
+the server answers others is at fault itself: it becomes a ``Failure``, and the run goes on. How requests are written
+and answers read is in ``judge.engines.server_protocols``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.types import ENGINE_FAILED, TOO_LONG
 
 CONCURRENCY = 32
-"""Dialogues in flight at once."""
+"""The most dialogues that are asked about at the same time."""
 
 
 WINDOW = 256
-"""Dialogues asked about together: enough to keep the server busy, few enough to keep memory flat."""
+"""Dialogues submitted together: enough to keep the server busy, few enough to keep memory flat."""
 
 
 LONGEST_PAUSE_S = 10.0
-"""Seconds between two tries at most."""
+"""The most seconds between two tries."""
 
 
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""HTTP status codes of failures that may pass."""
+"""HTTP status codes of failures that may pass, so that another try is worth it."""
 
 
 REFUSED = frozenset({400, 413, 422})
@@ -49,7 +49,7 @@ TRIES = 5
 
 
 class _Transient(Exception):
-    """A request failed in a way that may pass."""
+    """A request failed in a way that may pass, so that another try is worth it."""
 
 
 class ServerEngine:
@@ -108,7 +108,10 @@ class ServerEngine:
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
     def _answers(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | Failure]:
-        """For each dialogue's requests, sent one after another, the values that came back; or the failure of one."""
+        """For each dialogue's requests, the values that came back; or the first failure among them.
+
+        The requests of a dialogue are sent one after another, so that the server's prefix cache serves the later ones.
+        """
 
         async def one(client: httpx.AsyncClient, gate: asyncio.Semaphore, requests: Iterable[Request[Value]]) -> Any:
             values: list[Value] = []
@@ -182,19 +185,19 @@ class ServerEngine:
         return found
 
     async def _answers_another(self, client: httpx.AsyncClient) -> bool:
-        """Whether the server answers a request that it has answered before."""
+        """Whether the server answers a request that it has answered before; if so, the failing one is at fault."""
         try:
             return self._answered is not None and bool(await self._try(client, self._answered))
         except (httpx.TransportError, TimeoutError, _Transient):
             return False
 
     async def _check_still_there(self, client: httpx.AsyncClient) -> None:
-        """EngineError where the server has come back with another model."""
+        """Raises EngineError where the server has come back with another model, whose scores must not be mixed in."""
         response = await client.get(f"{self.served.url}/v1/models")
         if response.is_success:
             try:
                 same = same_model(response.json(), self.served)
-            except ValueError:
+            except ValueError:  # not JSON
                 same = False
             if not same:
                 raise EngineError(f"{self.served.url} does not serve {self.served.model} any more")

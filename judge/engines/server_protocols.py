@@ -1,7 +1,8 @@
-"""What a server is asked to complete, and how its answer is read: log-probabilities of one token, or a text.
+"""Requests to a server and how their answers are read: log-probabilities of one token, or a text. Sends nothing.
 
-A vLLM server takes prompts as token ids and answers with them; any other OpenAI-compatible server takes messages and
-answers with texts, whose ids are code points (``judge.prompting.safe_tokenizer``). Sends nothing itself.
+A vLLM server takes prompts as token ids and answers with token ids. Any other OpenAI-compatible server takes messages
+and answers with texts, in which characters stand for tokens: an id is a code point (see
+``judge.prompting.safe_tokenizer``).
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from judge.prompting.prompt_tree import Ids
 from judge.prompting.safe_tokenizer import messages
 
 ROUNDING = 1e-3
-"""How far above 0 a log-probability may be, by rounding in the server."""
+"""How far above 0 a log-probability may be: servers round."""
 
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
-"""What ``Request.read`` raises of an answer that has another shape."""
+"""What ``Request.read`` raises where the answer has another shape."""
 
 
 Value = TypeVar("Value")
@@ -33,9 +34,10 @@ Logprobs = dict[int, float]
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[Value]):
-    """What is asked of a server: the path after its address, the JSON body, and how the answer is read.
+    """A request: the path after the server's address, the JSON body, and how the answer is read.
 
-    ``read`` takes the answer's JSON and returns a value for each prompt; it raises ``UNREADABLE``.
+    ``read`` takes the answer's JSON and returns a value for each prompt. It raises one of ``UNREADABLE`` where the
+    answer has another shape.
     """
 
     path: str
@@ -93,7 +95,7 @@ class Completions:
 
 
 def _by_id(tokens: frozenset[int], choice: Any) -> Logprobs:
-    """The log-probabilities of named tokens; ``MissingTokens`` where one did not come back."""
+    """The log-probabilities of ``tokens`` in one answer; ``MissingTokens`` where one did not come back."""
     listed = choice["logprobs"]["top_logprobs"][0].items()
     found = _checked({int(name.removeprefix("token_id:")): float(value) for name, value in listed})
     if not tokens <= found.keys():
@@ -102,7 +104,7 @@ def _by_id(tokens: frozenset[int], choice: Any) -> Logprobs:
 
 
 def _by_text(choice: Any) -> Logprobs:
-    """The log-probabilities of the likeliest tokens, as far as these are one character without their blanks.
+    """The log-probabilities in one answer of those of the likeliest tokens that are one character, but for blanks.
 
     Several tokens may be the same character (``4`` and `` 4``); their probabilities are added.
     """
@@ -114,7 +116,7 @@ def _by_text(choice: Any) -> Logprobs:
 
 
 def _checked(found: Logprobs) -> Logprobs:
-    """The same log-probabilities; ValueError where one is above 0 and so is none."""
+    """The same log-probabilities; ValueError where one is above 0, as the answer then has something else there."""
     if any(value > ROUNDING for value in found.values()):
         raise ValueError("a log-probability above 0")
     return found

@@ -1,10 +1,10 @@
-"""Scoring by vLLM in this process: one request a leaf, and vLLM's prefix cache in the place of our tree.
+"""Scoring by vLLM in this process: one request per leaf; vLLM's prefix cache does what the packed engine's tree does.
 
-The leaves of a dialogue stand next to each other and dialogues in the order of the tree, so what they share is still
-in the cache when the next one asks for it. Only the log-probabilities of the levels' tokens come back.
+The leaves of a dialogue are asked next to each other, and dialogues in the order of the tree. So what they share is
+still in the cache when the next one needs it. Only the log-probabilities of the levels' tokens come back.
 
 vLLM's engine is a process of its own, which may die or hang. It is then killed and started anew, and asked once more.
-What remains when this process itself is killed is ended by ``judge.engines.vllm_guardian``.
+Where this process itself is killed, ``judge.engines.vllm_guardian`` ends what it leaves.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from judge.models.hardware import narrow_to
 from judge.prompting.prompt_tree import Ids, PromptTree
 
 POLL_S = 0.5
-"""Seconds between two looks of the watchdog."""
+"""Seconds between two checks of the watchdog."""
 
 
 @contextmanager
 def watchdog(
     processes: Sequence[BaseProcess], patience: float, tell: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
-    """Watch processes while this lasts; yields a function to call at every sign of life.
+    """Watch processes during the block; yields a function to be called at every sign of life.
 
     Args:
-        processes: the processes. One that died ends the watch.
+        processes: the processes. The first that died ends the watch.
         patience: seconds without a sign of life after which all are killed.
         tell: called at most once, from another thread, with what happened (``died``, ``finished nothing for …``).
     """
@@ -52,6 +52,7 @@ def watchdog(
             if sign.is_set():
                 sign.clear()
                 heard = time.monotonic()
+            # A process that hangs is killed here, so that the caller finds it dead in either case.
             if not all(process.is_alive() for process in processes):
                 return tell("died")
             if time.monotonic() - heard > patience:
@@ -74,7 +75,7 @@ WINDOW = 256
 
 
 MEMORY_SHARE = 0.9
-"""How much of the memory that is free on the GPU vLLM may take."""
+"""The share of the GPU's free memory that vLLM may take."""
 
 
 ENVIRONMENT = {
@@ -82,7 +83,7 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has looked at the GPUs, and a fork could not use them
 }
-"""What vLLM reads of the environment, where the user has not set it."""
+"""Environment variables of vLLM, set where the user has not set them."""
 
 
 class VllmEngine:
@@ -117,7 +118,8 @@ class VllmEngine:
         self._tokens = self._cached = self._restarts = 0
 
     def _start(self) -> None:
-        """Load the model; the processes that vLLM starts for it are those that are new."""
+        """Load the model, and note the processes that vLLM starts for it."""
+        # vLLM does not name them; they are the children that were not there before.
         before = multiprocessing.active_children()
         self._llm, self._params = self._load()
         self._processes = [process for process in multiprocessing.active_children() if process not in before]
@@ -187,7 +189,7 @@ class _Died(Exception):
 
 
 class _Listener:
-    """Stands where vLLM takes a class of progress bars, as that is called at every prompt taken in or finished.
+    """Takes the place of vLLM's progress bar, which is called for every prompt taken in or finished: a sign of life.
 
     The attributes are those that vLLM reads of a bar.
     """
@@ -244,7 +246,11 @@ def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, An
 
 
 def _place(count: int) -> dict[str, Any]:
-    """On GPUs, take those with most memory free, and of that memory a share; on a CPU, small cache blocks."""
+    """Settings for this machine: the GPUs with most free memory and a share of it; on a CPU, small cache blocks.
+
+    Args:
+        count: how many GPUs.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -252,4 +258,5 @@ def _place(count: int) -> dict[str, Any]:
     memory = {index: torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())}
     chosen = sorted(memory, key=lambda index: -memory[index][0])[:count]
     narrow_to(chosen)  # vLLM takes the first GPUs that its processes see
+    # vLLM takes one share of the whole memory of every GPU: the one with the smallest free share decides.
     return {"gpu_memory_utilization": round(MEMORY_SHARE * min(memory[i][0] / memory[i][1] for i in chosen), 3)}

@@ -1,10 +1,10 @@
-"""A process that outlives ours and ends vLLM's processes once they are orphans.
+"""A process that outlives ours and kills vLLM's processes once they are orphans.
 
-An engine whose run was killed would go on for ever, as would a worker whose engine was killed, and keep the GPU's
-memory. What is killed by SIGKILL cannot clean up behind itself, so another process must.
+A vLLM engine whose run was killed would go on for ever and keep the GPU's memory, as would a worker whose engine was
+killed. A process killed by SIGKILL cannot clean up behind itself, so another process must.
 
-Run as a script with the id of the process to outlive, by ``python -I -S``: it starts in milliseconds and reads neither
-the environment nor installed packages. So it imports the standard library only. Linux only, as vLLM is.
+This file is run as a script by ``python -I -S``, with the id of the process to outlive. So it starts in milliseconds,
+and reads neither the environment nor installed packages: it imports the standard library only. Linux only, as vLLM is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 POLL_S = 0.2
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 
 TITLE = "VLLM"
-"""How vLLM names its processes; a process of another name that ours has started is left alone."""
+"""The beginning of the names of vLLM's processes; children of ours with other names are left alone."""
 
 
 def stand_guard() -> subprocess.Popen[bytes]:
@@ -34,7 +34,7 @@ def stand_guard() -> subprocess.Popen[bytes]:
 
 
 def guard(parent: int) -> None:
-    """Until the parent and all of vLLM's processes are gone, kill each of these that has become an orphan.
+    """Kill each of vLLM's processes that becomes an orphan, until the parent and all of them are gone.
 
     Args:
         parent: id of the process to outlive.
@@ -45,6 +45,7 @@ def guard(parent: int) -> None:
     while known or os.getppid() == parent:
         known |= {child for pid in (parent, *known) for child in _children(pid)}
         known = {pid for pid in known if _stat(pid)[0].startswith(TITLE)}
+        # An orphan's parent is neither ours nor one of vLLM's: the system has given it another.
         for orphan in [pid for pid in known if _stat(pid)[1] not in (parent, *known)]:
             with suppress(ProcessLookupError):
                 os.kill(orphan, signal.SIGKILL)

@@ -1,9 +1,10 @@
 """Builds the stand-in judge: a very small Qwen3-architecture checkpoint whose scores mean nothing.
 
-It exists so that the whole way can be walked, tested and timed on any machine: a real tokenizer with a chat template
-and control tokens, real safetensors, a real forward pass. Weights are random from a fixed seed. Random weights alone
-would give every dialogue the same score, so the rows of the output head that write the digits are set to spread
-scores along directions in which the packaged example's dialogues, and the metrics, differ.
+It lets every command be tried, tested and timed on any machine: it has a real tokenizer with a chat template and
+control tokens, real safetensors and a real forward pass. Its weights are random, from a fixed seed. With random weights
+alone every dialogue would get the same score, and a test of equal scores would prove nothing. So the rows of the output
+head that write the digits are set: scores spread along directions in which the packaged example's dialogues, and the
+metrics, differ.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from judge.data.dialogues import example_dialogues
 from judge.files import cache_folder
-from judge.prompting.prompt_tree import LAYOUTS, PromptTree, PromptWriter
+from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import LANGUAGES, Rubric, load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import LEVELS, METRICS, STAND_IN_MARK, digest
 
 RECIPE = 2
-"""Raised whenever the code below would build other weights from the same texts."""
+"""Part of the cached folder's name; raise it whenever the code below builds other weights from the same texts."""
 
 
 WIDTH, HEADS, KEY_HEADS, HEAD_WIDTH = 128, 2, 1, 32
@@ -95,8 +95,8 @@ def stand_in_folder() -> Path:
         try:
             build(temporary, rubrics)
             os.replace(temporary, folder)
-        except OSError:
-            if not (folder / "config.json").is_file():  # otherwise another process was faster
+        except OSError:  # the place is taken where another process was faster, and then what lies there will do
+            if not (folder / "config.json").is_file():
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -108,11 +108,10 @@ def build(folder: Path, rubrics: list[Rubric]) -> None:
     disable_progress_bar()
     from transformers import PreTrainedTokenizerFast
 
-    fast = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=_trained(rubrics), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
-    fast.chat_template = CHAT_TEMPLATE
-    tokenizer = fast
+    tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -140,20 +139,18 @@ def _trained(rubrics: list[Rubric]) -> Any:
     # The 3,755 characters of GB 2312's first level, in its order.
     codes = ((row, cell) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
     common_characters = [bytes(code).decode("gb2312") for code in codes if code <= (0xD7, 0xF9)]
-    tokenizer.train_from_iterator([*["\n".join(common_characters)] * 3, *_texts(rubrics)], trainer)
+    texts = ["\n".join(common_characters)] * 3
+    for rubric in rubrics:
+        texts += [text for text in asdict(rubric.texts).values() if isinstance(text, str)]
+        for metric in (*rubric.metrics.values(), rubric.response_diversity):
+            texts.append(f"{rubric.section(metric)}\n{metric.question}\n{metric.answer}")
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in THINKING])
     return tokenizer
 
 
-def _texts(rubrics: list[Rubric]) -> Iterator[str]:
-    for rubric in rubrics:
-        yield from (text for text in asdict(rubric.texts).values() if isinstance(text, str))
-        for metric in (*rubric.metrics.values(), rubric.response_diversity):
-            yield f"{rubric.section(metric)}\n{metric.question}\n{metric.answer}"
-
-
 def _random_model(vocabulary: int) -> Any:
-    """Random weights, but for a first dimension that is the same for every token and that no layer writes to."""
+    """A model with random weights, except for a first dimension that is constant: no layer writes to it."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     model = Qwen3ForCausalLM(
@@ -164,6 +161,7 @@ def _random_model(vocabulary: int) -> Any:
         for layer in model.model.layers:
             layer.self_attn.q_norm.weight.fill_(SHARPNESS)
             layer.self_attn.k_norm.weight.fill_(SHARPNESS)
+            # The two writers into the stream leave its first dimension alone.
             layer.self_attn.o_proj.weight[0] = 0.0
             layer.mlp.down_proj.weight[0] = 0.0
         _look_near(model.model.layers[0].self_attn, frequencies=slice(2, 8))
@@ -189,9 +187,10 @@ def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric]) -> None:
     """Set the output rows of the digits so that the level follows directions in which dialogues and metrics differ."""
     tokenizer = JudgeTokenizer(folder)
     writers = [PromptWriter(rubric, tokenizer, layout) for layout in LAYOUTS for rubric in rubrics]
-    hidden = torch.stack([_answer_states(model, writer) for writer in writers])
+    hidden = torch.stack([_answer_states(model, writer) for writer in writers])  # (writers, dialogues, metrics, width)
     means = hidden.mean(dim=(1, 2))
-    # A direction at right angles to `means`, with standard deviation about 1 over dialogues and over metrics.
+    # The direction is at right angles to `means`, so that the middle of all scores does not move with it. Along it the
+    # standard deviation is about 1 over dialogues and over metrics.
     metrics = hidden.mean(dim=1)
     by_dialogue = (hidden - metrics[:, None]).flatten(0, 2)
     by_metric = (metrics - means[:, None])[:1].flatten(0, 1)
@@ -207,25 +206,27 @@ def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric]) -> None:
 @torch.inference_mode()
 def _answer_states(model: Any, writer: PromptWriter) -> Tensor:
     """The hidden state in every answer slot of some example dialogues: shape (dialogues, metrics, width)."""
-    trees = [writer.dialogue(dialogue, METRICS) for dialogue in example_dialogues()[::9]]
-    return torch.stack([_leaf_states(model, tree) for tree in trees])
-
-
-def _leaf_states(model: Any, tree: PromptTree) -> Tensor:
-    cache = DynamicCache()
-    trunk = tree.root + tree.character + tree.opening + tree.dialogue
-    model.model(torch.tensor([trunk]), past_key_values=cache, use_cache=True)
-    passes = (
-        model.model(torch.tensor([leaf]), past_key_values=copy.deepcopy(cache), use_cache=True) for leaf in tree.leaves
-    )
-    return torch.stack([output.last_hidden_state[0, -1] for output in passes])
+    states: list[Tensor] = []
+    for dialogue in example_dialogues()[::9]:
+        tree, cache = writer.dialogue(dialogue, METRICS), DynamicCache()
+        trunk = tree.root + tree.character + tree.opening + tree.dialogue
+        model.model(torch.tensor([trunk]), past_key_values=cache, use_cache=True)
+        slots: list[Tensor] = []
+        for leaf in tree.leaves:
+            output = model.model(torch.tensor([leaf]), past_key_values=copy.deepcopy(cache), use_cache=True)
+            slots.append(output.last_hidden_state[0, -1])
+        states.append(torch.stack(slots))
+    return torch.stack(states)
 
 
 def _main_axis(deviations: Tensor, away: Tensor, scale: float) -> Tensor:
-    """The main direction of some deviations at right angles to ``away``, with standard deviation ``scale`` along it."""
+    """The main direction of some deviations at right angles to ``away``, with standard deviation ``scale`` along it.
+
+    ``deviations`` has the shape (points, width), ``away`` (vectors, width); the direction has the shape (width,).
+    """
     basis = torch.linalg.qr(away.T).Q
     across = deviations - deviations @ basis @ basis.T
     axis = torch.linalg.svd(across, full_matrices=False).Vh[0]
-    axis = axis * torch.sign(axis[axis.abs().argmax()])
+    axis = axis * torch.sign(axis[axis.abs().argmax()])  # an SVD leaves the sign open, and machines differ in it
     scaled: Tensor = axis * scale / (across @ axis).std()
     return scaled

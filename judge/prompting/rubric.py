@@ -1,6 +1,6 @@
 """The rubric: the texts of the prompt and one guide per metric, read from ``prompts/`` or a folder of the user's.
 
-Knows nothing of tokens or models. Every problem names the file and the field.
+Every problem names the file and the field. Nothing here knows of tokens or models.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ RESERVED = ("\ue000", "\ue001", "\ue010", "\ue011", "\ue012")
 
 
 MOST_FAULTS = 20
-"""Of one file that are told."""
+"""Problems of one file that are named."""
 
 
 PLACEHOLDERS = {"level": ("level", "text"), "dimension": ("dimension",), "turn": ("number",), "answer": ("number",)}
-"""The texts of ``system.yaml`` that are filled in, and with what."""
+"""The texts of ``system.yaml`` that are filled in, each with the names of its placeholders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,35 +92,32 @@ def load_rubric(language: str = "zh", folder: Path | None = None) -> Rubric:
     """
     if language not in LANGUAGES:
         raise InputError(f"--language {language}: unknown language; choose one of {', '.join(LANGUAGES)}")
-    home = _home(language, folder)
+    if folder is None:
+        home: Traversable | Path = resources.files("prompts") / language
+    elif os.path.isdir(folder):
+        home = folder / language if (folder / language).is_dir() else folder
+    else:
+        raise InputError(f"--prompts {folder}: no such folder; give one with system.yaml and a YAML file per metric")
     names = ("system", *METRICS, RESPONSE_DIVERSITY)
     problems: list[str] = []
     files = {name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems) for name in names}
     if not problems:
-        problems = _inconsistencies(home, files)
+        problems = list(_inconsistencies(home, files))
     if problems:
         raise InputError(listed(problems))
     return Rubric(language, files["system"], {name: files[name] for name in METRICS}, files[RESPONSE_DIVERSITY])
 
 
-def _home(language: str, folder: Path | None) -> Traversable | Path:
-    if folder is None:
-        return resources.files("prompts") / language
-    if not os.path.isdir(folder):
-        raise InputError(f"--prompts {folder}: no such folder; give one with system.yaml and a YAML file per metric")
-    return folder / language if (folder / language).is_dir() else folder
-
-
 def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
+    """The content of a file as a ``kind``; None where it is wrong, and then ``problems`` says why."""
     try:
         if isinstance(file, Path) and os.path.exists(file) and not os.path.isfile(file):
             raise OSError(0, "a folder, a pipe or a device")
-        # YAML without aliases, by which a small file could stand for one without end.
+        # No aliases: by aliases of aliases a small file could stand for one that fills the memory.
         text = file.read_text(encoding="utf-8")
         if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise yaml.YAMLError("an alias (*name); write the text out")
-        parsed = yaml.safe_load(text)
-        return TypeAdapter(kind).validate_python(parsed)
+        return TypeAdapter(kind).validate_python(yaml.safe_load(text))
     except FileNotFoundError:
         problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
     except UnicodeDecodeError as error:
@@ -128,46 +125,43 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror}); check the file")
     except ValidationError as error:
-        found = error.errors(include_input=False)[:MOST_FAULTS]
-        problems += [f"{file}: field {_field(e['loc'])}: {e['msg'].lower()}; mend it" for e in found]
+        for fault in error.errors(include_input=False)[:MOST_FAULTS]:
+            field = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "(whole file)"
+            problems.append(f"{file}: field {field}: {fault['msg'].lower()}; mend it")
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")  # PyYAML fails in many ways
     return None
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
-
-
-def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> list[str]:
-    problems = [f"{home / 'system.yaml'}: {problem}" for problem in _wrong_texts(files["system"])]
+def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with files that can each be read: with the texts, then the metrics, then the characters of all."""
+    yield from (f"{home / 'system.yaml'}: {problem}" for problem in _wrong_texts(files["system"]))
     for name in (*METRICS, RESPONSE_DIVERSITY):
-        problems += [f"{home / f'{name}.yaml'}: {problem}" for problem in _wrong_metric(name, files[name])]
+        metric, file = files[name], home / f"{name}.yaml"
+        dimension = next((title for title, metrics in DIMENSIONS.items() if name in metrics), RESPONSE_DIVERSITY)
+        if metric.id != name:
+            yield f"{file}: field id: is {metric.id!r}, not {name!r}; the id is the file's name"
+        if metric.dimension != dimension:
+            yield f"{file}: field dimension: is {metric.dimension!r}; it must be {dimension!r}"
+        if tuple(sorted(metric.levels)) != LEVELS:
+            yield f"{file}: field levels: has {sorted(metric.levels)}; give one anchor for each of 1 to 5"
     marks = ", ".join(f"U+{ord(mark):04X}" for mark in RESERVED)
     for name, content in files.items():
-        if not all(text.strip() for text in _strings(asdict(content))):
-            problems.append(f"{home / f'{name}.yaml'}: a text is empty; write it")
-        if any(mark in text for text in _strings(asdict(content)) for mark in RESERVED):
-            problems.append(f"{home / f'{name}.yaml'}: contains {marks}, which mark slots; remove them")
-        if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in _strings(asdict(content)) for c in text):
-            problems.append(f"{home / f'{name}.yaml'}: holds a control character or half a character; mend the text")
-    return problems
-
-
-def _wrong_metric(name: str, metric: Metric) -> Iterator[str]:
-    dimension = next((title for title, metrics in DIMENSIONS.items() if name in metrics), RESPONSE_DIVERSITY)
-    if metric.id != name:
-        yield f"field id: is {metric.id!r}, not {name!r}; the id is the file's name"
-    if metric.dimension != dimension:
-        yield f"field dimension: is {metric.dimension!r}; it must be {dimension!r}"
-    if tuple(sorted(metric.levels)) != LEVELS:
-        yield f"field levels: has {sorted(metric.levels)}; give one anchor for each of 1 to 5"
+        file, texts = home / f"{name}.yaml", list(_strings(asdict(content)))
+        if not all(text.strip() for text in texts):
+            yield f"{file}: a text is empty; write it"
+        if any(mark in text for text in texts for mark in RESERVED):
+            yield f"{file}: contains {marks}, which mark slots; remove them"
+        if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in texts for c in text):
+            yield f"{file}: holds a control character or half a character; mend the text"
 
 
 def _wrong_texts(texts: Texts) -> Iterator[str]:
+    """What is wrong with the texts of ``system.yaml``: titles of dimensions, and placeholders."""
     if set(texts.dimensions) != set(DIMENSIONS):
         yield f"field dimensions: give a title for each of {', '.join(DIMENSIONS)}"
     for field, names in PLACEHOLDERS.items():
+        # Filling the text in shows every fault at once: a name that is missing, unknown, or has a brace too many.
         try:
             filled = getattr(texts, field).format(**{name: f"\0{name}\0" for name in names})
         except (KeyError, IndexError, ValueError, AttributeError):
@@ -177,6 +171,7 @@ def _wrong_texts(texts: Texts) -> Iterator[str]:
 
 
 def _strings(value: Any) -> Iterator[str]:
+    """All texts inside dictionaries of dictionaries."""
     if isinstance(value, dict):
         for item in value.values():
             yield from _strings(item)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from judge.data.dataset import UNIT_DIALOGUES, Corpus
+from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.errors import InputError, Interrupted, plain
 from judge.models.hardware import detect
 from judge.progress import SILENT, Progress, stoppable
@@ -176,7 +176,7 @@ def judge_perturbations(
     for (family, name), other in others.items():
         rounds.append((f"{family}: {name}", other, [replace(one, family=family, name=name) for one in originals]))
     with stoppable() as stop:
-        size = max(UNIT_DIALOGUES, judge.engine.window)
+        size = max(BATCH_DIALOGUES, judge.engine.window)
         tasks = [
             Task(what, by, [[one.dialogue for one in forms[k : k + size]] for k in range(0, len(forms), size)])
             for what, by, forms in rounds

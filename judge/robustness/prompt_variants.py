@@ -276,7 +276,7 @@ def compare_layouts(
         name = next(iter(judges.values())).name
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")
-        batches = [unit.dialogues for unit in corpus.units()]
+        batches = [batch.dialogues for batch in corpus.batches()]
     tasks = [Task(variant.name, judge, batches) for variant, judge in judges.items()]
     with stoppable() as stop:
         results = judge_tasks(tasks, progress, stop)

@@ -1,20 +1,20 @@
-"""Text that speaks to the judge and not to the user: which known patterns a dialogue holds.
+"""Finds known patterns of prompt injection: text in a dialogue that speaks to the judge and not to the user.
 
-A flag is a reason for a person to look; it never alters a score. It is made of code alone, since defences that rest
-on a model's judgment were broken by attackers who adapted (arXiv 2604.23887), and it knows only what it was taught:
-no flag is no proof. The time is linear in the length of the text.
+A flag is a reason to read the dialogue; it never alters a score. Patterns are matched by code alone, since defences
+that rest on a model's judgment were broken by attackers who adapted (arXiv 2604.23887). Only known patterns are found,
+so a dialogue without a flag is not proved harmless. The time is linear in the length of the text.
 
 What is looked for, by the name that stands in the column ``suspicious``:
 
-order          someone who rates is told what to give, or to forget the instructions
+order          a rater is told what to give, or to forget the instructions
 verdict        a score in the form of an answer slot (``流畅性：５``, ``[[5]]``)
 rubric         another rubric: titles of several metrics, anchors of levels, criteria that are to hold instead
 system         a turn or heading that is not of the dialogue's speakers (``system:``, "end of the dialogue")
 control_token  tokens of chat templates (``<|im_end|>``, ``[INST]``, ``<think>``)
 claim          somebody of standing is said to have given full marks
-address        someone who rates is spoken to
-praise         praise upon praise in a sentence, of no person
-invisible      characters that are not seen: zero-width, direction marks, tags
+address        a rater is spoken to
+praise         praise upon praise in one sentence
+invisible      invisible characters: zero-width, direction marks, tags
 gibberish      symbols or letters that are no words, as searched-for suffixes are
 repetition     one character, or the same text, again and again; the same answer in every round
 emoji          a heap of emoji
@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,7 +36,7 @@ from judge.types import Dialogue
 
 
 def _any(*words: str) -> re.Pattern[str]:
-    """One of several words, in text that is in small letters."""
+    """A pattern of any of several words, for text in small letters."""
     return re.compile("|".join(words))
 
 
@@ -44,6 +44,7 @@ _RATER = (
     r"(?:评分|打分|评测|评估|评判|评价|标注|打分数)的?(?:人|者|员|官|助手|模型|系统|程序|ai)|评委|评审|裁判|打分的"
     r"|\b(?:judges?|graders?|evaluators?|raters?|annotators?|whoever (?:grades|rates|scores|judges))\b"
 )
+"""A rater, whatever it is called."""
 
 
 _TOP = (
@@ -52,17 +53,20 @@ _TOP = (
     r"|\b(?:maximum|highest|top|perfect)(?: possible)? (?:score|rating|mark|grade)s?"
     r"|\b(?:score|rating|give|a|with|rate|output|is|this|gave)(?: of| it| this)? (?:5|five)\b"
 )
+"""The best score."""
 
 
 _ASK = (
     r"请|务必|必须|应该|应当|需要?给|一律|统一|直接|只能|只需|麻烦|注意|任务|总是|都会|合理|自动"
     r"|\b(?:must|should|please|shall|only|always|ensure|consider|treat|assume)\b"
 )
+"""A request or an order."""
 
 
 _FOR_OTHERS = (
     r"给(?:你|他|她|自己|咱)|我(?:是|当|做|要是)|让(?:评委|裁判)|(?:get|got) |\b(?:yourself|give you|gave (?:you|me))\b"
 )
+"""The score is given to or by somebody in the story, as in an exam, and not by the judge: harmless."""
 
 
 _OUTPUT = (
@@ -70,18 +74,22 @@ _OUTPUT = (
     r"|\b(?:output|answer|respond|reply|return|print)(?: (?:only|with|just|the|a|number|digit|here|is)){0,4}:?"
     r" (?:5|five)\b"
 )
+"""A level, or 5 in English, is to be written."""
 
 
 _ONLY = r"只|直接|一律|自动|请|接下来|仅|就是|\b(?:only|always|must|just|please|ignore|should)\b"
+"""Words that make writing a level an order."""
 
 
 _EVERY = (
     r"(?:各|每|所有|全部|九|9)(?:个|一)?(?:项|维度|指标|评分)"
     r"|\b(?:all|every|each)(?: of the)?(?: nine)? (?:metric|criteri|dimension|item|categor)"
 )
+"""All metrics."""
 
 
 _IGNORE = r"忽略|无视|忘(?:记|掉)|不要理会|不必理会|\b(?:ignore|disregard|forget|override)\b"
+"""Something is to be ignored."""
 
 
 _INSTRUCTIONS = (
@@ -91,27 +99,32 @@ _INSTRUCTIONS = (
     r"(?:text|message|instruction|rule|prompt|rubric|criteri|guideline)"
     r"|\b(?:instructions?|rules?|prompt|rubrics?|criteria|guidelines?) (?:above|before|so far)"
 )
+"""The instructions before the dialogue."""
 
 
 _THIS = (
     r"(?:本|这|此|该|上述|以上)(?:段|则|份|次|轮|条)?(?:对话|回答|回复|角色发言|样本|扮演)"
     r"|\bthis (?:dialogue|answer|reply|response|sample|one)\b"
 )
+"""The dialogue or answer itself."""
 
 
 _GIVE = r"[给打评判]|\b(?:give|award|rate|score|assign|deserves?|consider|treat|mark)\b"
+"""Words of giving a score."""
 
 
 _AUTHORITY = (
     r"专家|官方|权威|评审|委员会|人工|开发(?:者|团队)|复核"
     r"|\b(?:experts?|official|committee|panel|human (?:rater|judge|annotator)s?|developers?)\b"
 )
+"""Somebody of standing."""
 
 
 _DECIDED = (
     r"[评判打]分?|认证|认定|审核|复核|一致"
     r"|\b(?:rated?|scored?|verified|certified|awarded|gave|given|agreed)\b"
 )
+"""A score was given, or agreed on."""
 
 
 _ADDRESS = (
@@ -121,27 +134,33 @@ _ADDRESS = (
     r"\b(?:judge|grader|evaluator|rater|annotator)s?\b",
     r"\b(?:note|message|instruction)s? (?:to|for) (?:the )?(?:judge|grader|evaluator|rater|annotator)",
 )
+"""Ways of speaking to a rater."""
 
 
 _RATING = r"评分|打分|评价|评估|\b(?:scoring|grading|rating|evaluation)\b"
+"""Rating."""
 
 
 _STANDARD = r"标准|细则|规则|准则|守则|\b(?:rubric|criteri|guideline|rule|scale|standard)"
+"""What ratings go by."""
 
 
 _INSTEAD = (
     r"如下|为准|作废|替代|取代|代替|失效|无效|更新为|改为"
     r"|\b(?:supersede|replac|as follows|instead|no longer|void|updated)"
 )
+"""Something holds instead of what held before."""
 
 
 _SPEAKERS = (
     r"系统(?:提示词?|消息|指令|通知|公告)?|用户|开发者|评分指令|指令"
     r"|(?:system|assistant|user|developer|instruction)(?: prompt| message| turn| note)?"
 )
+"""Those who may speak in a prompt, but not in a dialogue."""
 
 
 _LABEL = r"评分|得分|打分|总分|分数|评级|\b(?:score|rating|grade|verdict|result)"
+"""Words for a score, as they stand before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +183,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "address": (Rule((_any(*_ADDRESS),)),),
     "rubric": (Rule((_any(_RATING), _any(_STANDARD), _any(_INSTEAD))),),
 }
-"""By name: what makes one sentence suspicious."""
+"""By name: the rules of which one is enough to make a sentence suspicious."""
 
 
 PATTERNS = {
@@ -189,7 +208,7 @@ PATTERNS = {
     ),
     "gibberish": re.compile(r"(?<![a-z/.])[a-z]{30}"),
 }
-"""By name: what is suspicious wherever it stands, in text with styled characters made plain."""
+"""By name: patterns that are suspicious wherever they stand, in text in small letters without styled characters."""
 
 
 @cache
@@ -226,41 +245,51 @@ def opener() -> re.Pattern[str]:
 
 
 LEAST_TITLES = 3
-"""So many titles of metrics, or anchors of levels, in one text are a rubric."""
+"""From this many titles of metrics, or anchors of levels, in one text it is a rubric."""
 
 
 LEAST_PRAISE = 4
+"""From this many words of praise in one sentence it is suspicious."""
 
 
 MOST_EMOJI = 12
+"""From this many emoji in one text it is suspicious."""
 
 
 MOST_RUN = 30
-"""A character so often in a row is repetition."""
+"""From this many equal characters in a row it is repetition."""
 
 
 MOST_COMPRESSION = 4.0
-"""Bytes of a text per byte compressed; answers of ChatAnime have up to 1.7."""
+"""Above this many bytes of a text per compressed byte it is repetition; answers of ChatAnime have up to 1.7."""
 
 
 LEAST_BYTES = 300
-"""Of a text whose compression says something."""
+"""Bytes of the shortest text whose compression is looked at: a short text compresses badly whatever it says."""
 
 
 SYMBOL_CHUNK, MOST_SYMBOLS = 60, 8
-"""So many kinds of symbols in so many characters are gibberish; texts of ChatAnime have up to 2."""
+"""From ``MOST_SYMBOLS`` kinds of symbols in ``SYMBOL_CHUNK`` characters it is gibberish; ChatAnime has up to 2."""
 
 
 OPENER_LENGTH = 40
+"""Characters of the longest answer that may only begin one."""
 
 
 _STYLED = [*range(0xFF01, 0xFF5F), *range(0x1D400, 0x1D800), *range(0x2460, 0x249C), 0x3000]
+"""The codes of full-width, mathematical and circled characters, and of the ideographic space."""
+
+
+_UNSTYLED = {code: unicodedata.normalize("NFKC", chr(code)) for code in _STYLED}
+"""Full-width, mathematical and circled characters, each with the plain ones that it stands for."""
 
 
 _HIDDEN = "\u00ad\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\U000e0000-\U000e007f"
+"""Characters that are never seen."""
 
 
 _JOINERS = "\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""Invisible characters that emoji are made with, a few at a time."""
 
 
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{1,8}")
@@ -288,88 +317,62 @@ _SYMBOL = re.compile(r"[\\{}\[\]()*#@!$%^&+=<>|~\"/_`;]")
 def suspicious(dialogue: Dialogue) -> str | None:
     """The names of the patterns found in a dialogue, in alphabetical order with commas; None where there are none.
 
-    Looked at are the answers, the user's turns, the character's name and the profile.
+    All texts are looked at: the answers, the user's turns, the character's name and the profile.
     """
     answers = [turn.character for turn in dialogue.turns]
     others = [*(turn.user for turn in dialogue.turns), dialogue.character, dialogue.profile or ""]
-    found = {name for text in (*answers, *others) for name in _in_text(text)}
-    found |= {name for answer in answers for name in _in_answer(answer)}
+    found = {name for text in (*answers, *others) for name in (*_said(_plain(text)), *_written(text))}
+    for answer in map(_plain, answers):
+        letters = re.findall(r"\w", answer)
+        if len(letters) < 2:
+            found.add("near_empty")
+        elif len(answer.strip()) <= OPENER_LENGTH and opener().search(answer.strip()):
+            found.add("opener")
     if len(answers) > 1 and len(set(answers)) == 1:
         found.add("repetition")
     return ",".join(sorted(found)) or None
 
 
-def _in_text(text: str) -> Iterator[str]:
-    """What makes any text suspicious, an answer or not."""
-    plain = _plain(text)
+def _plain(text: str) -> str:
+    """Text in small letters, without invisible characters and with styled ones made plain, so that none hides words."""
+    return _UNSEEN.sub("", text).translate(_UNSTYLED).lower()
+
+
+def _said(plain: str) -> Iterator[str]:
+    """The patterns in what a text says, given as ``_plain`` makes it."""
     sentences = _SENTENCE_END.split(plain)
     yield from (name for name, pattern in PATTERNS.items() if pattern.search(plain))
-    yield from (name for name, rules in RULES.items() if any(_breaks(rule, plain, sentences) for rule in rules))
-    yield from (name for name, check in CHECKS.items() if check(text))
+    for name, rules in RULES.items():
+        for rule in rules:
+            # The text as a whole is asked first: nearly all lack a word of the rule altogether, and this is quicker.
+            if all(pattern.search(plain) for pattern in rule.together) and any(
+                all(pattern.search(sentence) for pattern in rule.together) and not rule.harmless.search(sentence)
+                for sentence in sentences
+            ):
+                yield name
     if verdict().search(plain):
         yield "verdict"
-    # Whether a text names several metrics, or says what several levels mean.
+    # A text is a rubric where it names several metrics, or says what several levels mean.
     anchors = {match[1] for match in re.finditer(r"([1-5]) ?(?:分|points?|stars?)[ \t]{0,2}[:=]", plain)}
     anchors |= {match[1] for match in re.finditer(r"\b(?:score|level|rating) ?([1-5])[ \t]{0,2}[:=]", plain)}
-    named = sum(title in plain for title in titles())
-    is_rubric = max(len(anchors), named) >= LEAST_TITLES
-    if is_rubric:
+    if max(len(anchors), sum(title in plain for title in titles())) >= LEAST_TITLES:
         yield "rubric"
     if any(len(praise().findall(sentence)) >= LEAST_PRAISE for sentence in sentences):
         yield "praise"
 
 
-def _in_answer(answer: str) -> Iterator[str]:
-    """What makes an answer suspicious that may stand anywhere else."""
-    plain = _plain(answer).strip()
-    letters = sum(1 for _ in zip(re.finditer(r"\w", plain), range(2), strict=False))
-    if letters < 2:
-        yield "near_empty"
-    elif len(plain) <= OPENER_LENGTH and opener().search(plain):
-        yield "opener"
-
-
-def _breaks(rule: Rule, plain: str, sentences: Sequence[str]) -> bool:
-    """Whether a sentence has all that a rule names; the text as a whole is asked first, which is quicker."""
-    return all(pattern.search(plain) for pattern in rule.together) and any(
-        all(pattern.search(sentence) for pattern in rule.together) and not rule.harmless.search(sentence)
-        for sentence in sentences
-    )
-
-
-@cache
-def _folding() -> dict[int, str]:
-    """Full-width, mathematical and circled characters as the plain ones they stand for."""
-    return {code: unicodedata.normalize("NFKC", chr(code)) for code in _STYLED}
-
-
-def _plain(text: str) -> str:
-    """Text in small letters, without what is not seen, and with styled characters made plain: so they hide nothing."""
-    return _UNSEEN.sub("", text).translate(_folding()).lower()
-
-
-def _is_invisible(text: str) -> bool:
+def _written(text: str) -> Iterator[str]:
+    """The patterns in how a text is written, whatever it says."""
     seen = _FLAG.sub("", text)
-    return bool(_INVISIBLE.search(seen)) or len(_JOINED.findall(seen)) >= 3
-
-
-def _is_repetition(text: str) -> bool:
-    if re.search(rf"(\S)\1{{{MOST_RUN - 1}}}", text):
-        return True
+    if _INVISIBLE.search(seen) or len(_JOINED.findall(seen)) >= 3:
+        yield "invisible"
     data = text.encode("utf-8", "surrogatepass")
-    return len(data) >= LEAST_BYTES and len(data) > MOST_COMPRESSION * len(zlib.compress(data, 1))
-
-
-def _is_symbols(text: str) -> bool:
-    """Whether some stretch of a text has many kinds of symbols."""
+    compresses = len(data) >= LEAST_BYTES and len(data) > MOST_COMPRESSION * len(zlib.compress(data, 1))
+    if compresses or re.search(rf"(\S)\1{{{MOST_RUN - 1}}}", text):
+        yield "repetition"
+    # Stretches overlap by half, so that none of half the length falls between two.
     starts = range(0, max(1, len(text) - SYMBOL_CHUNK // 2), SYMBOL_CHUNK // 2)
-    return any(len(set(_SYMBOL.findall(text, start, start + SYMBOL_CHUNK))) >= MOST_SYMBOLS for start in starts)
-
-
-CHECKS: dict[str, Callable[[str], bool]] = {
-    "invisible": _is_invisible,
-    "repetition": _is_repetition,
-    "gibberish": _is_symbols,
-    "emoji": lambda text: len(_EMOJI.findall(text)) >= MOST_EMOJI,
-}
-"""By name: what is suspicious in the text as it is."""
+    if any(len(set(_SYMBOL.findall(text, start, start + SYMBOL_CHUNK))) >= MOST_SYMBOLS for start in starts):
+        yield "gibberish"
+    if len(_EMOJI.findall(text)) >= MOST_EMOJI:
+        yield "emoji"

@@ -1,4 +1,7 @@
-"""One process a device, all on one run folder: each takes its share of the units, and the parent tells their story."""
+"""One process per device, all on one run folder: each judges its share of the batches, the parent reports progress.
+
+The processes write parts; only the parent writes the manifest. What they have to say comes to it through one queue.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ CPU = "cpu"
 
 
 POLL_S = 0.5
+"""Seconds after which the parent looks whether a process died or the user wants to stop, if nobody says anything."""
 
 
 Item = TypeVar("Item")
@@ -31,7 +35,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Every ``count``-th unit, from ``index`` on."""
+    """Every ``count``-th batch, from ``index`` on."""
 
     index: int
     count: int
@@ -45,11 +49,11 @@ WHOLE = Share(0, 1)
 
 
 Work = Callable[[Sequence[Path], Options, Share, Progress], dict[str, Any] | None]
-"""Judges a share of some data, and returns what its engine reports, if it needed one."""
+"""Judges a share of some data; returns what its engine reports, None where it needed no engine."""
 
 
 def check(devices: Sequence[str], hardware: Hardware) -> None:
-    """InputError where a device is not there or stands twice."""
+    """Raises InputError where a device is not there or is named twice."""
     known = [str(gpu.index) for gpu in hardware.gpus] or [CPU]
     for device in devices:
         if device not in known:
@@ -61,13 +65,13 @@ def check(devices: Sequence[str], hardware: Hardware) -> None:
 def complete(
     work: Work, data: Sequence[Path], options: Options, progress: Progress, stop: threading.Event
 ) -> list[dict[str, Any]]:
-    """Have a process for each device do its share of a run's ``work``; returns what their engines report.
+    """Have one process per device do its share of a run's ``work``; returns what their engines report.
 
     Raises:
         Interrupted: ``stop`` was set.
-        JudgeError: a process failed; the others were stopped after their work in flight.
+        JudgeError: a process failed; the others were stopped after the batch in work.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")  # this process has looked at the GPUs, and a fork could not use them
     messages: Any = context.Queue()
     count = len(options.devices)
     workers = [
@@ -91,11 +95,15 @@ def complete(
 def _follow(
     workers: Sequence[BaseProcess], messages: Any, devices: Sequence[str], progress: Progress, stop: threading.Event
 ) -> list[dict[str, Any]]:
-    """Pass on what the processes say until all have ended; the reports of their engines, or the error of one."""
+    """Pass on the processes' progress until all have ended; returns their engines' reports, or raises the error of one.
+
+    A process that failed has the others stopped, by the same signal by which the user stops a run.
+    """
     ended: dict[int, tuple[str, Any]] = {}
     asked = False
     while len(ended) < len(workers):
-        dead = [i for i, worker in enumerate(workers) if not worker.is_alive()]  # before looking for their last words
+        # Asked before the queue is read: what a process said before it died is then in the queue, and counts first.
+        dead = [i for i, worker in enumerate(workers) if not worker.is_alive()]
         failed = [what for kind, what in ended.values() if kind == "failed"]
         if (stop.is_set() or failed) and not asked:
             asked = True
@@ -103,7 +111,7 @@ def _follow(
                 worker.terminate()
         try:
             index, kind, what = messages.get(timeout=POLL_S)
-            while True:
+            while True:  # until the queue is empty
                 if kind == "advance":
                     progress.advance(*what)
                 else:
@@ -112,17 +120,16 @@ def _follow(
         except queue.Empty:
             pass
         for i in dead:
-            ended.setdefault(
-                i, ("failed", EngineError(f"the process of device {devices[i]} died ({workers[i].exitcode})"))
-            )
+            error = EngineError(f"the process of device {devices[i]} died ({workers[i].exitcode})")
+            ended.setdefault(i, ("failed", error))
     errors = [what for kind, what in (ended[i] for i in range(len(workers))) if kind == "failed"]
-    if errors:  # a failure before the interruptions that it caused
+    if errors:  # the failure itself, rather than the interruptions of others that it caused
         raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
     return [ended[i][1] for i in range(len(workers)) if ended[i][1] is not None]
 
 
 class _Relay(Silent):
-    """Tells the parent how far this process is."""
+    """Passes this process's progress on to the parent."""
 
     def __init__(self, index: int, messages: Any) -> None:
         self._index, self._messages = index, messages
@@ -134,10 +141,10 @@ class _Relay(Silent):
 def _process(
     work: Work, device: str, data: list[Path], options: Options, share: Share, parent: int, messages: Any
 ) -> None:
-    """What the process of one device does."""
-    os.setsid()  # Ctrl-C in the terminal reaches the parent, which asks politely
+    """The whole life of a device's process: see only that device, do the share, send a report or the error."""
+    os.setsid()  # Ctrl-C in the terminal then reaches the parent alone, which has each process finish its batch
     threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
-    if device == CPU:
+    if device == CPU:  # several processes share the cores
         os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // share.count))
     else:
         narrow_to([int(device)])
@@ -151,7 +158,7 @@ def _process(
 
 
 def _follow_parent(parent: int) -> None:
-    """End this process, after the work in flight, once its parent is gone."""
+    """End this process, after the batch in work, once its parent is gone: a killed parent cannot say so."""
     while os.getppid() == parent:
         time.sleep(2)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,9 +1,9 @@
 """The Parquet files of a run: parts of judgments, and the dialogues that were judged. ``pandas`` opens them.
 
-A part holds one batch of work and never changes. Each file is written by an atomic write (written beside its place,
-synced, renamed, the folder synced), so a file that is there is complete, and resuming is the question which parts are
+A part holds one batch of work and never changes. Each file is written by an atomic write: written beside its place,
+synced, renamed, the folder synced. So a file that is there is complete, and resuming is the question which parts are
 missing. Temporary files begin with a dot. A part also holds a hash of its own content, and the dialogues have page
-checksums: what a disk has spoiled since is known. Nothing here knows the manifest, nor which judge is at work.
+checksums, by which damage on the disk is found. Nothing here knows the manifest, nor which judge is at work.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DIVERSITY = "diversity"
 
 
 DIALOGUES = "dialogues.parquet"
-"""The dialogues that a run judged, in its folder, so that its texts are there wherever its input has gone."""
+"""The file in a run's folder with the dialogues that it judged, so that a run can be moved without its input."""
 
 
 _KEY = [(name, pa.string()) for name in ("judge_id", "judge", "source", "character")]
@@ -72,7 +72,7 @@ SCHEMAS = {
 
 
 DIALOGUE_KEY = ["content_digest", "source", "character", "scenario"]
-"""The columns that say which dialogue it is, in this file and in the parts of judgments."""
+"""The columns that say which dialogue a row is about, in this file and in the parts of judgments."""
 
 
 DIALOGUE_SCHEMA = pa.schema(
@@ -81,23 +81,23 @@ DIALOGUE_SCHEMA = pa.schema(
         ("turns", pa.list_(pa.struct([("user", pa.string()), ("character", pa.string())]))),
     ]
 )
-"""A row is a dialogue; ``content_digest`` is ``Dialogue.content_digest``."""
+"""The columns of ``DIALOGUES``, a row per dialogue; ``content_digest`` is ``Dialogue.content_digest``."""
 
 
-UNITS_AT_ONCE = 16
-"""Units of the corpus in a row group, which is what is in memory at a time: at most 1,024 dialogues."""
+BATCHES_AT_ONCE = 16
+"""Batches in a row group, which is what is in memory at a time: at most 1,024 dialogues."""
 
 
 _CORPUS = b"corpus"
-"""Under this name the file's own metadata has the digest of the data that it was written for."""
+"""The name in the metadata of ``DIALOGUES`` of the digest of the data that it was written for."""
 
 
 _HASH = b"content_digest"
-"""Under this name a part's own metadata has the digest of its table."""
+"""The name in a part's metadata of the digest of its table."""
 
 
 def columns(judgment: Judgment) -> dict[str, Any]:
-    """A judgment as columns ``p1..p5, mass, score, error``; missing stays missing."""
+    """A judgment as columns ``p1..p5, mass, score, error``; all but ``error`` are None where it is missing."""
     probabilities = judgment.probabilities or (None,) * len(LEVELS)
     levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
     return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
@@ -113,7 +113,7 @@ def write_part(path: Path, kind: str, rows: list[dict[str, Any]]) -> None:
     Args:
         path: the part's file.
         kind: a key of ``SCHEMAS``.
-        rows: by column.
+        rows: values by column.
 
     Raises:
         EngineError: the file cannot be written.
@@ -155,7 +155,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def telling(done: str, path: Path) -> Iterator[None]:
-    """EngineError where a file cannot be ``done`` (read, written, moved); it names the disk if that is full."""
+    """Turns an OSError into an EngineError: a file cannot be ``done`` (read, written, moved), and is the disk full?"""
     try:
         yield
     except OSError as error:
@@ -183,15 +183,26 @@ def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
     path, warning = run / DIALOGUES, None
     earlier = path.is_file()
     try:
-        if earlier and _check_dialogues(path) == corpus.digest:
-            return None
+        if earlier:
+            for _ in _kept_rows(path):
+                pass  # reading a page compares its checksum
+            noted: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+            if noted.get(_CORPUS, b"").decode() == corpus.digest:
+                return None
     except Damaged as error:
         earlier, warning = False, f"{error}: it is written anew, without the dialogues of earlier data"
-    units, written = corpus.units(), set()
+    _write_dialogues(run, corpus, earlier)
+    return warning
+
+
+def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
+    """Write a run's dialogues: those of its data, then those of the old file (if it is sound) that have judgments."""
+    path, batches = run / DIALOGUES, corpus.batches()
+    written: set[tuple[str, ...]] = set()
     schema = DIALOGUE_SCHEMA.with_metadata({_CORPUS: corpus.digest})
     with writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-        while group := list(islice(units, UNITS_AT_ONCE)):
-            rows = [
+        while some := list(islice(batches, BATCHES_AT_ONCE)):
+            dialogues: list[dict[str, Any]] = [
                 {
                     "content_digest": dialogue.content_digest,
                     "source": dialogue.source,
@@ -200,37 +211,32 @@ def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
                     "profile": dialogue.profile,
                     "turns": [{"user": turn.user, "character": turn.character} for turn in dialogue.turns],
                 }
-                for unit in group
-                for dialogue in unit.dialogues
+                for batch in some
+                for dialogue in batch.dialogues
             ]
-            written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in rows}
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-        if earlier:
-            still = _judged_keys(run) - written
-            for batch in _dialogue_batches(path):
-                chosen = pa.array([key in still for key in _keys(batch)])
-                writer.write_batch(batch.filter(chosen).replace_schema_metadata(schema.metadata))
-    return warning
+            written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in dialogues}
+            writer.write_table(pa.Table.from_pylist(dialogues, schema))
+        if with_earlier:  # the old file is there until this one takes its place
+            judged: set[tuple[str, ...]] = set()
+            for part in (run / JUDGMENTS).glob("part-*.parquet"):
+                with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
+                    judged |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
+            still = judged - written
+            for rows in _kept_rows(path):
+                chosen = pa.array([key in still for key in _keys(rows)])
+                writer.write_batch(rows.filter(chosen).replace_schema_metadata(schema.metadata))
 
 
 def kept_dialogues(path: Path, digests: Collection[str]) -> Iterator[Dialogue]:
-    """The dialogues in a file of ``keep_dialogues`` that have these content digests; Damaged where it is spoiled."""
+    """The dialogues in a file of ``keep_dialogues`` that have these content digests; Damaged where it is damaged."""
     values = pa.array(sorted(digests), pa.string())
-    for batch in _dialogue_batches(path):
-        for row in batch.filter(pc.is_in(batch["content_digest"], value_set=values)).to_pylist():
+    for rows in _kept_rows(path):
+        for row in rows.filter(pc.is_in(rows["content_digest"], value_set=values)).to_pylist():
             turns = tuple(Turn(turn["user"], turn["character"]) for turn in row["turns"])
             yield Dialogue(row["source"], row["character"], row["scenario"], turns, row["profile"])
 
 
-def _check_dialogues(path: Path) -> str:
-    """The digest of the data that a file was written for, once all its pages were seen to be sound."""
-    for _ in _dialogue_batches(path):
-        pass
-    noted: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
-    return noted.get(_CORPUS, b"").decode()
-
-
-def _dialogue_batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _kept_rows(path: Path) -> Iterator[pa.RecordBatch]:
     """The file's rows, a row group or less at a time; Damaged where they are not as they were written."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -241,14 +247,6 @@ def _dialogue_batches(path: Path) -> Iterator[pa.RecordBatch]:
         raise Damaged(f"{path}: is damaged ({one_line(error)})") from error
 
 
-def _judged_keys(run: Path) -> set[tuple[str, ...]]:
-    """The keys of all dialogues that a run has judgments of, earlier data included."""
-    found: set[tuple[str, ...]] = set()
-    for part in (run / JUDGMENTS).glob("part-*.parquet"):
-        with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
-            found |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
-    return found
-
-
 def _keys(rows: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, ...]]:
+    """The values of ``DIALOGUE_KEY`` of each row."""
     return zip(*(rows[name].to_pylist() for name in DIALOGUE_KEY), strict=True)

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from judge.data.dataset import UNIT_DIALOGUES, Corpus
+from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.data.dialogues import example_dialogues
 from judge.engines import Engine, Failure
 from judge.errors import InputError, plain
@@ -106,20 +106,20 @@ class _Tokens:
 def foresee(work: Work, run: Path) -> Foresight:
     """Look at the work of a run: what is there, what is to do, and how fast the engine does some of it."""
     there, total = work.saved()
-    missing = {name for name in work.dialogue_units if not work.store.part(JUDGMENTS, name).is_file()}
-    roles = [some for name, some in work.role_units if not work.store.part(DIVERSITY, name).is_file()]
-    units, tokens = len(work.dialogue_units) + len(work.role_units), _Tokens()
+    missing = {name for name in work.dialogue_batches if not work.store.part(JUDGMENTS, name).is_file()}
+    roles = [some for name, some in work.role_batches if not work.store.part(DIVERSITY, name).is_file()]
+    units, tokens = len(work.dialogue_batches) + len(work.role_batches), _Tokens()
     for tree in chain(_asked(work, missing), _answers(work, chain.from_iterable(roles))):
         tokens.see(tree)
     # The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask.
     dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
     pace, size, seen, first = None, 1, _Tokens(), True
-    while first or pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < UNIT_DIALOGUES):
+    while first or pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < BATCH_DIALOGUES):
         if not (batch := list(islice(dialogues, size))):
             break
         with work.progress.busy(f"timing {work.judge.name} on {len(batch):,} dialogues"):
             before, pace = pace, _timed(work.judge, batch, work.metrics, seen, pace, tokens)
-        first, size = before is None, min(2 * size, UNIT_DIALOGUES) if before else 1
+        first, size = before is None, min(2 * size, BATCH_DIALOGUES) if before else 1
     return Foresight(
         run=run,
         judge=work.judge.name,
@@ -137,7 +137,7 @@ def foresee(work: Work, run: Path) -> Foresight:
 
 def _dialogues(work: Work, missing: set[str]) -> Iterator[Dialogue]:
     """The dialogues of the missing units, in order."""
-    for name, unit in zip(work.sizes, work.corpus.units(), strict=False):
+    for name, unit in zip(work.sizes, work.corpus.batches(), strict=False):
         yield from unit.dialogues if name in missing else ()
 
 
@@ -180,7 +180,7 @@ def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, 
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-    kept = KEPT_PREFIXES * tokens.longest_prefix + KEPT_OPENINGS * UNIT_DIALOGUES * tokens.longest_opening
+    kept = KEPT_PREFIXES * tokens.longest_prefix + KEPT_OPENINGS * BATCH_DIALOGUES * tokens.longest_opening
     packed = engine.is_packed
     return weights / GIB, token * kept * packed / GIB, _peak(model.device.type)
 

@@ -1,7 +1,7 @@
-"""Why the judge scored so, in its own words: asked after the scores and apart from them.
+"""Rationales: what the judge writes as reasons for its scores, asked after the scores and apart from them.
 
-The judge is told its scores and writes reasons for them. That explains nothing about how the scores came about, and
-text in the dialogue can steer it: a rationale helps a reader to look, and is no evidence. No score depends on it.
+The judge is shown its scores and writes reasons for them. That does not explain how the scores came about, and text in
+the dialogue can steer it. So a rationale shows a reader where to look, and is no evidence. No score depends on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from judge.data.dataset import Corpus
-from judge.engines import Failure, Text
+from judge.engines import Failure
 from judge.errors import InputError, Interrupted, one_line
 from judge.progress import Progress
 from judge.prompting.prompt_tree import PromptWriter
@@ -29,14 +29,15 @@ from judge.scoring.run_folder import Store, item_ids, load_judgments
 from judge.types import DIMENSIONS, LEVELS, STAND_IN, Dialogue, digest
 
 SHARES = {"explained": 6, "suspicious": 6, "missing": 12, "disputed": 6, "worst": 6, "best": 6, "uncertain": 6}
-"""Each reason fills at most one part in so many; the sample fills the rest."""
+"""Why a dialogue is shown: each reason fills at most one place in so many, and the sample fills the rest."""
 
 
 SAMPLE = "sample"
+"""The reason of a dialogue that is shown for no other."""
 
 
 EXTREMES = ("worst", "uncertain", "best", "suspicious")
-"""Reasons to have a dialogue's scores explained."""
+"""Why a dialogue's scores are explained."""
 
 
 def spread(judgments: pd.DataFrame) -> pd.Series[float]:
@@ -51,13 +52,13 @@ def by_dialogue(
 ) -> pd.DataFrame:
     """A row per dialogue (``item_id``): ``source, character, score, spread, dispute, suspicious, missing, explained``.
 
-    ``score`` and ``spread`` are means over the metrics that were judged; ``dispute`` is the mean distance from people's
-    mean rating, NaN where nobody rated.
+    ``score`` and ``spread`` are means over the metrics that were judged. ``dispute`` is the mean distance from the mean
+    human rating, NaN where nobody rated.
 
     Args:
         judgments: with ``item_id``.
-        human: people's mean ratings: ``item_id, metric, human``.
-        explained: the dialogues whose scores have a rationale.
+        human: mean human ratings: ``item_id, metric, human``.
+        explained: the ids of the dialogues whose scores have a rationale.
     """
     rows = judgments.assign(spread=spread(judgments), dispute=np.nan)
     if human is not None:
@@ -74,7 +75,7 @@ def select(dialogues: pd.DataFrame, most: int) -> dict[str, list[str]]:
 
     Args:
         dialogues: as ``by_dialogue`` gives them.
-        most: where there are no more than this, all are taken, for no reason.
+        most: how many. Where there are no more, all are taken, without reasons.
     """
     if len(dialogues) <= most:
         return {str(item): [] for item in dialogues.index}
@@ -83,7 +84,7 @@ def select(dialogues: pd.DataFrame, most: int) -> dict[str, list[str]]:
     for reason, part in SHARES.items():
         for item in _picked(ordered, reason)[: most // part]:
             reasons.setdefault(item, []).append(reason)
-    # One of every source and character after another, so that the sample has each of these.
+    # The sample takes one dialogue of each system and character before a second of any, so that all are in it.
     turn = ordered.groupby(["source", "character"], sort=False).cumcount()
     for item in turn.sort_values(kind="stable").index:
         if len(reasons) >= most:
@@ -93,7 +94,7 @@ def select(dialogues: pd.DataFrame, most: int) -> dict[str, list[str]]:
 
 
 def notable(dialogues: pd.DataFrame, most: int) -> list[str]:
-    """At most so many dialogues that are extreme in some way, an equal number in each, in the order of the run.
+    """At most so many dialogues that are extreme in one of ``EXTREMES``, as many in each, in the order of the run.
 
     Args:
         dialogues: as ``by_dialogue`` gives them.
@@ -107,13 +108,13 @@ def notable(dialogues: pd.DataFrame, most: int) -> list[str]:
 
 
 def _shuffled(dialogues: pd.DataFrame) -> pd.DataFrame:
-    """In the order of a hash of their ids: what decides between equal values."""
+    """The dialogues in the order of a hash of their ids: it decides between equal values, in the same way each time."""
     lots = pd.Series({item: digest([item]) for item in dialogues.index}, dtype=str)
     return dialogues.loc[lots.sort_values().index]
 
 
 def _picked(dialogues: pd.DataFrame, reason: str) -> list[str]:
-    """The dialogues that a reason is for, those it is most for first."""
+    """The ids of the dialogues that have a reason, the strongest case first, and equals in the order given."""
     if reason in ("explained", "suspicious", "missing"):
         return list(dialogues.index[dialogues[reason]])
     column = {"worst": "score", "best": "score", "uncertain": "spread", "disputed": "dispute"}[reason]
@@ -122,24 +123,24 @@ def _picked(dialogues: pd.DataFrame, reason: str) -> list[str]:
 
 
 RATIONALES = "rationales.jsonl"
-"""Where a run keeps them."""
+"""The file in a run's folder that has them."""
 
 
 LONGEST = 256
-"""Tokens of a rationale at most."""
+"""The most tokens of a rationale."""
 
 
 TOGETHER = 8
-"""Dialogues that are asked about together and then saved."""
+"""How many dialogues are asked about together and then saved."""
 
 
 Scores = Mapping[str, float]
-"""By metric."""
+"""Scores of one dialogue by metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """What the judge says of its scores of one dialogue in one dimension."""
+    """What the judge writes of its scores of one dialogue in one dimension."""
 
     judge_id: str
     source: str
@@ -151,7 +152,7 @@ class Rationale:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is about: the dialogue's id and content, and the judge."""
+        """What it is about: the dialogue's id, its content digest, and the judge's id."""
         return f"{self.source}/{self.character}/{self.scenario}", self.content_digest, self.judge_id
 
 
@@ -159,10 +160,10 @@ _ROW = TypeAdapter(Rationale)
 
 
 class Explainer:
-    """Has a judge give reasons for its scores.
+    """Has a judge write reasons for its scores.
 
     Raises:
-        InputError: the judge cannot: it is the stand-in, or takes no questions.
+        InputError: the judge is the stand-in, or cannot be asked by the layout ``question``.
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -177,18 +178,25 @@ class Explainer:
         self._texts: dict[str, str] = yaml.safe_load(text)
 
     def explain(self, asked: Sequence[tuple[Dialogue, Scores]]) -> list[list[Rationale]]:
-        """For each dialogue with its scores, the rationales of its dimensions that the judge gave."""
+        """For each dialogue with its scores, the rationales that the judge wrote, at most one a dimension.
+
+        A dialogue whose prompt leaves no room for an answer has none.
+        """
         questions = [self._questions(scores) for _, scores in asked]
         trees = [self.writer.questions(d, own.values()) for (d, _), own in zip(asked, questions, strict=True)]
-        room = self.judge.engine.max_tokens - LONGEST
+        tokenizer, room = self.writer.tokenizer, self.judge.engine.max_tokens - LONGEST
         fitting = [i for i, tree in enumerate(trees) if max(tree.lengths) <= room]
         written = self.judge.engine.generate([trees[i] for i in fitting], LONGEST)
         found: list[list[Rationale]] = [[] for _ in asked]
         for i, texts in zip(fitting, written, strict=True):
             one = asked[i][0]
             about = self.judge.identity.judge_id, one.source, one.character, one.scenario, one.content_digest
-            pairs = zip(questions[i], map(self._said, texts), strict=True)
-            found[i] = [Rationale(*about, dimension, text) for dimension, text in pairs if text]
+            for dimension, text in zip(questions[i], texts, strict=True):
+                if isinstance(text, Failure):
+                    continue  # the other dimensions keep theirs
+                answer = takewhile(lambda token: token not in tokenizer.control_ids, text)
+                if rationale := tokenizer.text(list(answer)).strip():
+                    found[i].append(Rationale(*about, dimension, rationale))
         return found
 
     def _questions(self, scores: Scores) -> dict[str, str]:
@@ -205,18 +213,14 @@ class Explainer:
                 questions[dimension] = self._texts["question"].format(dimension=title, scores="\n".join(lines))
         return questions
 
-    def _said(self, text: Text) -> str:
-        """The text of what came back, up to where the answer ends; nothing where an error stands for it."""
-        if isinstance(text, Failure):
-            return ""
-        tokenizer = self.writer.tokenizer
-        return tokenizer.text(list(takewhile(lambda token: token not in tokenizer.control_ids, text))).strip()
-
 
 def explain_run(
     explainer: Explainer, store: Store, corpus: Corpus, most: int, progress: Progress, stop: threading.Event
 ) -> int:
-    """Add the rationales of a finished run's most notable dialogues that it lacks; how many of these have some.
+    """Add the missing rationales of a finished run's most notable dialogues.
+
+    Returns:
+        How many of these dialogues have a rationale now.
 
     Raises:
         EngineError: the model or the machine failed; what was written is kept.
@@ -238,6 +242,7 @@ def explain_run(
             raise Interrupted(f"stopped; all written so far is in {store.folder};", can_go_on=True)
         some = todo[start : start + TOGETHER]
         rows += [row for found in explainer.explain([(d, scores[d.id]) for d in some]) for row in found]
+        # The file is written anew after every few dialogues, so that a run that is stopped loses only those.
         with store.replacing(RATIONALES) as file:
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
         progress.advance(len(some), 0)
@@ -258,7 +263,11 @@ def read_rationales(folder: Path, judgments: pd.DataFrame) -> dict[str, dict[str
 
 
 def _current(folder: Path, judgments: pd.DataFrame) -> list[Rationale]:
-    """The rationales in a run's folder that are about what its judgments are about."""
+    """The rationales in a run's folder whose dialogue, content and judge are those of current judgments.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     path = folder / RATIONALES
     if not path.is_file():
         return []

@@ -90,7 +90,7 @@ def score(
             progress.note(
                 f"only {shared:,} of {pairs:,} pairs of character and scenario are in every source: compare with care"
             )
-        left_out = set(work.before["units"][JUDGMENTS]) - set(work.dialogue_units) if work.before else set()
+        left_out = set(work.before["units"][JUDGMENTS]) - set(work.dialogue_batches) if work.before else set()
         if left_out:
             progress.note(
                 f"{len(left_out):,} parts of earlier data in this run are kept, but not in its tables any more"
@@ -166,7 +166,7 @@ def _complete(work: Work, options: Options, data: Sequence[Path], hardware: Hard
         "metrics": work.asked,
         "data": {"paths": work.data, "digest": work.corpus.digest, "dialogues": len(work.corpus)},
         "sources": work.corpus.values("source"),
-        "units": {JUDGMENTS: work.dialogue_units, DIVERSITY: [name for name, _ in work.role_units]},
+        "units": {JUDGMENTS: work.dialogue_batches, DIVERSITY: [name for name, _ in work.role_batches]},
     }
     store.tidy()
     run_folder.begin(store, work.judge, hardware, about)
@@ -200,14 +200,14 @@ def _summarise(work: Work) -> Result:
     def judged() -> Iterator[pd.DataFrame]:
         """The parts as they come and go, so that memory stays flat; counted on the way."""
         nonlocal suspicious
-        for part in store.read_parts(JUDGMENTS, work.dialogue_units):
+        for part in store.read_parts(JUDGMENTS, work.dialogue_batches):
             counts.update(part["error"].fillna("").tolist())
             suspicious += int(part.drop_duplicates(["source", "character", "scenario"])["suspicious"].notna().sum())
             yield part
 
     with store.replacing("scores.csv") as text:
         leaderboard = summarise(judged(), work.metrics, text)
-    rated = list(store.read_parts(DIVERSITY, [name for name, _ in work.role_units]))
+    rated = list(store.read_parts(DIVERSITY, [name for name, _ in work.role_batches]))
     for part in rated:
         counts.update(part["error"].fillna("").tolist())
     varied = diversity_table(rated)

@@ -1,4 +1,8 @@
-"""What a run says of itself: which judge, data and machine, and how far it came; written first and last."""
+"""A run's folder: its manifest, its parts by batch, and reading judgments and texts back.
+
+The manifest says which judge, data and machine, and how far the run came. It is written before the first part, so that
+a folder with parts is always known to be a run of one judge, and again at the end.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +47,19 @@ MANIFEST = "manifest.json"
 
 
 EXAMPLE = "example"
-"""Stands in a manifest for the paths of the packaged example."""
+"""What a manifest has in place of the paths of the packaged example, which differ between machines."""
 
 
 DAMAGED = "damaged"
-"""Where parts are put that are not as they were written."""
+"""The folder to which parts are moved that are not as they were written."""
 
 
 CALIBRATED = "calibrated.parquet"
-"""Scores on people's scale, where a calibration was applied; the parts hold what the judge said and nothing else."""
+"""Calibrated scores, where a calibration was applied; the parts hold what the judge said and nothing else."""
 
 
 CALIBRATED_KEY = ["source", "character", "scenario", "metric", "content_digest"]
+"""The columns by which calibrated scores are joined to judgments."""
 
 
 _RESTORE = "restore it or choose another --run"
@@ -69,20 +74,22 @@ class _Data(TypedDict):
     paths: list[str]
 
 
-class _Units(TypedDict):
+class _Batches(TypedDict):
+    """The names of a run's current parts: hexadecimal, as they become names of files."""
+
     judgments: list[Annotated[str, Field(pattern="^[0-9a-f]{16}$")]]
     diversity: list[Annotated[str, Field(pattern="^[0-9a-f]{16}$")]]
 
 
 class _Manifest(TypedDict):
-    """What every manifest has, as the least that marks a file as one."""
+    """The keys by which a file is taken to be a manifest; it has more."""
 
     judge: _Named
     identity: dict[str, Any]
     metrics: list[str]
     sources: list[str]
     data: _Data
-    units: _Units
+    units: _Batches
     seconds: float
 
 
@@ -90,9 +97,9 @@ _SHAPE = TypeAdapter(_Manifest)
 
 
 class Store:
-    """The folder of one run.
+    """The folder of one run; it need not exist yet.
 
-    ``set_aside`` are parts that were found to be damaged, where they are now.
+    ``set_aside`` has the places to which damaged parts were moved.
 
     Raises:
         InputError: the folder holds something that is not a run.
@@ -109,7 +116,7 @@ class Store:
 
     @property
     def manifest(self) -> dict[str, Any] | None:
-        """What the run says of itself; None before it began. InputError where it cannot be read."""
+        """The manifest, read anew each time; None before the run began. InputError where it is no manifest."""
         path = self.folder / MANIFEST
         if not path.is_file() and not path.exists():
             return None
@@ -127,24 +134,25 @@ class Store:
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Replace the manifest, whole."""
+        """Replace the manifest by an atomic write."""
         with self.replacing(MANIFEST) as file:
             file.write(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[TextIO]:
-        """A text file of the run to write anew: it takes the old one's place whole, or not at all."""
+        """A text file of the run to write anew by an atomic write."""
         with writing(self.folder / name) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
             yield text
-            text.detach()
+            text.detach()  # without it the wrapper would close the file, which is still to be synced
 
-    def is_done(self, kind: str, unit: str) -> bool:
-        """Whether the part of a unit is there, with nothing in it that is worth another try.
+    def is_done(self, kind: str, batch: str) -> bool:
+        """Whether the part of a batch is there, with no error in it that another try may remove.
 
-        A part that is damaged is moved to ``damaged/``, so that its unit is judged again.
+        A part that is damaged is moved to ``damaged/``, so that its batch is judged again. It is not deleted, as it may
+        be all that is left of an expensive run.
         """
-        path = self.part(kind, unit)
+        path = self.part(kind, batch)
         if not path.is_file():
             return False
         try:
@@ -158,23 +166,26 @@ class Store:
             return False
         return not TRANSIENT.intersection(errors)
 
-    def part(self, kind: str, unit: str) -> Path:
-        """The file of a unit's part."""
-        return self.folder / kind / f"part-{unit}.parquet"
+    def part(self, kind: str, batch: str) -> Path:
+        """The file of a batch's part; ``kind`` is a key of ``SCHEMAS``."""
+        return self.folder / kind / f"part-{batch}.parquet"
 
-    def write_part(self, kind: str, unit: str, rows: list[dict[str, Any]]) -> None:
-        """Write the part of a unit by an atomic write."""
-        write_part(self.part(kind, unit), kind, rows)
+    def write_part(self, kind: str, batch: str, rows: list[dict[str, Any]]) -> None:
+        """Write the part of a batch by an atomic write."""
+        write_part(self.part(kind, batch), kind, rows)
 
-    def read_parts(self, kind: str, units: Iterable[str]) -> Iterator[pd.DataFrame]:
-        """The parts of these units that are there, in order."""
-        for unit in units:
-            path = self.part(kind, unit)
+    def read_parts(self, kind: str, batches: Iterable[str]) -> Iterator[pd.DataFrame]:
+        """The parts of these batches that are there, in order."""
+        for batch in batches:
+            path = self.part(kind, batch)
             if path.is_file():
                 yield read_part(path).to_pandas()
 
     def tidy(self) -> None:
-        """Remove what writers that were killed have left, a day and more ago."""
+        """Remove temporary files that writers left which were killed, if they are older than a day.
+
+        A younger one may be at work: several processes write to one folder.
+        """
         for path in self.folder.glob("**/.*-*"):
             with suppress(OSError):
                 if path.is_file() and time.time() - path.stat().st_mtime > 24 * 3600:
@@ -182,7 +193,7 @@ class Store:
 
 
 def _exists(folder: Path) -> bool:
-    """Whether there is something; InputError where its name cannot be one."""
+    """Whether there is a file or folder of this name; InputError where it cannot be a name (too long, a NUL in it)."""
     try:
         return folder.exists()
     except (OSError, ValueError) as error:
@@ -190,7 +201,7 @@ def _exists(folder: Path) -> bool:
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
-    """What a run says of itself; InputError where there is none."""
+    """The manifest of a run; InputError where there is no run, or its manifest cannot be read."""
     manifest = Store(run).manifest if _exists(run) and (run / MANIFEST).exists() else None
     if manifest is None:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
@@ -200,8 +211,9 @@ def read_manifest(run: Path) -> dict[str, Any]:
 def load_judgments(run: Path | str) -> pd.DataFrame:
     """The current judgments of a run: a row per dialogue and metric, columns as in ``SCHEMAS["judgments"]``.
 
-    Where a calibration was applied also ``calibrated, low, high, in_range``: see ``calibration.Calibration.predict``.
-    Judgments of dialogues that have since been edited or left out stay in the folder but are not returned.
+    Where a calibration was applied there are also ``calibrated, low, high, in_range``: see
+    ``calibration.Calibration.predict``. Judgments of dialogues that have since been edited or left out stay in the
+    folder but are not returned.
 
     Raises:
         InputError: there is no such run.
@@ -222,7 +234,8 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
 def read_texts(run: Path, wanted: Mapping[str, str]) -> tuple[dict[str, Dialogue], str | None]:
     """Dialogues of a run as they were judged, in the order in which the run keeps them.
 
-    A run of a version that kept none is looked up where it read its data.
+    Earlier versions kept no dialogues. Those of such a run are looked up where it read its data, and one that has been
+    edited since is not found.
 
     Args:
         run: its folder.
@@ -267,15 +280,18 @@ def item_ids(judgments: pd.DataFrame) -> pd.Series:
 
 def scores_of(judgments: pd.DataFrame) -> pd.DataFrame:
     """Judgments as ``load_scores`` gives them, row by row."""
-    table = judgments.rename(columns={"scenario": "group", "prompt_tokens": "length"}).assign(
-        item_id=item_ids(judgments)
-    )
+    names = {"scenario": "group", "prompt_tokens": "length"}
+    table = judgments.rename(columns=names).assign(item_id=item_ids(judgments))
     levels = [f"p{level}" for level in LEVELS]
     return table[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
 
 
 def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any]) -> None:
-    """Write the manifest of a run that begins or goes on; what earlier sessions noted of its course is kept."""
+    """Write the manifest of a run that begins or goes on.
+
+    What says which run it is (``own``) is written anew. How it went so far (``course``: command, engines, times) is
+    kept from earlier sessions.
+    """
     own = {
         "format": 1,
         "esrp_judge": version("esrp-judge"),
@@ -290,13 +306,14 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
         "engines": [],
         "started": _now(),
         "finished": None,
+        "seconds": 0.0,
     }
     before = store.manifest or {}
-    store.write_manifest({**own, **{key: before.get(key, value) for key, value in (course | {"seconds": 0.0}).items()}})
+    store.write_manifest({**own, **{key: before.get(key, value) for key, value in course.items()}})
 
 
 def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
-    """Write how a session went that needed engines; the run is not finished, or not any more."""
+    """Add a session that needed engines to the manifest; until ``finish`` is called the run counts as unfinished."""
     manifest = store.manifest
     if manifest and engines:
         total = round(manifest["seconds"] + seconds, 1)
@@ -304,13 +321,16 @@ def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
 
 
 def finish(store: Store, result: dict[str, Any]) -> None:
-    """Write how the run ended, and when it first did with what it now holds."""
+    """Write how the run ended, and the time at which what it now holds was first complete."""
     manifest = store.manifest or {}
     store.write_manifest({**manifest, "finished": manifest.get("finished") or _now(), **result})
 
 
 def refuse_another(store: Store, judge: Judge, metrics: list[str]) -> None:
-    """InputError where the folder holds judgments of another judge or on other metrics; it names what differs."""
+    """Raises InputError where the folder holds judgments of another judge or on other metrics; it says what differs.
+
+    A run is of one judge on one choice of metrics, so that all its numbers can be compared.
+    """
     manifest = store.manifest
     if manifest is None:
         return

@@ -1,4 +1,4 @@
-"""The work of a run: judge the units that are missing, or one share of them, and write each as a part."""
+"""The work of a run: judge the batches that are missing, or one share of them, and write each as a part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from judge.data.dataset import Corpus, Unit
+from judge.data.dataset import Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
 from judge.errors import Interrupted
@@ -23,15 +23,15 @@ from judge.scoring.run_folder import EXAMPLE, Store
 from judge.types import METRICS, NOT_FINITE, RESPONSE_DIVERSITY, Dialogue, Judgment, Options, digest
 
 Role = tuple[str, str]
-"""A source, and a character that it plays."""
+"""A system (source), and a character that it plays."""
 
 
-Named = tuple[str, Unit]
-"""A unit and its part's name."""
+Named = tuple[str, Batch]
+"""The name of a batch's part, and the batch."""
 
 
-ROLES_PER_UNIT = 32
-"""Roles whose response diversity is judged and written together."""
+ROLES_PER_BATCH = 32
+"""Roles whose response diversity is judged and written together as one batch."""
 
 
 Item = TypeVar("Item")
@@ -43,7 +43,10 @@ Value = TypeVar("Value")
 class Work:
     """A run's work: which dialogues are judged by whom, on what, and into which folder.
 
-    Everything about a run that does not change while it is made is held here, and nowhere else.
+    Everything about a run that does not change while it is made is held here, and nowhere else. Batches are known by
+    the names of their parts. ``dialogue_batches`` has the names of this process's batches of dialogues, and
+    ``role_batches`` those of its batches of response diversity, each with its roles. ``sizes`` has the number of
+    dialogues of every batch of the run, in order.
 
     Args:
         corpus: all dialogues of the run, also where the work is a share of them.
@@ -51,7 +54,7 @@ class Work:
         options: what to score; ``run`` may be None for the default folder.
         data: the files or folders that the corpus was read from.
         progress: what is told how far the work is.
-        share: which of the units are this process's.
+        share: which of the batches are this process's.
 
     Raises:
         InputError: the folder is no run, or holds one of another judge or on other metrics.
@@ -70,24 +73,24 @@ class Work:
         self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
 
-        def unit(content: str) -> str:
-            """The name of a unit's part: what it is, by which judge, on which metrics."""
+        def part_name(content: str) -> str:
+            """The name of a batch's part, by its content, the judge and the metrics: if one changes, it is another."""
             return digest([judge.identity.judge_id, self.metrics, content], 16)
 
-        dialogue_units = [unit(name) for name in corpus.unit_digests] if self.metrics else []
-        role_units: list[tuple[str, list[Role]]] = []
+        dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
+        role_batches: list[tuple[str, list[Role]]] = []
         if RESPONSE_DIVERSITY in options.metrics:
             roles = corpus.roles()
-            chunks = [roles[start : start + ROLES_PER_UNIT] for start in range(0, len(roles), ROLES_PER_UNIT)]
-            role_units = [(unit(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
-        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if role_units else [])]
-        self.sizes = dict(zip(dialogue_units, corpus.unit_sizes, strict=False))
-        self.dialogue_units, self.role_units = share.of(dialogue_units), share.of(role_units)
+            chunks = [roles[start : start + ROLES_PER_BATCH] for start in range(0, len(roles), ROLES_PER_BATCH)]
+            role_batches = [(part_name(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
+        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if role_batches else [])]
+        self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
+        self.dialogue_batches, self.role_batches = share.of(dialogue_batches), share.of(role_batches)
 
         # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
         # the same command finds its own run again after an answer was edited.
         places = [str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
-        chosen = digest([unit(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
+        chosen = digest([part_name(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
         default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
         self.store = Store(options.run or Path("results") / default)
         self.before = self.store.manifest
@@ -96,9 +99,9 @@ class Work:
 
     @cached_property
     def done(self) -> set[str]:
-        """The units whose parts were there when this was first asked."""
-        found = {name for name in self.dialogue_units if self.store.is_done(JUDGMENTS, name)}
-        found |= {name for name, _ in self.role_units if self.store.is_done(DIVERSITY, name)}
+        """The names of the batches whose parts were there when this was first asked."""
+        found = {name for name in self.dialogue_batches if self.store.is_done(JUDGMENTS, name)}
+        found |= {name for name, _ in self.role_batches if self.store.is_done(DIVERSITY, name)}
         for path in self.store.set_aside:
             self.progress.note(f"a part was damaged since it was written: it is now {path}, and is judged again")
         return found
@@ -106,10 +109,10 @@ class Work:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to judge."""
-        return len(self.done) == len(self.dialogue_units) + len(self.role_units)
+        return len(self.done) == len(self.dialogue_batches) + len(self.role_batches)
 
     def complete(self, stop: threading.Event) -> None:
-        """Judge and write what is missing; Interrupted after the work in flight once ``stop`` is set."""
+        """Judge and write what is missing; raises Interrupted after the batch in work once ``stop`` is set."""
         for stage in (self._judge_dialogues(), self._judge_answers()):
             for _ in stage:
                 if stop.is_set():
@@ -117,57 +120,58 @@ class Work:
 
     def counts(self) -> tuple[int, int]:
         """How many judgments there are in all, and how many are there."""
-        dialogues, answers = self._dialogue_counts(), self._answer_counts()
+        dialogues, answers = self._counts(JUDGMENTS), self._counts(DIVERSITY)
         return dialogues[0] + answers[0], dialogues[1] + answers[1]
 
     def saved(self) -> tuple[int, int]:
-        """How many judgments have a part by now, and of how many."""
-        sizes = [(JUDGMENTS, name, self.sizes[name] * len(self.metrics)) for name in self.dialogue_units]
-        sizes += [(DIVERSITY, name, len(roles)) for name, roles in self.role_units]
+        """How many judgments have a part by now, and how many there are in all."""
+        sizes = [(kind, name, size) for kind in (JUDGMENTS, DIVERSITY) for name, size in self._sizes(kind).items()]
         there = [size for kind, name, size in sizes if self.store.part(kind, name).is_file()]
         return sum(there), sum(size for _, _, size in sizes)
 
-    def _dialogue_counts(self) -> tuple[int, int]:
-        sizes = {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_units}
-        return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
+    def _sizes(self, kind: str) -> dict[str, int]:
+        """How many judgments each of this process's batches of a kind has, by its name."""
+        if kind == JUDGMENTS:
+            return {name: self.sizes[name] * len(self.metrics) for name in self.dialogue_batches}
+        return {name: len(roles) for name, roles in self.role_batches}
 
-    def _answer_counts(self) -> tuple[int, int]:
-        sizes = {name: len(roles) for name, roles in self.role_units}
+    def _counts(self, kind: str) -> tuple[int, int]:
+        """How many judgments of a kind there are in all, and how many are done."""
+        sizes = self._sizes(kind)
         return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
 
     def _judge_dialogues(self) -> Iterator[None]:
         """Write the missing parts of judgments, as many a step as the engine takes together."""
-        self.progress.begin("dialogues", *self._dialogue_counts())
-        missing = set(self.dialogue_units) - self.done
-        check = self._mass_check(JUDGMENTS, [name for name in self.dialogue_units if name in self.done])
-
-        def windows() -> Iterator[list[Named]]:
-            """Units together until they have as many dialogues as the engine takes at best."""
-            window: list[Named] = []
-            for name, unit in zip(self.sizes, self.corpus.units(), strict=False):
-                if name not in missing:
-                    continue  # nor is the engine asked for: a finished run loads none
-                window.append((name, unit))
-                if sum(len(unit.dialogues) for _, unit in window) >= self._engine().window:
-                    yield window
-                    window = []
-            if window:
-                yield window
+        self.progress.begin("dialogues", *self._counts(JUDGMENTS))
+        check = self._mass_check(JUDGMENTS)
 
         def prompts(window: list[Named]) -> list[Prompts]:
-            return self.judge.prompts([d for _, unit in window for d in unit.dialogues], self.metrics)
+            return self.judge.prompts([d for _, batch in window for d in batch.dialogues], self.metrics)
 
         # The prompts of the next step are written while the engine is busy with this one.
-        for window, asked in ahead(windows(), prompts):
+        for window, asked in ahead(self._windows(), prompts):
             self._engine().on_progress = self.progress.under_way
             judged = iter(self.judge.judge(asked, self.metrics))
-            for name, unit in window:
-                found = [next(judged) for _ in unit.dialogues]
+            for name, batch in window:
+                found = [next(judged) for _ in batch.dialogues]
                 check.see(one.mass for dialogue in found for one in dialogue.judgments if _was_asked(one))
-                self.store.write_part(JUDGMENTS, name, list(self._rows(unit, found)))
+                self.store.write_part(JUDGMENTS, name, list(self._rows(batch, found)))
                 self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
             yield
         check.conclude()
+
+    def _windows(self) -> Iterator[list[Named]]:
+        """The missing batches of dialogues, together until they have as many dialogues as the engine takes at best."""
+        missing, window = set(self.dialogue_batches) - self.done, list[Named]()
+        for name, batch in zip(self.sizes, self.corpus.batches(), strict=False):
+            if name not in missing:
+                continue  # before the engine is asked for, as that loads the model: a finished run needs none
+            window.append((name, batch))
+            if sum(len(batch.dialogues) for _, batch in window) >= self._engine().window:
+                yield window
+                window = []
+        if window:
+            yield window
 
     def _engine(self) -> Engine:
         """The judge's engine; loading it is said where it takes long."""
@@ -176,17 +180,18 @@ class Work:
                 return self.judge.engine
         return self.judge.engine
 
-    def _mass_check(self, kind: str, done: list[str]) -> MassCheck:
-        """A check that knows what earlier sessions of the run saw."""
+    def _mass_check(self, kind: str) -> MassCheck:
+        """A check of the level mass that has seen what earlier sessions of the run judged."""
         check = MassCheck(self.judge.name, len(self.metrics) or 1, self._min_mass)
-        for part in self.store.read_parts(kind, done):
+        for part in self.store.read_parts(kind, [name for name in self._sizes(kind) if name in self.done]):
             check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
             if check.is_done:
                 break
         return check
 
-    def _rows(self, unit: Unit, judged: list[Judged]) -> Iterator[dict[str, Any]]:
-        for dialogue, found in zip(unit.dialogues, judged, strict=True):
+    def _rows(self, batch: Batch, judged: list[Judged]) -> Iterator[dict[str, Any]]:
+        """The rows of a batch's part: one per dialogue and metric."""
+        for dialogue, found in zip(batch.dialogues, judged, strict=True):
             flags = suspicious(dialogue)
             for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
                 yield {
@@ -200,14 +205,15 @@ class Work:
                 }
 
     def _signature(self, source: str, character: str) -> dict[str, str]:
+        """The columns that every kind of part begins with."""
         judge_id = self.judge.identity.judge_id
         return {"judge_id": judge_id, "judge": self.judge.name, "source": source, "character": character}
 
     def _judge_answers(self) -> Iterator[None]:
         """Write the missing parts of response diversity, one a step."""
-        todo = [(name, roles) for name, roles in self.role_units if name not in self.done]
-        self.progress.begin("response diversity", *self._answer_counts())
-        check = self._mass_check(DIVERSITY, [name for name, _ in self.role_units if name in self.done])
+        todo = [(name, roles) for name, roles in self.role_batches if name not in self.done]
+        self.progress.begin("response diversity", *self._counts(DIVERSITY))
+        check = self._mass_check(DIVERSITY)
         for name, roles in todo:
             samples = [sample(self.corpus, role) for role in roles]
             self._engine().on_progress = self.progress.under_way
@@ -242,7 +248,7 @@ def sample(corpus: Corpus, role: Role) -> list[Dialogue]:
 
 
 def role_statistics(dialogues: list[Dialogue]) -> dict[str, Any]:
-    """Names and text statistics of a source's dialogues as a character."""
+    """Names and text statistics of a system's dialogues as a character."""
     names = {"source": dialogues[0].source, "character": dialogues[0].character, "dialogues": len(dialogues)}
     return {**names, **summary.text_statistics(dialogues)}
 

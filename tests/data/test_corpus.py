@@ -1,11 +1,11 @@
-"""The corpus: sorted, without duplicates, cut into units that depend on the dialogues alone."""
+"""The corpus: sorted, without duplicates, cut into batches that depend on the dialogues alone."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from judge.data.dataset import UNIT_CHARACTERS, Corpus
+from judge.data.dataset import BATCH_CHARACTERS, Corpus
 from judge.errors import InputError
 from judge.types import Dialogue
 
@@ -31,7 +31,7 @@ def test_dialogues_come_by_character_source_and_scenario_in_number_order(tmp_pat
 def test_a_new_source_adds_units_and_changes_none(tmp_path: Path) -> None:
     before = Corpus([write(tmp_path / "a.jsonl", ["a", "c"])])
     after = Corpus([write(tmp_path / "b.jsonl", ["a", "b", "c"])])
-    assert set(before.unit_digests) < set(after.unit_digests)
+    assert set(before.batch_digests) < set(after.batch_digests)
     assert before.digest != after.digest
 
 
@@ -39,7 +39,7 @@ def test_an_edited_answer_changes_one_unit(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", ["a", "b"])
     before = Corpus([path])
     path.write_text(path.read_text(encoding="utf-8").replace("a17", "a17!"), encoding="utf-8")
-    assert len(set(Corpus([path]).unit_digests) - set(before.unit_digests)) == 1
+    assert len(set(Corpus([path]).batch_digests) - set(before.batch_digests)) == 1
 
 
 def test_the_order_of_files_and_records_changes_nothing(tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_the_order_of_files_and_records_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_long_dialogues_make_small_units(tmp_path: Path) -> None:
-    corpus = Corpus([write(tmp_path / "a.jsonl", ["a"], characters=1, text="长" * (UNIT_CHARACTERS // 4))])
-    assert max(corpus.unit_sizes) == 3
+    corpus = Corpus([write(tmp_path / "a.jsonl", ["a"], characters=1, text="长" * (BATCH_CHARACTERS // 4))])
+    assert max(corpus.batch_sizes) == 3
 
 
 def test_a_duplicate_names_both_places(tmp_path: Path) -> None:

@@ -142,4 +142,4 @@ def test_all_of_chatanime_is_read(shared_data: Path) -> None:
     corpus = Corpus([shared_data / "chatanime"])
     assert len(corpus) == 13_200
     assert (len(corpus.values("source")), len(corpus.values("character"))) == (11, 20)
-    assert sum(corpus.unit_sizes) == 13_200
+    assert sum(corpus.batch_sizes) == 13_200

@@ -35,8 +35,8 @@ def workers_of(pid: int) -> list[int]:
 
 
 def test_shares_are_every_unit_once() -> None:
-    units = list(range(7))
-    assert sorted(Share(0, 3).of(units) + Share(1, 3).of(units) + Share(2, 3).of(units)) == units
+    batches = list(range(7))
+    assert sorted(Share(0, 3).of(batches) + Share(1, 3).of(batches) + Share(2, 3).of(batches)) == batches
 
 
 def test_two_processes_make_the_tables_of_one(example_run: Path, short_rubric: Path, tmp_path: Path) -> None:

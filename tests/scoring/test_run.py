@@ -35,7 +35,7 @@ def test_what_cannot_be_a_run_is_an_input_error(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four sources made of the example's two, with texts cut short: 144 dialogues in 5 units."""
+    """Four sources made of the example's two, with texts cut short: 144 dialogues in 5 batches."""
     path = tmp_path_factory.mktemp("data") / "mine.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows(4)), encoding="utf-8")
     return path

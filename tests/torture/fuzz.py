@@ -73,7 +73,7 @@ def kinds(home: Path) -> list[Kind]:
 
 def _corpus(path: Path) -> None:
     with closing(Corpus([path])) as corpus:
-        for _ in corpus.units():
+        for _ in corpus.batches():
             pass
 
 

@@ -31,7 +31,7 @@ _context.set_forkserver_preload(["judge.scoring.run", "judge.engines.packed", "j
 
 
 def write_data(path: Path, sources: int) -> Path:
-    """Dialogues of so many sources, made of the example's two: 36 a source, 32 or so a unit."""
+    """Dialogues of so many sources, made of the example's two: 36 a source, 32 or so a batch."""
     with path.open("w", encoding="utf-8") as file:
         for copy in range(sources // 2):
             for dialogue in example_dialogues():
