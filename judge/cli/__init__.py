@@ -11,17 +11,15 @@ import typer
 
 from judge.cli import (
     agree,
+    annotation,
     attack,
     calibrate,
     estimate,
-    import_annotations,
     layouts,
     machine,
-    plan,
     probe,
     report,
     score,
-    show,
 )
 from judge.errors import GO_ON, CutShort, JudgeError, readable
 
@@ -45,7 +43,7 @@ app.command()(score.diversity)
 app.command()(layouts.layouts)
 
 
-app.command()(show.show)
+app.command("show")(score.show_prompts)
 
 
 app.command()(attack.attack)
@@ -69,13 +67,13 @@ app.command()(estimate.estimate)
 app.command()(estimate.compare)
 
 
-app.command()(plan.plan)
+app.command()(annotation.plan)
 
 
 app.command()(report.report)
 
 
-app.command()(import_annotations.import_annotations)
+app.command()(annotation.import_annotations)
 
 
 app.add_typer(data_app, name="data")
