@@ -54,7 +54,7 @@ MALLOC = {-3: 2**25, -1: 2**30}
 
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""By precision, the largest difference of a level's probability at which packed counts as equal to plain."""
+"""By precision, the largest difference of a token's probability at which packed counts as equal to plain."""
 
 
 Item = TypeVar("Item")
@@ -136,35 +136,30 @@ class PackedEngine:
         whole vocabulary is compared, since on so little text the levels may have no probability that could differ.
         """
         self.fallback = self.fallback or _unsuited(self.model.config.get_text_config())
-        if self.fallback is None:
-            root, character, opening, dialogue = (
-                part[-CHECKED:] for part in (tree.root, tree.character, tree.opening, tree.dialogue)
-            )
-            leaves = tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2])
-            self.fallback = self._difference(PromptTree(root, character, opening, dialogue, leaves))
-
-    def _difference(self, tree: PromptTree) -> str | None:
-        """How packed differs from plain on a tree, in the probability of any token; None where it does not."""
+        if self.fallback is not None:
+            return
+        shared = (part[-CHECKED:] for part in (tree.root, tree.character, tree.opening, tree.dialogue))
+        root, character, opening, dialogue = shared
+        short = PromptTree(root, character, opening, dialogue, tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2]))
 
         def probabilities(logits: Tensor) -> Tensor:
+            # And not their logarithms: a token of no probability may differ in its logarithm by anything.
             return logits.float().softmax(dim=-1)
 
         try:
-            plain = self._plain([tree], probabilities)[0]
+            plain = self._plain([short], probabilities)[0]
         except RuntimeError as error:
             raise EngineError(f"the model fails on this machine: {one_line(error)}; choose another judge") from error
         try:
-            packed = self._packed([tree], probabilities)[0]
+            packed = self._packed([short], probabilities)[0]
         except torch.OutOfMemoryError as error:
             raise EngineError(f"the model leaves too little memory: {one_line(error)}; free some") from error
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             # Models that call attention in a way of their own fail in many ways here, and are still right plainly.
-            return f"packed scoring fails on this model: {one_line(error)}"
-        # Probabilities and not their logarithms: a token of no probability may differ in its logarithm by anything.
-        largest = float(np.abs(packed - plain).max())
-        if largest <= TOLERANCE[self.model.dtype]:
-            return None
-        return f"packed differs from plain by {largest:.2g} in probability"
+            self.fallback = f"packed scoring fails on this model: {one_line(error)}"
+            return
+        if (largest := float(np.abs(packed - plain).max())) > TOLERANCE[self.model.dtype]:
+            self.fallback = f"packed differs from plain by {largest:.2g} in probability"
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         """See ``Engine.level_logprobs``."""
@@ -259,23 +254,21 @@ class PackedEngine:
             short.sort(key=lambda i: trees[i].own)
             batches = list(_by_budget(short, lambda i: trees[i].own, self.batch_tokens))
             # All batches are on their way before the first result is fetched, since fetching waits for the GPU.
-            passes = [read(self._leaf_logits([trees[i] for i in batch], prefix, above, places)) for batch in batches]
+            passes = []
+            for batch in batches:
+                some = [trees[i] for i in batch]
+                ids = [token for tree in some for part in (tree.dialogue, *tree.leaves) for token in part]
+                rows = [
+                    Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0)))
+                    for tree in some
+                ]
+                passes.append(read(self._run(ids, rows, prefix, above)[0]))
             for batch, logprobs in zip(batches, passes, strict=True):
                 ends = list(accumulate(len(trees[i].leaves) for i in batch))
                 for i, own in zip(batch, np.split(_to_array(logprobs), ends[:-1]), strict=True):
                     found[i] = own
                     self.on_progress(len(own))
         return found
-
-    def _leaf_logits(
-        self, trees: Sequence[PromptTree], prefix: Layers, above: Layers, places: dict[Ids, tuple[int, int]]
-    ) -> Tensor:
-        """Logits at the leaves of all trees, shape (leaves, vocabulary), on the model's device."""
-        ids = [token for tree in trees for part in (tree.dialogue, *tree.leaves) for token in part]
-        rows = [
-            Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0))) for tree in trees
-        ]
-        return self._run(ids, rows, prefix, above)[0]
 
     def _prefix(self, root: Ids, character: Ids) -> Layers:
         """The keys and values of root and character, computed once; the last few are kept."""

@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -154,8 +155,11 @@ class ServerEngine:
                 tries += 1
                 # Patience counts from the first failure and not from the request: a large batch may take minutes.
                 first_failure = first_failure or time.monotonic()
-                if tries >= TRIES and await self._answers_another(client):
-                    return Failure(ENGINE_FAILED)
+                if tries >= TRIES and self._answered is not None:
+                    # Where it answers again what it has answered before, the failing request is at fault.
+                    with suppress(httpx.TransportError, TimeoutError, _Transient):
+                        if await self._try(client, self._answered):
+                            return Failure(ENGINE_FAILED)
                 if time.monotonic() - first_failure + pause > self.patience:
                     reason = one_line(error) or type(error).__name__
                     raise EngineError(f"{self.served.url} fails since {self.patience:.0f} s ({reason})") from error
@@ -183,13 +187,6 @@ class ServerEngine:
             raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
         self._answered = asked
         return found
-
-    async def _answers_another(self, client: httpx.AsyncClient) -> bool:
-        """Whether the server answers a request that it has answered before; if so, the failing one is at fault."""
-        try:
-            return self._answered is not None and bool(await self._try(client, self._answered))
-        except (httpx.TransportError, TimeoutError, _Transient):
-            return False
 
     async def _check_still_there(self, client: httpx.AsyncClient) -> None:
         """Raises EngineError where the server has come back with another model, whose scores must not be mixed in."""

@@ -43,21 +43,16 @@ def guard(parent: int) -> None:
     # are remembered while their parents live.
     known: set[int] = set()
     while known or os.getppid() == parent:
-        known |= {child for pid in (parent, *known) for child in _children(pid)}
+        for pid in (parent, *known):
+            with suppress(OSError):  # Linux lists children by the thread that started them
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    known |= set(map(int, (task / "children").read_text(encoding="ascii").split()))
         known = {pid for pid in known if _stat(pid)[0].startswith(TITLE)}
         # An orphan's parent is neither ours nor one of vLLM's: the system has given it another.
         for orphan in [pid for pid in known if _stat(pid)[1] not in (parent, *known)]:
             with suppress(ProcessLookupError):
                 os.kill(orphan, signal.SIGKILL)
         time.sleep(POLL_S)
-
-
-def _children(pid: int) -> set[int]:
-    """The ids of a process's children, which Linux lists by the thread that started them."""
-    with suppress(OSError):
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return {int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()}
-    return set()
 
 
 def _stat(pid: int) -> tuple[str, int]:

@@ -116,7 +116,12 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
     elif not data:
         raise InputError(f"{scores}: a table has no texts to rate; name the dialogues' files: --data")
     if data:
-        there, why, where = _read(data, wanted), None, ", ".join(map(str, data[:3]))
+        records = list(read_dialogues(data))
+        if problems := [one.message for one in records if isinstance(one, Problem)]:
+            raise InputError(listed(problems))
+        read = (one.dialogue for one in records if not isinstance(one, Problem))
+        there, why = {one.id: one for one in read if one.id in wanted}, None
+        where = ", ".join(map(str, data[:3]))
     else:
         there, why = read_texts(scores, {item: digests[item] for item in wanted})
         where = str(scores)
@@ -128,18 +133,4 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
             raise InputError(
                 f"dialogue {plain(name)} is not in {where} as it was judged; name the files that were scored: --data"
             )
-    return there
-
-
-def _read(paths: Sequence[Path], wanted: set[str]) -> dict[str, Dialogue]:
-    """The wanted dialogues of some files by id; InputError where a record of theirs cannot be read."""
-    there: dict[str, Dialogue] = {}
-    problems: list[str] = []
-    for one in read_dialogues(paths):
-        if isinstance(one, Problem):
-            problems.append(one.message)
-        elif one.dialogue.id in wanted:
-            there[one.dialogue.id] = one.dialogue
-    if problems:
-        raise InputError(listed(problems))
     return there

@@ -165,15 +165,13 @@ class PromptWriter:
     def _ids(self, parts: Iterable[str | Slot]) -> Ids:
         ids: list[int] = []
         for part in parts:
-            ids += self._quoted(part.text) if isinstance(part, Slot) else self.tokenizer.encode(part)
+            if isinstance(part, str):
+                ids += self.tokenizer.encode(part)
+                continue
+            for number, line in enumerate(part.text.splitlines() or [""]):
+                ids += self.tokenizer.encode(f"\n{QUOTE}" if number else QUOTE)
+                ids += self.tokenizer.encode_untrusted(line)
         return tuple(ids)
-
-    def _quoted(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for number, line in enumerate(text.splitlines() or [""]):
-            ids += self.tokenizer.encode(f"\n{QUOTE}" if number else QUOTE)
-            ids += self.tokenizer.encode_untrusted(line)
-        return ids
 
     def _leaf(self, metric: Metric) -> str:
         if self.layout.answer_begun:

@@ -55,15 +55,13 @@ class JudgeTokenizer:
         adds = self._fast.init_kwargs.get("add_bos_token") or self._fast.bos_token_id in self._fast("a").input_ids[:1]
         self._beginning = self._fast.bos_token if adds and self._fast.bos_token else ""
         self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
-        self._watched = self.control_ids | self._bytes.keys()
-        self._encode = lru_cache(maxsize=4096)(self._encode_trusted)
+        self._encode = lru_cache(maxsize=4096)(
+            lambda text: tuple(self.trusted.encode(text, add_special_tokens=False).ids)
+        )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of the project's own text; control tokens in it are control tokens."""
         return self._encode(text)
-
-    def _encode_trusted(self, text: str) -> tuple[int, ...]:
-        return tuple(self.trusted.encode(text, add_special_tokens=False).ids)
 
     def encode_untrusted(self, text: str) -> tuple[int, ...]:
         """Ids of somebody else's text, none of them a control token, whatever it says.
@@ -74,22 +72,23 @@ class JudgeTokenizer:
         """
         ids: list[int] = []
         pieces = [text]
+        normaliser = self.untrusted.normalizer
         while pieces:
             encoding = self.untrusted.encode(piece := pieces.pop(), add_special_tokens=False)
-            spans = zip(encoding.ids, encoding.offsets, strict=True)
-            suspects = [(token, span) for token, span in spans if token in self._watched]
-            offences = [span for token, span in suspects if self._is_offence(token, piece[slice(*span)])]
+            offences = []
+            for token, span in zip(encoding.ids, encoding.offsets, strict=True):
+                if token in self._bytes:
+                    # The token of a byte is right for a character that has no token, and wrong for its own spelling.
+                    said = piece[slice(*span)]
+                    if self._bytes[token] == (normaliser.normalize_str(said) if normaliser else said):
+                        offences.append(span)
+                elif token in self.control_ids:
+                    offences.append(span)
             if offences:
                 pieces += reversed(_cut(piece, offences))
             else:
                 ids += encoding.ids
         return tuple(ids)
-
-    def _is_offence(self, token: int, text: str) -> bool:
-        """Whether a token that was read from ``text`` must not be."""
-        normaliser = self.untrusted.normalizer
-        said = normaliser.normalize_str(text) if normaliser else text
-        return token in self.control_ids or self._bytes[token] == said
 
     def text(self, ids: Sequence[int]) -> str:
         """What ids write, control tokens included."""
@@ -181,7 +180,15 @@ class JudgeTokenizer:
         Raises:
             InputError: a level has no token of its own there.
         """
-        found = [self._single_tokens(context, (str(n), chr(ord("０") + n), f" {n}")) for n in LEVELS]
+        before, found = self.before_level(context), []
+        for level in LEVELS:
+            single = set()
+            for text in (str(level), chr(ord("０") + level), f" {level}"):
+                *start, last = self.encode(context + text)
+                # Never the token for what is unknown, which decodes to something else.
+                if tuple(start) == before and self.text([last]).strip() == text.strip():
+                    single.add(last)
+            found.append(tuple(sorted(single)))
         flat = [token for tokens in found for token in tokens]
         if not all(found) or len(flat) != len(set(flat)):
             raise InputError(
@@ -189,16 +196,6 @@ class JudgeTokenizer:
                 f"{context[-12:]!r}, so one digit cannot be read off; use a judge that writes a digit as one token"
             )
         return tuple(found)
-
-    def _single_tokens(self, context: str, texts: tuple[str, ...]) -> tuple[int, ...]:
-        """The tokens that write one of ``texts`` alone after ``context``; never the one for what is unknown."""
-        before = self.before_level(context)
-        after = [(text, self.encode(context + text)) for text in texts]
-        single = {ids[-1] for text, ids in after if ids[:-1] == before and self._writes(ids[-1:], text)}
-        return tuple(sorted(single))
-
-    def _writes(self, ids: tuple[int, ...], text: str) -> bool:
-        return bool(ids) and self.trusted.decode(list(ids)).strip() == text.strip()
 
     @property
     def digest(self) -> str:

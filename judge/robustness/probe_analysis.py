@@ -7,7 +7,7 @@ random scores or permuted labels give by chance. Fixed rules turn them into verd
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -264,6 +264,13 @@ def assess_probes(
             own, change = _known(part, metric), drops.loc[[(*form, metric)]].iloc[0]
             names = {**dict(zip(FORM, form, strict=True)), "metric": metric, "n": len(own)}
             cells.append({**names, **_drop(change), **_named("auc", auc(*_scores(own)))})
+    # How often the intervals of the two controls that cannot tell hold .5.
+    remarks = []
+    for column, name in (("random_auc", "random scores"), ("permuted_auc", "permuted labels")):
+        known = [row for row in rows if row[f"{column}_low"] is not None]
+        held = sum(row[f"{column}_low"] <= 0.5 <= row[f"{column}_high"] for row in known)
+        if known:
+            remarks.append(f"{name}: {held} of {len(known)} intervals of the AUC hold .5 (95% should)")
     return ProbeAssessment(
         rows=pd.DataFrame(rows),
         matrix=pd.DataFrame(cells),
@@ -272,7 +279,7 @@ def assess_probes(
             sentence(metric, [row for row in rows if row["metric"] == metric], strengths)
             for metric in dict.fromkeys(aims.values())
         ),
-        remarks=tuple(_coverage_of_chance(rows)),
+        remarks=tuple(remarks),
     )
 
 
@@ -332,15 +339,6 @@ def _order(
     falling = bool((np.diff(scores.mean()) < 0).all())
     names = {"metric": metric, "degradation": name, "n": len(scores)}
     return {**names, **_named("in_order", found), "means_in_order": falling}
-
-
-def _coverage_of_chance(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """How often the intervals of the two controls that cannot tell hold .5, as 95% of them should."""
-    for column, name in (("random_auc", "random scores"), ("permuted_auc", "permuted labels")):
-        known = [row for row in rows if row[f"{column}_low"] is not None]
-        held = sum(row[f"{column}_low"] <= 0.5 <= row[f"{column}_high"] for row in known)
-        if known:
-            yield f"{name}: {held} of {len(known)} intervals of the AUC hold .5 (95% should)"
 
 
 def _known(part: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -77,7 +77,10 @@ def find_answer_form(
         return judge_with(AnswerForm())
     if masses[chosen] < min_mass:
         tried = ", ".join(f"{name} {mass:.2g}" for name, mass in masses.items())
-        likeliest = _likeliest(judges["none" if "none" in judges else chosen], trees)
+        first = next(iter(judges))
+        tokenizer, written = model.tokenizer, judges[first].engine.generate(trees[first][:1], 1)
+        texts = [plain(repr(tokenizer.text(text))) for text in written[0] if not isinstance(text, Failure)]
+        likeliest = " or ".join(text for text, _ in Counter(texts).most_common(2)) or "nothing"
         raise UnfitJudge(
             f"{model.name} does not answer with a level: the median probability of the five levels together is under "
             f"{min_mass:g} in every form of an answer ({tried}); it would write {likeliest}; choose another judge or "
@@ -105,16 +108,3 @@ def measure(judges: dict[str, Judge], trees: dict[str, list[PromptTree]]) -> dic
             for name, own in zip(names, np.split(masses, len(names)), strict=True):
                 found.setdefault(name, []).extend(own.tolist())
     return {name: median(found[name]) for name in judges if name in found}
-
-
-def _likeliest(judge: Judge, trees: dict[str, list[PromptTree]]) -> str:
-    """The tokens that a judge would most often write instead of a level, as text in quotes."""
-    asked = trees[judge.answer_form.name][:1]
-    tokenizer = judge.writers[0].tokenizer
-    texts = [
-        plain(repr(tokenizer.text(text)))
-        for written in judge.engine.generate(asked, 1)
-        for text in written
-        if not isinstance(text, Failure)
-    ]
-    return " or ".join(text for text, _ in Counter(texts).most_common(2)) or "nothing"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from judge.data.dialogues import example_dialogues
-from judge.engines import Answer, Array, Engine, Failure
+from judge.engines import Array, Engine, Failure
 from judge.engines.served_model import UNVERIFIED, Served
 from judge.errors import InputError, UnfitJudge
 from judge.models.checkpoint import Checkpoint
@@ -283,15 +283,16 @@ class Judge:
             for order in range(len(self.writers))
         ]
         logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
-        return [self._judged(same, logprobs.get(id(same), [Failure(TOO_LONG)])) for same in trees]
-
-    def _judged(self, same: Prompts, logprobs: Sequence[Answer]) -> Judged:
-        lengths = same[0].lengths
-        found = [answer for answer in logprobs if not isinstance(answer, Failure)]
-        for answer in logprobs:
-            if isinstance(answer, Failure):
-                return Judged((Judgment(None, None, answer.reason),) * len(lengths), lengths)
-        return Judged(tuple(judgment(leaf) for leaf in np.stack(found, axis=1)), lengths)
+        judged = []
+        for same in trees:
+            lengths, found = same[0].lengths, logprobs.get(id(same), (Failure(TOO_LONG),))
+            failure = next((answer for answer in found if isinstance(answer, Failure)), None)
+            if failure:
+                judgments = (Judgment(None, None, failure.reason),) * len(lengths)
+            else:
+                judgments = tuple(judgment(leaf) for leaf in np.stack(found, axis=1))
+            judged.append(Judged(judgments, lengths))
+        return judged
 
 
 def _probe(writer: PromptWriter) -> list[list[Ids]]:

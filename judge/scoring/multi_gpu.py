@@ -143,7 +143,14 @@ def _process(
 ) -> None:
     """The whole life of a device's process: see only that device, do the share, send a report or the error."""
     os.setsid()  # Ctrl-C in the terminal then reaches the parent alone, which has each process finish its batch
-    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
+
+    def follow_parent() -> None:
+        """End this process, after the batch in work, once its parent is gone: a killed parent cannot say so."""
+        while os.getppid() == parent:
+            time.sleep(2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
     if device == CPU:  # several processes share the cores
         os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // share.count))
     else:
@@ -155,10 +162,3 @@ def _process(
         messages.put((share.index, "failed", error))
     except Exception as error:
         messages.put((share.index, "failed", EngineError(f"device {device}: {type(error).__name__}: {error}")))
-
-
-def _follow_parent(parent: int) -> None:
-    """End this process, after the batch in work, once its parent is gone: a killed parent cannot say so."""
-    while os.getppid() == parent:
-        time.sleep(2)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -24,7 +24,7 @@ from judge.scoring.judge import AnswerForm, Judge
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
 from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import sample_answers
-from judge.scoring.worker import Role, Work, sample
+from judge.scoring.worker import Work, sample
 from judge.types import LEVELS, METRICS, Dialogue, Options
 
 LONG_ENOUGH_S = 2.0
@@ -109,8 +109,13 @@ def foresee(work: Work, run: Path) -> Foresight:
     missing = {name for name in work.dialogue_batches if not work.store.part(JUDGMENTS, name).is_file()}
     roles = [some for name, some in work.role_batches if not work.store.part(DIVERSITY, name).is_file()]
     units, tokens = len(work.dialogue_batches) + len(work.role_batches), _Tokens()
-    for tree in chain(_asked(work, missing), _answers(work, chain.from_iterable(roles))):
-        tokens.see(tree)
+    for dialogue in _dialogues(work, missing):
+        for tree in work.judge.prompts([dialogue], work.metrics)[0]:
+            tokens.see(tree)
+    for role in chain.from_iterable(roles):
+        answers = sample_answers(sample(work.corpus, role))
+        for writer in work.judge.writers if len(answers[2]) > 1 else ():
+            tokens.see(writer.answers(*answers))
     # The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask.
     dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
     pace, size, seen, first = None, 1, _Tokens(), True
@@ -139,17 +144,6 @@ def _dialogues(work: Work, missing: set[str]) -> Iterator[Dialogue]:
     """The dialogues of the missing units, in order."""
     for name, unit in zip(work.sizes, work.corpus.batches(), strict=False):
         yield from unit.dialogues if name in missing else ()
-
-
-def _asked(work: Work, missing: set[str]) -> Iterator[PromptTree]:
-    for dialogue in _dialogues(work, missing):
-        yield from work.judge.prompts([dialogue], work.metrics)[0]
-
-
-def _answers(work: Work, roles: Iterator[Role]) -> Iterator[PromptTree]:
-    for role in roles:
-        group = sample_answers(sample(work.corpus, role))
-        yield from (writer.answers(*group) for writer in work.judge.writers if len(group[2]) > 1)
 
 
 def _timed(
@@ -182,16 +176,13 @@ def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, 
     token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
     kept = KEPT_PREFIXES * tokens.longest_prefix + KEPT_OPENINGS * BATCH_DIALOGUES * tokens.longest_opening
     packed = engine.is_packed
-    return weights / GIB, token * kept * packed / GIB, _peak(model.device.type)
-
-
-def _peak(device: str) -> float:
-    if device == "cuda":
+    if model.device.type == "cuda":
         import torch
 
-        return torch.cuda.max_memory_reserved() / GIB
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / GIB if sys.platform == "darwin" else most * 1024 / GIB
+        peak = torch.cuda.max_memory_reserved()
+    else:  # the system counts in KiB, that of Apple in bytes
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return weights / GIB, token * kept * packed / GIB, peak / GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,24 +234,19 @@ def show(
     """
     hardware = detect()
     paths, options, _ = settle(data, options or Options(), hardware)
-    dialogue = _found(dialogue_id, paths)
+    with closing(Corpus(paths)) as corpus:
+        dialogue = next((one for one in corpus if one.id == dialogue_id), None)
+        if dialogue is None:
+            names = [one.id for one in corpus]
+            wanted, like = plain(dialogue_id), plain((get_close_matches(dialogue_id, names, 1, 0.3) or names)[0])
+            raise InputError(
+                f"no dialogue {wanted} in the data; ids are source/character/scenario, for instance {like}"
+            )
     judge = open_judge(options, open_model(options, hardware), progress=progress)
     metrics = [metric for metric in METRICS if metric in options.metrics]
     if not metrics:
         raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {', '.join(METRICS)}")
     return _shown(dialogue, judge, metrics)
-
-
-def _found(dialogue_id: str, paths: Sequence[Path]) -> Dialogue:
-    with closing(Corpus(paths)) as corpus:
-        names: list[str] = []
-        for dialogue in corpus:
-            if dialogue.id == dialogue_id:
-                return dialogue
-            names.append(dialogue.id)
-    near = (get_close_matches(dialogue_id, names, 1, 0.3) or names)[0]
-    wanted, like = plain(dialogue_id), plain(near)
-    raise InputError(f"no dialogue {wanted} in the data; ids are source/character/scenario, for instance {like}")
 
 
 def _shown(dialogue: Dialogue, judge: Judge, metrics: Sequence[str]) -> Shown:

@@ -179,7 +179,13 @@ def _complete(work: Work, options: Options, data: Sequence[Path], hardware: Hard
         if options.devices and not work.is_done:
             work.judge.unload()
             progress.begin("judgments", *work.counts())
-            reports = multi_gpu.complete(score_share, data, replace(options, run=store.folder), progress, stop)
+            reports = multi_gpu.complete(
+                score_share,
+                data,
+                replace(options, run=store.folder, answer_form=work.judge.answer_form.name),
+                progress,
+                stop,
+            )
         else:
             work.complete(stop)
     finally:
