@@ -116,12 +116,15 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
     elif not data:
         raise InputError(f"{scores}: a table has no texts to rate; name the dialogues' files: --data")
     if data:
-        records = list(read_dialogues(data))
-        if problems := [one.message for one in records if isinstance(one, Problem)]:
+        there, why, where = {}, None, ", ".join(map(str, data[:3]))
+        problems = []
+        for one in read_dialogues(data):
+            if isinstance(one, Problem):
+                problems.append(one.message)
+            elif one.dialogue.id in wanted:
+                there[one.dialogue.id] = one.dialogue
+        if problems:
             raise InputError(listed(problems))
-        read = (one.dialogue for one in records if not isinstance(one, Problem))
-        there, why = {one.id: one for one in read if one.id in wanted}, None
-        where = ", ".join(map(str, data[:3]))
     else:
         there, why = read_texts(scores, {item: digests[item] for item in wanted})
         where = str(scores)

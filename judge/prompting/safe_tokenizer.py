@@ -77,13 +77,13 @@ class JudgeTokenizer:
             encoding = self.untrusted.encode(piece := pieces.pop(), add_special_tokens=False)
             offences = []
             for token, span in zip(encoding.ids, encoding.offsets, strict=True):
-                if token in self._bytes:
+                if token in self.control_ids:
+                    offences.append(span)
+                elif token in self._bytes:
                     # The token of a byte is right for a character that has no token, and wrong for its own spelling.
                     said = piece[slice(*span)]
                     if self._bytes[token] == (normaliser.normalize_str(said) if normaliser else said):
                         offences.append(span)
-                elif token in self.control_ids:
-                    offences.append(span)
             if offences:
                 pieces += reversed(_cut(piece, offences))
             else:
