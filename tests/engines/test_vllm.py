@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.vllm
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 DIALOGUES = 40
-"""Enough to be at work when a signal comes; in bfloat16 a CPU makes 8 judgments a second."""
+"""In bfloat16 a CPU makes 8 judgments a second."""
 
 
 @pytest.fixture(scope="module")
@@ -102,23 +102,36 @@ def test_a_level_or_a_slot_that_is_shifted_by_one_would_be_noticed(
     assert np.abs(scores(engine.level_logprobs(early, writer.level_ids)) - packed[:5]).max() > 0.01
 
 
-def while_it_works(engine: VllmEngine, number: signal.Signals) -> threading.Timer:
-    """Sends a signal to vLLM's own process in a moment."""
+def in_its_work(engine: VllmEngine, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends a signal to vLLM's own process as the tenth prompt is handed over, so that it can answer no later one.
+
+    Only to this process: an engine that is started anew is another object.
+    """
     (process,) = engine._processes
-    timer = threading.Timer(1.0, os.kill, (process.pid, number))
-    timer.start()
-    return timer
+    vllm_engine, handed_over = engine._llm.llm_engine, count(1)
+    add_request = vllm_engine.add_request
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        if next(handed_over) == 10:
+            os.kill(process.pid, number)
+        return add_request(*arguments, **named)
+
+    monkeypatch.setattr(vllm_engine, "add_request", watched)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_an_engine_that_is_killed_or_hangs_is_started_anew_and_loses_nothing(
-    engine: VllmEngine, packed: np.ndarray, trees: list[PromptTree], writer: PromptWriter, number: signal.Signals
+    engine: VllmEngine,
+    packed: np.ndarray,
+    trees: list[PromptTree],
+    writer: PromptWriter,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine.patience = 30.0
     before = engine.report["restarts"]
-    fault = while_it_works(engine, number)
+    in_its_work(engine, number, monkeypatch)
     found = scores(engine.level_logprobs(trees, writer.level_ids))
-    fault.join()
     assert engine.report["restarts"] == before + 1
     assert np.abs(found - packed).max() <= 1e-4
 
@@ -126,7 +139,9 @@ def test_an_engine_that_is_killed_or_hangs_is_started_anew_and_loses_nothing(
 def test_an_engine_that_dies_again_when_started_anew_ends_the_run(  # the last one with this engine
     engine: VllmEngine, trees: list[PromptTree], writer: PromptWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    while_it_works(engine, signal.SIGKILL).join()
+    (process,) = engine._processes
+    process.kill()
+    process.join()
     with monkeypatch.context() as patched:
         patched.setattr(engine, "_start", lambda: None)  # so that it stays dead
         with pytest.raises(EngineError, match="vLLM died, also when started anew") as error:
