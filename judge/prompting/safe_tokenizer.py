@@ -52,7 +52,10 @@ class JudgeTokenizer:
         self.untrusted = Tokenizer.from_str(json.dumps(description))
         self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
         # Asked without a template, a model needs the token by which every text began in its training, if it has one.
-        adds = self._fast.init_kwargs.get("add_bos_token") or self._fast.bos_token_id in self._fast("a").input_ids[:1]
+        # That is in the configuration; some classes of transformers do not read it there.
+        config = folder / "tokenizer_config.json"
+        adds = config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("add_bos_token")
+        adds = adds or self._fast.bos_token_id in self._fast("a").input_ids[:1]
         self._beginning = self._fast.bos_token if adds and self._fast.bos_token else ""
         self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
         self._encode = lru_cache(maxsize=4096)(

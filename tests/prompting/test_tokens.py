@@ -141,3 +141,76 @@ def test_a_broken_tokenizer_file_is_one_line(stand_in: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot be read") as error:
         JudgeTokenizer(tmp_path)
     assert "\n" not in str(error.value)
+
+
+SYSTEM = "{% for m in messages %}{% if m.role == 'system' %}S:{{ m.content }}\n{% endif %}"
+
+
+ROUND = SYSTEM + "{% if m.role == 'user' %}U:{{ m.content }}\n{% endif %}"
+
+
+OPENINGS = {
+    # name: (template, what stands between the user's message and the answer)
+    "the answer follows what a model is given": (
+        ROUND + "{% if m.role == 'assistant' %}A:{{ m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}A:{% endif %}",
+        "\nA:",
+    ),
+    "a channel that the model would open itself": (
+        ROUND + "{% if m.role == 'assistant' %}A<final>{{ m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}A{% endif %}",
+        "\nA<final>",
+    ),
+    "a thought that is opened, and left out of finished answers": (
+        ROUND + "{% if m.role == 'assistant' %}A:{{ m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}A:<think>\n{% endif %}",
+        "\nA:<think>\n\n\n</think>\n\n",
+    ),
+    "a thought that is closed as the template closes one": (
+        ROUND
+        + "{% if m.role == 'assistant' %}A:{% if m.reasoning_content %}[T]{{ m.reasoning_content }}[/T]{% endif %}"
+        "{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}A:[T]{% endif %}",
+        "\nA:[T][/T]",
+    ),
+    "a template that fails on a finished answer": (
+        ROUND + "{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}A:{% endif %}",
+        "\nA:",
+    ),
+}
+
+
+@pytest.mark.parametrize(("template", "tail"), OPENINGS.values(), ids=OPENINGS)
+def test_an_answer_begins_where_the_template_begins_a_finished_one(
+    stand_in: Path, tmp_path: Path, template: str, tail: str
+) -> None:
+    assert _with_template(stand_in, tmp_path, template).chat("rules") == ("S:rules\nU:", tail)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_beginning_that_is_doubled_is_one(stand_in: Path, tmp_path: Path, times: int) -> None:
+    shutil.copytree(stand_in, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<s>"}), encoding="utf-8")
+    template = "{{ bos_token }}" * times + ROUND + "{% endfor %}"
+    assert _with_template(tmp_path, tmp_path / "changed", template).chat("rules")[0] == "<s>S:rules\nU:"
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_without_a_template_there_are_paragraphs_behind_the_beginning_that_the_model_knows(
+    stand_in: Path, tmp_path: Path, adds: bool
+) -> None:
+    shutil.copytree(stand_in, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").unlink()
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    changed = {**config, "bos_token": "<s>", "add_bos_token": adds}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(changed), encoding="utf-8")
+    tokenizer = JudgeTokenizer(tmp_path)
+    assert not tokenizer.has_template
+    assert tokenizer.chat("rules") == ("<s>" * adds + "rules\n\n", "\n\n")
+
+
+def test_what_stands_before_a_level_is_encoded_as_it_is_where_one_follows(tokenizer: JudgeTokenizer) -> None:
+    for text in ("流畅性：", "Fluency:", "Fluency: ", "assistant\n", "assistant\n ", "assistant\nLevel "):
+        before = tokenizer.before_level(text)
+        assert all(tokenizer.encode(f"{text}{level}")[:-1] == before for level in range(1, 6))
