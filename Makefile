@@ -8,6 +8,7 @@ STUDIO_VENV := .venv-label-studio
 PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
 CONSTRAINTS := --constraint constraints.txt
+COMMA := ,
 # What the builds of torch and vLLM for CPUs and for GPUs pin each in its own way, and what makes environments.
 PINNED_APART := vllm.*|torchvision|torchaudio|torchcodec|triton|apache-tvm-ffi|intel-.*|nvidia-.*|cuda-.*|esrp.judge|setuptools|pip
 PEER_VENVS := $(addprefix .venv-bench-,prometheus deepeval verdict)
@@ -86,22 +87,24 @@ clean: ## remove the environments and caches; runs in results/ stay
 	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+# The interpreter and torch; what is installed beside them is one call of pip, as resolving takes long.
+$(VENV)/.torch: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11; install a newer one and name it: make setup PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 2; }
 ifeq ($(NVIDIA),)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable .
-else
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[vllm]'
 endif
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+$(VENV)/.ready: $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.$(if $(NVIDIA),[vllm])'
 	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev$(if $(NVIDIA),$(COMMA)vllm)]'
+	@touch $(VENV)/.ready $@
 
 $(VENV)/.ready-browser: $(VENV)/.ready-dev
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[browser]'
