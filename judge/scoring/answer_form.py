@@ -27,7 +27,7 @@ ENOUGH = 0.95
 
 
 TRIED_ON = (34, 2)
-"""Which dialogues of the example the forms are tried on: short ones of two characters, one of each data format."""
+"""Which dialogues of the example the forms are tried on: short ones, of two characters."""
 
 
 TRIED_METRICS = tuple(metrics[0] for metrics in DIMENSIONS.values())
@@ -78,9 +78,7 @@ def find_answer_form(
     if masses[chosen] < min_mass:
         tried = ", ".join(f"{name} {mass:.2g}" for name, mass in masses.items())
         first = next(iter(judges))
-        tokenizer, written = model.tokenizer, judges[first].engine.generate(trees[first][:1], 1)
-        texts = [plain(repr(tokenizer.text(text))) for text in written[0] if not isinstance(text, Failure)]
-        likeliest = " or ".join(text for text, _ in Counter(texts).most_common(2)) or "nothing"
+        likeliest = _likeliest_tokens(judges[first], trees[first][0])
         raise UnfitJudge(
             f"{model.name} does not answer with a level: the median probability of the five levels together is under "
             f"{min_mass:g} in every form of an answer ({tried}); it would write {likeliest}; choose another judge or "
@@ -108,3 +106,10 @@ def measure(judges: dict[str, Judge], trees: dict[str, list[PromptTree]]) -> dic
             for name, own in zip(names, np.split(masses, len(names)), strict=True):
                 found.setdefault(name, []).extend(own.tolist())
     return {name: median(found[name]) for name in judges if name in found}
+
+
+def _likeliest_tokens(judge: Judge, tree: PromptTree) -> str:
+    """The one or two tokens that a judge would write at most leaves of a tree, as text in quotes."""
+    (written,) = judge.engine.generate([tree], 1)
+    texts = [plain(repr(judge.model.tokenizer.text(text))) for text in written if not isinstance(text, Failure)]
+    return " or ".join(text for text, _ in Counter(texts).most_common(2)) or "nothing"
