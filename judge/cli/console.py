@@ -59,6 +59,9 @@ class TerminalProgress:
         self._what, self._unit, self._total, self._done = "", "", 0, 0
         self._new = self._tokens = self._under_way = 0
         self._started = self._last_line = time.monotonic()
+        self._answered = threading.Event()
+        """Set once the stage that goes on has an answer."""
+        self._busy = False
 
     def note(self, text: str) -> None:
         """Something the user should know, on a line of its own."""
@@ -81,6 +84,8 @@ class TerminalProgress:
             self._bar = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console)
             self._bar.add_task(what, total=total, completed=done, speed="")
             self._bar.start()
+        self._answered = threading.Event()
+        self._tell_until(self._answered, f"{what}: none yet", beside_busy=False)
 
     def under_way(self, count: int) -> None:
         """``count`` more are answered and not written yet."""
@@ -95,6 +100,8 @@ class TerminalProgress:
 
     def _show(self) -> None:
         """Move the bar, or write a line if the last one was some time ago."""
+        is_first = not self._answered.is_set()
+        self._answered.set()
         now, answered = time.monotonic(), self._new + self._under_way
         done = min(self._done + self._under_way, self._total)
         rate = answered / max(now - self._started, 1e-9)
@@ -103,7 +110,7 @@ class TerminalProgress:
         )
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, speed=speed)
-        elif now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
+        elif is_first or now - self._last_line > SECONDS_BETWEEN_LINES or self._done == self._total:
             self._last_line = now
             left = (self._total - done) / max(rate, 1e-9)
             self.note(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {speed}, {left:,.0f} s left")
@@ -115,10 +122,25 @@ class TerminalProgress:
         Its time does not count as time of the stage that is going on, so that rates are those of the work itself.
         """
         started, over = time.monotonic(), threading.Event()
+        self._busy = True
+        teller = self._tell_until(over, what)
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
+            self._busy = False
+            self._started += time.monotonic() - started
+
+    def _tell_until(self, over: threading.Event, what: str, beside_busy: bool = True) -> threading.Thread:
+        """Says every two seconds that something goes on, until it is over."""
+        started = time.monotonic()
 
         def tell() -> None:
             while not over.wait(SILENCE_S):
                 text = f"{what}: {time.monotonic() - started:.0f} s so far"
+                if self._busy and not beside_busy:
+                    continue
                 if self._bar:
                     self._bar.update(self._bar.task_ids[0], speed=text)
                 else:
@@ -126,15 +148,11 @@ class TerminalProgress:
 
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
-        try:
-            yield
-        finally:
-            over.set()
-            teller.join()
-            self._started += time.monotonic() - started
+        return teller
 
     def finish(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and say no more of the stage."""
+        self._answered.set()
         if self._bar:
             self._bar.stop()
             self._bar = None

@@ -253,22 +253,24 @@ class PackedEngine:
             # By length, so that the rows of a batch are about as long as each other: masks are as wide as the longest.
             short.sort(key=lambda i: trees[i].own)
             batches = list(_by_budget(short, lambda i: trees[i].own, self.batch_tokens))
-            # All batches are on their way before the first result is fetched, since fetching waits for the GPU.
-            passes = []
-            for batch in batches:
-                some = [trees[i] for i in batch]
-                ids = [token for tree in some for part in (tree.dialogue, *tree.leaves) for token in part]
-                rows = [
-                    Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0)))
-                    for tree in some
-                ]
-                passes.append(read(self._run(ids, rows, prefix, above)[0]))
-            for batch, logprobs in zip(batches, passes, strict=True):
+            # On a GPU all batches are on their way before the first result is fetched, since fetching waits for it.
+            passes = (read(self._leaf_logits([trees[i] for i in batch], prefix, above, places)) for batch in batches)
+            for batch, taken in zip(batches, passes if self.device.type == "cpu" else list(passes), strict=True):
                 ends = list(accumulate(len(trees[i].leaves) for i in batch))
-                for i, own in zip(batch, np.split(_to_array(logprobs), ends[:-1]), strict=True):
+                for i, own in zip(batch, np.split(_to_array(taken), ends[:-1]), strict=True):
                     found[i] = own
                     self.on_progress(len(own))
         return found
+
+    def _leaf_logits(
+        self, trees: Sequence[PromptTree], prefix: Layers, above: Layers, places: dict[Ids, tuple[int, int]]
+    ) -> Tensor:
+        """Logits at the leaves of all trees, shape (leaves, vocabulary), on the model's device."""
+        ids = [token for tree in trees for part in (tree.dialogue, *tree.leaves) for token in part]
+        rows = [
+            Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0))) for tree in trees
+        ]
+        return self._run(ids, rows, prefix, above)[0]
 
     def _prefix(self, root: Ids, character: Ids) -> Layers:
         """The keys and values of root and character, computed once; the last few are kept."""
