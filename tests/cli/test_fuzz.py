@@ -20,6 +20,7 @@ from judge.data.dataset import Corpus
 from judge.data.dialogues import Problem, read_dialogues
 from judge.errors import InputError
 from judge.prompting.rubric import load_rubric
+from tests.helpers.commands import without_waits
 from tests.torture import fuzz, mutation
 from tests.torture.rubbish import rubbish
 
@@ -190,7 +191,7 @@ def test_the_command_says_so_in_a_line(tmp_path: Path, make: str) -> None:
         [sys.executable, "-c", program], input=json.dumps(COMMANDS), cwd=tmp_path, capture_output=True, text=True,
         check=True, timeout=120, env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if not line.startswith("  ")]  # of a list of problems
+    said = [line for line in without_waits(done.stderr) if not line.startswith("  ")]  # of a list of problems
     assert said[1::2] == ["2"] * len(COMMANDS), done.stderr
     assert all(line.startswith("esrp-judge: ") and "internal" not in line for line in said[::2])
     assert not done.stdout
