@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from judge.errors import InputError
+from judge.types import digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +52,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def remembered_sha256(file: Path) -> str:
+    """The file's sha256, remembered by path, size and time of change, as weights are large."""
+    state = file.resolve().stat()
+    key = digest([str(file.resolve()), state.st_size, state.st_mtime_ns])
+    return str(remembered("sha256", key, lambda: sha256(file)))
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's names, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -57,6 +66,30 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def made_folder(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder as it stands, or filled now by ``make`` and put there whole, so that nobody sees half of one.
+
+    Args:
+        folder: where it stands once it is whole; what it holds depends on its name alone.
+        make: fills an empty folder.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        make(temporary)
+        for file in temporary.iterdir():
+            sync(file)
+        os.replace(temporary, folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
 
 
 def cache_folder() -> Path:

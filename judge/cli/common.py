@@ -22,7 +22,9 @@ Data = Annotated[
 ]
 
 
-Judge = Annotated[str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id or a model folder.")]
+Judge = Annotated[
+    str, typer.Option(help="auto, stand-in, a preset (qwen3-8b …), a Hub id, a model folder or a .gguf file.")
+]
 
 
 Engine = Annotated[str, typer.Option(help="auto, packed, vllm or server.")]

@@ -1,6 +1,6 @@
-"""Which model a judge is: from a preset, a Hub id or a folder to a folder on disk, and what identifies it there.
+"""Which model a judge is: from a preset, a Hub id, a folder or a GGUF file to a folder on disk, and what identifies it.
 
-Knows nothing of prompts. Weights are read as safetensors only, and no code of a model's is ever run.
+Knows nothing of prompts. Weights are read as safetensors or GGUF only, and no code of a model's is ever run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from judge.errors import EngineError, InputError, one_line
-from judge.files import remembered, sha256
+from judge.files import remembered_sha256
 from judge.models.hardware import GIB, Hardware
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import STAND_IN, STAND_IN_MARK, digest
@@ -114,8 +114,10 @@ class Checkpoint:
         """Hash of the weight files' sha256, sorted: the same for a Hub, mirror or local copy."""
         files = sorted(self.folder.glob("*.safetensors"))
         if not files:
-            raise InputError(f"{self.folder}: no *.safetensors in it; convert the weights to safetensors")
-        return digest(sorted(_sha256(file) for file in files))
+            raise InputError(
+                f"{self.folder}: no *.safetensors in it; convert the weights to safetensors, or name a .gguf file"
+            )
+        return digest(sorted(remembered_sha256(file) for file in files))
 
     @property
     def config_digest(self) -> str:
@@ -152,7 +154,7 @@ def pick(hardware: Hardware) -> tuple[str, str]:
 
 
 def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
-    """The checkpoint of ``stand-in``, a preset, a model folder or a Hub id (fetched where it is not cached).
+    """The checkpoint of ``stand-in``, a preset, a model folder, a GGUF file or a Hub id (fetched where not cached).
 
     ``files`` are the patterns of what is fetched.
 
@@ -166,11 +168,18 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
         return Checkpoint(STAND_IN, stand_in_folder())
     if judge and os.path.isdir(judge):
         return Checkpoint(Path(judge).resolve().name, Path(judge))
+    if judge.lower().endswith(".gguf"):
+        if not os.path.isfile(judge):
+            raise InputError(f"--judge {judge}: no such file; check the path")
+        from judge.models.gguf import converted
+
+        return Checkpoint(Path(judge).stem, converted(Path(judge)))
     if judge in PRESETS:
         return Checkpoint(judge, _fetch(PRESETS[judge][0], files))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", judge) and not judge.startswith("."):
         return Checkpoint(judge, _fetch(judge, files))
-    raise InputError(f"--judge {judge}: neither a preset ({', '.join(PRESETS)}, stand-in), a model folder nor a Hub id")
+    presets = ", ".join((*PRESETS, "stand-in"))
+    raise InputError(f"--judge {judge}: neither a preset ({presets}), a model folder, a .gguf file nor a Hub id")
 
 
 def _fetch(repository: str, files: Sequence[str]) -> Path:
@@ -210,10 +219,3 @@ def _check_space(repository: str, patterns: Sequence[str]) -> None:
             f"{repository} needs {needed / GIB:.1f} GiB, {existing} has {free / GIB:.1f} GiB free; "
             "free some or set HF_HOME to another disk"
         )
-
-
-def _sha256(file: Path) -> str:
-    """The file's sha256, remembered by path, size and time of change, as weights are large."""
-    state = file.resolve().stat()
-    key = digest([str(file.resolve()), state.st_size, state.st_mtime_ns])
-    return str(remembered("sha256", key, lambda: sha256(file)))

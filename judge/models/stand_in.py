@@ -10,9 +10,6 @@ metrics, differ.
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from judge.data.dialogues import example_dialogues
-from judge.files import cache_folder
+from judge.files import cache_folder, made_folder
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import LANGUAGES, Rubric, load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
@@ -89,18 +86,7 @@ def stand_in_folder() -> Path:
     """The stand-in judge's model folder, built on first use (some seconds) and cached."""
     rubrics = [load_rubric(language) for language in LANGUAGES]
     folder = cache_folder() / f"stand-in-{digest([RECIPE, [rubric.digest for rubric in rubrics]], 12)}"
-    if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".stand-in-", dir=folder.parent))
-        try:
-            build(temporary, rubrics)
-            os.replace(temporary, folder)
-        except OSError:  # the place is taken where another process was faster, and then what lies there will do
-            if not (folder / "config.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return made_folder(folder, lambda beside: build(beside, rubrics))
 
 
 def build(folder: Path, rubrics: list[Rubric]) -> None:

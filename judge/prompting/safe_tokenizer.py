@@ -53,9 +53,7 @@ class JudgeTokenizer:
         self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
         # Asked without a template, a model needs the token by which every text began in its training, if it has one.
         # That is in the configuration; some classes of transformers do not read it there.
-        config = folder / "tokenizer_config.json"
-        adds = config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("add_bos_token")
-        adds = adds or self._fast.bos_token_id in self._fast("a").input_ids[:1]
+        adds = _configuration(folder).get("add_bos_token") or self._fast.bos_token_id in self._fast("a").input_ids[:1]
         self._beginning = self._fast.bos_token if adds and self._fast.bos_token else ""
         self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
         self._encode = lru_cache(maxsize=4096)(
@@ -205,6 +203,14 @@ class JudgeTokenizer:
         """Hash of the tokenizer and its chat template (32 hexadecimal digits)."""
         template = self._fast.get_chat_template() if self.has_template else self._beginning
         return digest([self.trusted.to_str(), template])
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """``tokenizer_config.json`` as it stands, as some of the library's classes forget a part of it; empty without."""
+    try:
+        return dict(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _load(folder: Path) -> Any:
