@@ -56,7 +56,7 @@ class Shape:
             f"{self.files} files, at most {self.largest_folder} in a folder, {self.lines} lines, "
             f"{len(self.lengths)} functions, median {median(self.lengths or [0]):g} lines, "
             f"{self.comment_lines / max(self.lines, 1):.1%} of lines with a comment, "
-            f"private functions named once in their file: {once} ({self.private_named_once / max(self.private, 1):.0%})"
+            f"private functions named once in their file: {once} ({self.private_named_once / max(self.private, 1):.1%})"
         )
 
 

@@ -75,7 +75,16 @@ class Corpus:
             self._keep("source", sources)
             self._keep("character", characters)
             if rated is not None:
-                self._keep_rated(rated)
+                some = next(iter(self)).id
+                self._table.execute("CREATE TEMP TABLE rated (id TEXT PRIMARY KEY)")
+                self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(rated)))
+                name = "source || '/' || character || '/' || scenario"
+                self._table.execute(f"DELETE FROM dialogue WHERE {name} NOT IN (SELECT id FROM rated)")
+                if not len(self):  # the names of both kinds are shown
+                    raise InputError(
+                        f"--annotations: none of its {len(set(rated)):,} items is among the dialogues, which are named "
+                        f"like {plain(some)} (source/character/scenario), not {plain(min(rated))}"
+                    )
             if limit is not None:
                 if limit < 1:
                     raise InputError(f"--limit {limit}: must be at least 1")
@@ -194,16 +203,3 @@ class Corpus:
         if wanted:
             marks = ", ".join("?" * len(wanted))
             self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", tuple(wanted))
-
-    def _keep_rated(self, rated: Collection[str]) -> None:
-        """Remove the dialogues without a rating; InputError where none has one, which shows both kinds of names."""
-        some = next(iter(self)).id
-        self._table.execute("CREATE TEMP TABLE rated (id TEXT PRIMARY KEY)")
-        self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(rated)))
-        name = "source || '/' || character || '/' || scenario"
-        self._table.execute(f"DELETE FROM dialogue WHERE {name} NOT IN (SELECT id FROM rated)")
-        if not len(self):
-            raise InputError(
-                f"--annotations: none of its {len(set(rated)):,} items is among the dialogues, which are named like "
-                f"{plain(some)} (source/character/scenario), not {plain(min(rated))}"
-            )

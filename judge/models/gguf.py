@@ -7,7 +7,6 @@ does not find are random, and scaled rotary frequencies are forgotten. Here both
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import tempfile
@@ -57,13 +56,17 @@ def _convert(file: Path, folder: Path) -> None:
     reader = _read(file)
     architecture = str(_value(reader, "general.architecture", ""))
     _refuse_what_is_read_wrongly(file, reader, architecture)
-    _refuse_without_room(file, reader, folder)
+    needed, free = 4 * sum(int(tensor.n_elements) for tensor in reader.tensors), shutil.disk_usage(folder).free
+    if needed > free:
+        raise EngineError(
+            f"{file} needs {needed / GIB:.1f} GiB as float32, {folder.parent} has {free / GIB:.1f} GiB free; "
+            "free some or set ESRP_CACHE to another disk"
+        )
     # Alone in a folder, as the loader would also read a tokenizer or an adapter that lies beside the file.
     with tempfile.TemporaryDirectory() as alone, _quiet():
         (Path(alone) / "model.gguf").symlink_to(file.resolve())
         try:
-            _save_model(Path(alone), folder)
-            _save_tokenizer(Path(alone), folder)
+            _save_model_and_tokenizer(Path(alone), folder)
         except OSError:
             raise
         except Exception as error:  # what the loader does not understand fails in many ways inside it
@@ -71,8 +74,10 @@ def _convert(file: Path, folder: Path) -> None:
                 f"{file}: transformers cannot read this file of architecture {architecture!r} ({one_line(error)}); "
                 "name the model's folder with safetensors instead"
             ) from error
-    if _begins_with_bos(reader, architecture):
-        # Lost in conversion; a base model that is asked without it writes rubbish.
+    # Whether every text begins with BOS is lost in conversion, and a base model asked without it writes rubbish. It is
+    # as the file says, or else as llama.cpp takes for granted.
+    is_sentencepiece = _value(reader, "tokenizer.ggml.model", "") == "llama"
+    if _value(reader, "tokenizer.ggml.add_bos_token", is_sentencepiece or architecture.startswith("gemma")):
         path = folder / "tokenizer_config.json"
         content = json.loads(path.read_text(encoding="utf-8")) | {"add_bos_token": True}
         path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -112,20 +117,10 @@ def _refuse_what_is_read_wrongly(file: Path, reader: GGUFReader, architecture: s
         )
 
 
-def _refuse_without_room(file: Path, reader: GGUFReader, folder: Path) -> None:
-    needed = 4 * sum(math.prod(map(int, tensor.shape)) for tensor in reader.tensors)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise EngineError(
-            f"{file} needs {needed / GIB:.1f} GiB as float32, {folder.parent} has {free / GIB:.1f} GiB free; "
-            "free some or set ESRP_CACHE to another disk"
-        )
-
-
-def _save_model(alone: Path, folder: Path) -> None:
-    """Write weights and configuration; ValueError where a weight of the model is not in the file."""
+def _save_model_and_tokenizer(alone: Path, folder: Path) -> None:
+    """Write what the loader makes of the file; ValueError where a weight of the model is not in the file."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded, found = AutoModelForCausalLM.from_pretrained(
         alone, gguf_file="model.gguf", dtype=torch.float32, trust_remote_code=False, output_loading_info=True
@@ -139,18 +134,7 @@ def _save_model(alone: Path, folder: Path) -> None:
     model.load_state_dict(loaded.state_dict(), assign=True)
     model.tie_weights()
     model.save_pretrained(folder)
-
-
-def _save_tokenizer(alone: Path, folder: Path) -> None:
-    from transformers import AutoTokenizer
-
     AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False).save_pretrained(folder)
-
-
-def _begins_with_bos(reader: GGUFReader, architecture: str) -> bool:
-    """Whether every text of the model begins with its BOS: as the file says, or else as llama.cpp takes for granted."""
-    is_sentencepiece = _value(reader, "tokenizer.ggml.model", "") == "llama"
-    return bool(_value(reader, "tokenizer.ggml.add_bos_token", is_sentencepiece or architecture.startswith("gemma")))
 
 
 @contextmanager

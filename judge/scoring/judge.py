@@ -208,9 +208,14 @@ class Judge:
     @cached_property
     def identity(self) -> Identity:
         """All that can change its scores."""
+        # The prompts of a fixed dialogue show whatever in template or code changes a prompt.
+        fixed = Dialogue("", "角色\n名", "", (Turn("问\n话", "答"), Turn("又问", "又答")), "资料")
+        answers = sample_answers([fixed] * 20)
+        trees = [[writer.dialogue(fixed, METRICS), writer.answers(*answers)] for writer in self.writers]
+        prompts = [[[tree.prompt(i) for i in range(len(tree.leaves))] for tree in own] for own in trees]
         return Identity(
             **self.model.digests,
-            prompt=digest([_probe(writer) for writer in self.writers]),
+            prompt=digest(prompts),
             rubric=self.rubric.digest,
             language=self.rubric.language,
             layout=self.layout,
@@ -293,13 +298,6 @@ class Judge:
                 judgments = tuple(judgment(leaf) for leaf in np.stack(found, axis=1))
             judged.append(Judged(judgments, lengths))
         return judged
-
-
-def _probe(writer: PromptWriter) -> list[list[Ids]]:
-    """The prompts of a fixed dialogue, which show whatever in template or code changes a prompt."""
-    dialogue = Dialogue("", "角色\n名", "", (Turn("问\n话", "答"), Turn("又问", "又答")), "资料")
-    trees = [writer.dialogue(dialogue, METRICS), writer.answers(*sample_answers([dialogue] * 20))]
-    return [[tree.prompt(leaf) for leaf in range(len(tree.leaves))] for tree in trees]
 
 
 class MassCheck:

@@ -246,10 +246,6 @@ def show(
     metrics = [metric for metric in METRICS if metric in options.metrics]
     if not metrics:
         raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {', '.join(METRICS)}")
-    return _shown(dialogue, judge, metrics)
-
-
-def _shown(dialogue: Dialogue, judge: Judge, metrics: Sequence[str]) -> Shown:
     writer, identity = judge.writers[0], judge.identity
     trees = judge.prompts([dialogue], metrics)[0]
     if not trees:

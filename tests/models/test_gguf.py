@@ -148,8 +148,9 @@ def test_a_conversion_that_was_killed_is_not_taken_for_whole(tiny: Path, tmp_pat
     code = f"""
 import os
 from pathlib import Path
+import transformers
 from judge.models import gguf
-gguf._save_tokenizer = lambda *_: os.kill(os.getpid(), 9)
+transformers.AutoTokenizer.from_pretrained = lambda *_, **__: os.kill(os.getpid(), 9)
 gguf.converted(Path({str(tiny)!r}))
 """
     environment = {**os.environ, "ESRP_CACHE": str(tmp_path / "cache")}
