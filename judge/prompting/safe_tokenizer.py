@@ -21,6 +21,10 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 """How a vocabulary writes the token of a single byte."""
 
 
+PROBE = "你好世界"
+"""A text that every tokenizer which reads Chinese gives back as it was."""
+
+
 USER_SLOT = "\ue000user\ue001"
 """Stands for the user's message while the chat template is rendered."""
 
@@ -50,7 +54,9 @@ class JudgeTokenizer:
         for name in ("normalizer", "pre_tokenizer"):
             description[name] = _without_prefix(description[name])
         self.untrusted = Tokenizer.from_str(json.dumps(description))
-        self.control_ids = frozenset(self._fast.added_tokens_decoder) - {self._fast.unk_token_id}
+        # Some models (Gemma) add runs of blanks and line breaks: those steer nothing, and people write them.
+        added = {i for i, token in self._fast.added_tokens_decoder.items() if token.content.strip()}
+        self.control_ids = frozenset(added) - {self._fast.unk_token_id}
         # Asked without a template, a model needs the token by which every text began in its training, if it has one.
         # That is in the configuration; some classes of transformers do not read it there.
         adds = _configuration(folder).get("add_bos_token") or self._fast.bos_token_id in self._fast("a").input_ids[:1]
@@ -214,7 +220,7 @@ def _configuration(folder: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError(
@@ -222,6 +228,10 @@ def _load(folder: Path) -> Any:
         )
     try:
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if (folder / "tokenizer.json").is_file() and PROBE not in fast.decode(fast.encode(PROBE)):
+            # A class of the library's may build its own steps in place of the file's: Llama's, which DeepSeek-V3 names,
+            # drops every Chinese character.
+            fast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a broken file fails in many ways inside the library
         raise InputError(
             f"{folder}: its tokenizer cannot be read ({one_line(error)}); fetch the folder again"

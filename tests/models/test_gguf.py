@@ -50,6 +50,7 @@ def write(path: Path, architecture: str = "llama", head_width: int = HEAD_WIDTH,
     writer.add_token_merges(["Ġ Ġ"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
     for key, value in fields.items():
         getattr(writer, f"add_{key}")(value)
     for name, weights in tensors(architecture, head_width, len(controls) + len(LETTERS) + 1).items():

@@ -1,6 +1,6 @@
 """Two small real models: what random weights cannot show, as whether answers are read in the right place.
 
-SmolLM2-135M (chat template, plain attention) and Gemma 3 270M (a base model with sliding windows), fetched as GGUF files.
+SmolLM2-135M has a chat template and plain attention, Gemma 3 270M is a base model with sliding windows.
 """
 
 from pathlib import Path

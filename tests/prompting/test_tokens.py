@@ -214,3 +214,19 @@ def test_what_stands_before_a_level_is_encoded_as_it_is_where_one_follows(tokeni
     for text in ("流畅性：", "Fluency:", "Fluency: ", "assistant\n", "assistant\n ", "assistant\nLevel "):
         before = tokenizer.before_level(text)
         assert all(tokenizer.encode(f"{text}{level}")[:-1] == before for level in range(1, 6))
+
+
+def test_added_tokens_of_blanks_alone_are_text(tmp_path: Path) -> None:
+    """Gemma adds runs of blanks and line breaks."""
+    tokenizer = JudgeTokenizer(word_level(tmp_path, ["a", "\n\n", "你", "好", "世", "界"], added=["\n\n", "<eos>"]))
+    assert tokenizer.text(tokenizer.encode_untrusted("a\n\na")) == "a\n\na"
+    assert tokenizer.control_ids == set(tokenizer.encode("<eos>"))
+
+
+def test_a_class_of_the_librarys_that_loses_chinese_is_passed_over(stand_in: Path, tmp_path: Path) -> None:
+    """DeepSeek-V3's byte-level tokenizer names Llama's class, which takes it for another kind."""
+    folder = Path(shutil.copytree(stand_in, tmp_path / "model"))
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config |= {"tokenizer_class": "LlamaTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert JudgeTokenizer(folder).encode("你好，世界") == JudgeTokenizer(stand_in).encode("你好，世界")
