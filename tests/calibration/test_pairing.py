@@ -233,11 +233,21 @@ THIRDS = {"p1": 0.25, "p2": 0.25, "p3": 0.5, "score": 2.25}
         (4, {}, {"m": (0, 10), "n": (1, 2)}, (0, 10)),
         (2.5, {}, {"n": (1, 2)}, (2, 4)),
         (2, THIRDS, None, (1, 3)),
+        (3, THIRDS, None, (1, 3)),
         (2, THIRDS, (0, 4), (0, 4)),
         (0, THIRDS, None, (0, 3)),
         (1.5, {}, None, (1, 4)),
     ],
-    ids=["named", "by metric", "not this one", "levels", "named over levels", "off the levels", "whole numbers around"],
+    ids=[
+        "named",
+        "by metric",
+        "not this one",
+        "levels",
+        "highest level",
+        "named over levels",
+        "off the levels",
+        "whole numbers around",
+    ],
 )
 def test_the_scale_is_named_or_that_of_the_levels_or_of_the_scores(rating: float, judged: dict, named, expected):
     assert pair(ratings({"score": rating}), scores(judged), scale=named).metrics["m"].scale == expected

@@ -31,6 +31,11 @@ def test_seven_groups_give_no_interval_and_none_no_mean() -> None:
     assert mean_interval(np.array([])) == (None, None, None)
 
 
+def test_eight_groups_give_an_interval() -> None:
+    half = 2.364624 * np.sqrt(6 / 8)  # t of 7 degrees of freedom; variance 42 / 7
+    assert mean_interval(np.arange(8.0)) == (3.5, pytest.approx(3.5 - half), pytest.approx(3.5 + half))
+
+
 def test_equal_groups_give_no_interval_of_no_width() -> None:
     assert mean_interval(np.full(12, 3.1))[1:] == (None, None)
 

@@ -59,6 +59,10 @@ def test_a_judge_that_gives_all_the_same_has_half_and_no_p_value():
     assert found["alike"] == 1.5 and math.isnan(found["p_value"]) and math.isnan(found["spearman"])
 
 
+def test_eight_sources_have_a_p_value():
+    assert row(list(range(8)), published(*range(8)))["p_value"] == pytest.approx(1 / math.factorial(8))
+
+
 def test_more_than_eight_sources_have_no_p_value():
     assert math.isnan(row(list(range(9)), published(*range(9)))["p_value"])
 

@@ -41,6 +41,7 @@ RULES = {
     "rank": (GOOD, ORDER, {}, "rank", "90% [80%, 100%] of the pairs of 6 systems"),
     "at the bound": (GOOD, Estimate(0.9, 0.75, 1.0), {}, "rank", "90%"),
     "order unsure": (GOOD, Estimate(0.9, 0.74, 1.0), {}, "estimate", "90% [74%, 100%]"),
+    "five sources": (GOOD, ORDER, {"sources": 5}, "rank", "of 5 systems"),
     "four sources": (GOOD, ORDER, {"sources": 4}, "estimate", "4 rated systems, and ranking needs 5"),
     "one source": (GOOD, ORDER, {"sources": 1}, "estimate", "1 rated system, and ranking needs 5"),
     "order without interval": (GOOD, Estimate(1.0), {}, "estimate", "too few groups have all of them"),
