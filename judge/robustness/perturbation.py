@@ -163,7 +163,7 @@ def judge_perturbations(
         options = replace(options, limit=DIALOGUES)
     paths, options, reason = settle(data, options, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        model = open_model(options, hardware)
+        model = open_model(options, hardware, progress)
         judge = open_judge(options, model, progress=progress)
         dialogues = list(corpus)
     others = {names: variant.judge(options, model, progress) for names, variant in variants.items()}

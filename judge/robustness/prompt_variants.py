@@ -269,7 +269,7 @@ def compare_layouts(
                 f"--annotations: rates none of {', '.join(METRICS)}, but {found}; name the metrics by their id"
             )
     with closing(Corpus(paths, options.sources, options.characters, options.limit, rated)) as corpus:
-        model = open_model(options, hardware)
+        model = open_model(options, hardware, progress)
         # Both orderings are variants of their own; and one that the judge does not answer is compared too.
         once = replace(options, orderings=1, min_mass=0.0)
         judges = {variant: variant.judge(once, model, progress) for variant in possible(model.takes_ids)}

@@ -242,7 +242,7 @@ def show(
             raise InputError(
                 f"no dialogue {wanted} in the data; ids are source/character/scenario, for instance {like}"
             )
-    judge = open_judge(options, open_model(options, hardware), progress=progress)
+    judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
     metrics = [metric for metric in METRICS if metric in options.metrics]
     if not metrics:
         raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {', '.join(METRICS)}")
@@ -276,7 +276,7 @@ def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
     """
     hardware = detect()
     _, options, reason = settle((), options, hardware)
-    judge = open_judge(options, open_model(options, hardware), progress=progress)
+    judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
     with progress.busy(f"loading {judge.name}"):
         engine = judge.engine
     tokenizer, plainly = judge.writers[0].tokenizer, replace(options, answer_form="none")

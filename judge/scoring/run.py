@@ -79,7 +79,7 @@ def score(
     multi_gpu.check(options.devices, hardware)
     load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        judge = open_judge(options, open_model(options, hardware), progress=progress)
+        judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress)
         explainer = Explainer(work.judge) if options.rationales else None
         progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store.folder}")
@@ -125,7 +125,7 @@ def look_ahead(
     paths, options, _ = settle(data, options or Options(), hardware)
     multi_gpu.check(options.devices, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
-        judge = open_judge(options, open_model(options, hardware), progress=progress)
+        judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress)
         if options.rationales:
             Explainer(work.judge)  # refuses a judge that cannot give any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -27,7 +27,7 @@ from judge.scoring.judge import AnswerForm, Judge, JudgeModel
 from judge.types import STAND_IN, Options
 
 
-def open_model(options: Options, hardware: Hardware) -> JudgeModel:
+def open_model(options: Options, hardware: Hardware, progress: Progress = SILENT) -> JudgeModel:
     """The model that was asked for, with what runs it; ``options.judge`` is a name. It is not loaded yet.
 
     Raises:
@@ -39,7 +39,9 @@ def open_model(options: Options, hardware: Hardware) -> JudgeModel:
 
         served = connect(options.url, options.judge)
         return JudgeModel(served, hardware, lambda: ServerEngine(served, options.patience))
-    checkpoint = resolve(options.judge)
+    is_file = options.judge.lower().endswith(".gguf")
+    with progress.busy(f"converting {options.judge}, once") if is_file else nullcontext():
+        checkpoint = resolve(options.judge)
     return JudgeModel(checkpoint, hardware, _engine(options, hardware, checkpoint))
 
 
