@@ -56,7 +56,7 @@ def remembered_sha256(file: Path) -> str:
     """The file's sha256, remembered by path, size and time of change, as weights are large."""
     state = file.resolve().stat()
     key = digest([str(file.resolve()), state.st_size, state.st_mtime_ns])
-    return str(remembered("sha256", key, lambda: sha256(file)))
+    return str(remembered("file-sha256", key, lambda: sha256(file)))
 
 
 def sync(path: Path) -> None:
