@@ -248,6 +248,7 @@ def test_what_killed_writers_left_a_day_ago_is_removed_and_nothing_younger(
     for path in (old, young):
         path.write_text("half", encoding="utf-8")
     os.utime(old, (time.time() - 90_000,) * 2)
+    os.utime(young, (time.time() - 82_800,) * 2)
     stand_in_run(data, run)
     assert not old.exists() and young.exists()
 
