@@ -78,7 +78,9 @@ def score(
     paths, options, reason = settle(data, options, hardware)
     multi_gpu.check(options.devices, hardware)
     load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
-    with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
+    with progress.busy("reading dialogues"):
+        read = Corpus(paths, options.sources, options.characters, options.limit)
+    with closing(read) as corpus:
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress)
         explainer = Explainer(work.judge) if options.rationales else None

@@ -55,6 +55,8 @@ def open_judge(options: Options, model: JudgeModel, ascending: bool = True, prog
         UnfitJudge: the model does not answer with a level in any form.
     """
     rubric = load_rubric(options.language, options.prompts)
+    with progress.busy(f"opening {model.name}"):
+        _ = model.tokenizer  # the libraries that read it take their time to be imported
 
     def judge_with(form: AnswerForm) -> Judge:
         return Judge(model, rubric, options.layout, options.orderings, ascending, form)
