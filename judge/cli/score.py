@@ -155,7 +155,7 @@ def score(
 
     Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
     """
-    from judge.cli.console import TerminalProgress
+    from judge.cli.console import terminal_progress
     from judge.prompting.rubric import load_rubric
     from judge.scoring.run import score as score_into_run
 
@@ -181,16 +181,13 @@ def score(
     )
     if dry_run:
         return show_dry_run(data or [], options, as_json)
-    progress = TerminalProgress()
     calibrated = None
-    if calibration:
-        from judge.human_ratings.calibrated_run import Calibrated
+    with terminal_progress() as progress:
+        if calibration:
+            from judge.human_ratings.calibrated_run import Calibrated
 
-        calibrated = Calibrated.load(calibration, progress.note)
-    try:
+            calibrated = Calibrated.load(calibration, progress.note)
         result = score_into_run(data or [], options, progress, calibrated.check if calibrated else None)
-    finally:
-        progress.finish()
     if calibrated:
         calibrated.apply(result.run)
     about_report = write_after_run(result.run) if report else ""
