@@ -220,6 +220,15 @@ def verified(engine: PackedEngine, two: Two) -> tuple[str, float]:
     return engine.name, farthest(engine, trees, writer, each=3)
 
 
+@pytest.mark.parametrize("fallback", [None, "a test"], ids=["packed", "plain"])
+def test_answers_are_counted_as_they_come(stand_in: Path, two: Two, fallback: str | None) -> None:
+    trees, writer = two
+    engine, counted = PackedEngine.load(stand_in), []
+    engine.fallback, engine.on_progress = fallback, counted.append
+    engine.level_logprobs(trees, writer.level_ids)
+    assert counted == [len(tree.leaves) for tree in trees]
+
+
 @pytest.fixture(scope="module")
 def vocabulary(stand_in: Path) -> int:
     return len(PreTrainedTokenizerFast.from_pretrained(stand_in))
