@@ -151,8 +151,8 @@ def digest(value: object, length: int = 32) -> str:
 ALL_METRICS = (*METRICS, RESPONSE_DIVERSITY)
 
 
-ANSWER_FORMS = {"none": "", "space": " ", "newline": "\n", "level": "Level "}
-"""What stands between the place where an answer begins and the digit of its level, by name.
+ANSWER_FORMS = ("none", "space", "newline", "level")
+"""What may stand between the place where an answer begins and the digit of its level: a blank, or a word of the rubric.
 
 Models differ in what they write first: most the digit itself, others a blank, which many tokenizers make a token of its
 own, and small ones hardly a digit at all unless a word leads to it.

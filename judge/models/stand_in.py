@@ -10,7 +10,6 @@ metrics, differ.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def _trained(rubrics: list[Rubric]) -> Any:
     common_characters = [bytes(code).decode("gb2312") for code in codes if code <= (0xD7, 0xF9)]
     texts = ["\n".join(common_characters)] * 3
     for rubric in rubrics:
-        texts += [text for text in asdict(rubric.texts).values() if isinstance(text, str)]
+        texts += [text for text in rubric.texts.of_every_form.values() if isinstance(text, str)]
         for metric in (*rubric.metrics.values(), rubric.response_diversity):
             texts.append(f"{rubric.section(metric)}\n{metric.question}\n{metric.answer}")
     tokenizer.train_from_iterator(texts, trainer)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from judge.types import ANSWER_FORMS, Dialogue, Metric
+from judge.types import Dialogue, Metric
 
 if TYPE_CHECKING:
     from judge.prompting.rubric import Rubric
@@ -23,6 +23,10 @@ Ids = tuple[int, ...]
 
 QUOTE = "> "
 """Begins every line of text that is not ours."""
+
+
+BLANKS = {"none": "", "space": " ", "newline": "\n"}
+"""The answer forms that are no word of the rubric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class PromptWriter:
         answer_form: str = "none",
     ):
         self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
-        self.layout, self._form = LAYOUTS[layout], ANSWER_FORMS[answer_form]
+        self.layout, self._form = LAYOUTS[layout], BLANKS.get(answer_form, rubric.texts.before_level)
         self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
         self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
         # The level tokens common to every leaf: what writes a level after one metric writes it after all.

@@ -57,6 +57,15 @@ class Texts:
     closing: str
     instruction: str
     single: str
+    before_level: str = "Level "
+    """The word of the answer form ``level``, to which the digit is joined."""
+
+    @property
+    def of_every_form(self) -> dict[str, Any]:
+        """The texts by name, without the word of one answer form."""
+        texts = asdict(self)
+        del texts["before_level"]
+        return texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +79,12 @@ class Rubric:
 
     @property
     def digest(self) -> str:
-        """Hash of every text in the rubric (32 hexadecimal digits)."""
+        """Hash of every text in the rubric (32 hexadecimal digits), but for the word of one answer form.
+
+        (A judge's hash of its prompts holds the form that it has.)
+        """
         metrics = [asdict(metric) for metric in (*self.metrics.values(), self.response_diversity)]
-        return digest([self.language, asdict(self.texts), metrics])
+        return digest([self.language, self.texts.of_every_form, metrics])
 
     def section(self, metric: Metric, ascending: bool = True) -> str:
         """One metric's guide as the judge reads it: title, dimension, definition, and the five anchors in order."""

@@ -30,6 +30,7 @@ ZH = {
     "closing": "以上是材料。",
     "instruction": "请打分。",
     "single": "只写一个数。",
+    "before_level": "第 ",
 }
 EN = {
     "rules": "Rate.",

@@ -13,11 +13,11 @@ from judge import Options, load_judgments, score
 from judge.engines import Array, Failure
 from judge.errors import UnfitJudge
 from judge.models.hardware import detect
-from judge.prompting.prompt_tree import Ids, PromptTree
+from judge.prompting.prompt_tree import BLANKS, Ids, PromptTree
 from judge.scoring import setup
 from judge.scoring.judge import Judge
 from judge.scoring.setup import open_judge, open_model
-from judge.types import ANSWER_FORMS, TOO_LONG, Dialogue
+from judge.types import TOO_LONG, Dialogue
 from tests.helpers.commands import refused, typed
 
 
@@ -59,14 +59,15 @@ def asked(nameless: Path, short_rubric: Path, tmp_path: Path, monkeypatch: pytes
     def made(masses: dict[str, float], **more: object) -> tuple[Judge, Writes]:
         options = Options(judge=str(nameless), prompts=short_rubric, **more)  # type: ignore[arg-type]
         tokenizer = open_model(options, detect()).tokenizer
-        engine = Writes({name: tokenizer.encode(text) for name, text in ANSWER_FORMS.items()}, masses)
+        engine = Writes({name: tokenizer.encode(text) for name, text in FORMS.items()}, masses)
         monkeypatch.setattr(setup, "_engine", lambda *asked: lambda: engine)
         return open_judge(options, open_model(options, detect())), engine
 
     return made
 
 
-LOW = dict.fromkeys(ANSWER_FORMS, 0.1)
+FORMS = {**BLANKS, "level": "第 "}
+LOW = dict.fromkeys(FORMS, 0.1)
 
 
 def test_the_first_form_with_enough_mass_is_taken_or_else_the_one_with_most(asked: Asked) -> None:
@@ -100,13 +101,13 @@ def test_the_leaves_end_with_the_form_and_the_levels_follow_it(asked: Asked, exa
     judge, _ = asked({**LOW, "level": 1.0})
     writer = judge.writers[0]
     leaf = writer.tokenizer.text(writer.dialogue(example[0], ["fluency"]).leaves[0])
-    assert leaf.endswith(ANSWER_FORMS["level"])
+    assert leaf.endswith(FORMS["level"])
     assert [writer.tokenizer.text(ids[:1]).strip() for ids in judge.level_ids] == list("12345")
 
 
 def test_a_form_is_part_of_the_identity_and_none_is_what_there_was_before(asked: Asked) -> None:
-    found = {form: asked(LOW, answer_form=form)[0].identity for form in ANSWER_FORMS}
-    assert len({identity.judge_id for identity in found.values()}) == len(ANSWER_FORMS)
+    found = {form: asked(LOW, answer_form=form)[0].identity for form in FORMS}
+    assert len({identity.judge_id for identity in found.values()}) == len(FORMS)
     recorded = json.loads(json.dumps(asdict(found["none"])))
     del recorded["answer_form"]  # as a run has it that was made before there were forms
     assert found["none"].differences(recorded) == []
@@ -121,7 +122,7 @@ def test_a_form_that_is_given_is_not_tried(asked: Asked) -> None:
 def test_where_no_form_will_do_the_message_says_what_each_gives_and_what_is_written_instead(asked: Asked) -> None:
     with pytest.raises(UnfitJudge) as error:
         asked({"none": 0.02, "space": 0.5, "newline": 0.03, "level": 0.04})
-    for part in ("none 0.02", "space 0.5", "newline 0.03", "level 0.04", "under 0.8", "would write 'L", "--min-mass"):
+    for part in ("none 0.02", "space 0.5", "newline 0.03", "level 0.04", "under 0.8", "would write '第", "--min-mass"):
         assert part in str(error.value)
     assert asked({"none": 0.02, "space": 0.5, "newline": 0.03, "level": 0.04}, min_mass=0.4)[0].answer_form.name == (
         "space"
