@@ -162,6 +162,10 @@ own, and small ones hardly a digit at all unless a word leads to it.
 ENGINES = ("auto", "packed", "vllm", "server")
 
 
+AS_ASKED = "as asked for"
+"""Why a judge was chosen that was named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to score; each field is the command's option of the same name.

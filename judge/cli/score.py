@@ -31,7 +31,7 @@ from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.cli.report import write_after_run
 from judge.errors import plain
 from judge.files import as_json_text
-from judge.types import ALL_METRICS, MIN_MASS, OVERALL, STAND_IN, Options
+from judge.types import ALL_METRICS, AS_ASKED, MIN_MASS, OVERALL, STAND_IN, Options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,8 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
     there = set(board["metric"])
     columns = [column for column in titles if column in there] or [metric for metric in metrics if metric in there]
     title = line(f"judge means by {result.judge} (1 to 5; ± is the 95% CI over scenarios)", "table.title")
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    reason = None if result.chosen == AS_ASKED else line(f"{result.judge}: {result.chosen}", "table.caption")
+    table = Table(title=title, caption=reason, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", overflow="fold")
     for column in columns:
         table.add_column({**metrics, **titles}[column], justify="right", no_wrap=column == OVERALL)

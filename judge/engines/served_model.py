@@ -21,8 +21,9 @@ import httpx
 
 from judge.engines.server_protocols import UNREADABLE, Completions, MissingTokens
 from judge.errors import EngineError, InputError, discreet, flat, one_line, plain
-from judge.models.checkpoint import PRESETS, TOKENIZER_FILES, Checkpoint, pick, resolve
+from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
 from judge.models.hardware import Hardware, detect, require_usable
+from judge.models.presets import PRESETS, pick
 from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer
 
 API_KEY = "ESRP_API_KEY"
@@ -213,7 +214,7 @@ def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
     root = str(found.get("root") or found["id"])
     wanted = root if judge in ("auto", found["id"]) else judge
     # Two names are no contradiction where one is a folder: it may hold what the other names.
-    hub_ids = {PRESETS.get(name, (name,))[0] for name in (wanted, root)}
+    hub_ids = {PRESETS[name].repository if name in PRESETS else name for name in (wanted, root)}
     if len(hub_ids) == 2 and all("/" in name and not Path(name).exists() for name in hub_ids):
         raise InputError(f"--judge {judge}: the server has {root}, another model; start it with the judge you want")
     try:

@@ -17,6 +17,7 @@ from typing import Any
 from judge.errors import EngineError, InputError, one_line
 from judge.files import remembered_sha256
 from judge.models.hardware import GIB, Hardware
+from judge.models.presets import PACKAGED, PRESETS, packaged_gguf
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import STAND_IN, STAND_IN_MARK, digest
 
@@ -61,17 +62,6 @@ def same_family(judge: str, sources: Iterable[str]) -> tuple[str, ...]:
     """The sources that are of a judge's family."""
     own = family(judge)
     return tuple(source for source in sources if own is not None and family(source) == own)
-
-
-PRESETS: dict[str, tuple[str, float]] = {
-    "qwen3-0.6b": ("Qwen/Qwen3-0.6B", 3),
-    "qwen3-1.7b": ("Qwen/Qwen3-1.7B", 8),
-    "qwen3-4b": ("Qwen/Qwen3-4B", 12),
-    "qwen3-8b": ("Qwen/Qwen3-8B", 24),
-    "qwen3-14b": ("Qwen/Qwen3-14B", 40),
-    "qwen3-32b": ("Qwen/Qwen3-32B", 80),
-}
-"""Judges by name: the Hub id (dense, openly licensed, its prefix can be cached) and the free GiB it needs on a GPU."""
 
 
 FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
@@ -136,23 +126,6 @@ class Checkpoint:
         return str(found.get("quant_method", "unknown")) if found else None
 
 
-def pick(hardware: Hardware) -> tuple[str, str]:
-    """The judge that ``auto`` stands for on this machine, and why in a few words.
-
-    By the free memory of the visible device with most of it; without a GPU it is the stand-in.
-
-    Raises:
-        EngineError: a GPU is there but has too little memory free for any judge.
-    """
-    if not hardware.gpus:
-        return "stand-in", "no GPU here"
-    free = max(gpu.free_gib for gpu in hardware.gpus)
-    fitting = [name for name, (_, needed) in PRESETS.items() if needed <= free]
-    if not fitting:
-        raise EngineError(f"the GPU has {free:.1f} GiB free, too little for any judge; free some or hide the GPU")
-    return fitting[-1], f"the largest preset for {free:.0f} GiB free on the GPU"
-
-
 def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
     """The checkpoint of ``stand-in``, a preset, a model folder, a GGUF file or a Hub id (fetched where not cached).
 
@@ -174,11 +147,15 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
         from judge.models.gguf import converted
 
         return Checkpoint(Path(judge).stem, converted(Path(judge)))
+    if judge == PACKAGED:
+        from judge.models.gguf import converted
+
+        return Checkpoint(judge, converted(packaged_gguf()))
     if judge in PRESETS:
-        return Checkpoint(judge, _fetch(PRESETS[judge][0], files))
+        return Checkpoint(judge, _fetch(PRESETS[judge].repository, files))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", judge) and not judge.startswith("."):
         return Checkpoint(judge, _fetch(judge, files))
-    presets = ", ".join((*PRESETS, "stand-in"))
+    presets = ", ".join((*PRESETS, PACKAGED, "stand-in"))
     raise InputError(f"--judge {judge}: neither a preset ({presets}), a model folder, a .gguf file nor a Hub id")
 
 

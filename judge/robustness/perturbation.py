@@ -161,7 +161,7 @@ def judge_perturbations(
     progress, hardware, variants = progress or SILENT, detect(), variants or {}
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
-    paths, options, reason = settle(data, options, hardware)
+    paths, options, reason = settle(data, options, hardware, progress)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         model = open_model(options, hardware, progress)
         judge = open_judge(options, model, progress=progress)

@@ -258,7 +258,7 @@ def compare_layouts(
         Interrupted: the user stopped it; nothing is kept.
     """
     progress, hardware = progress or SILENT, detect()
-    paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware)
+    paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware, progress)
     ratings = rated = None
     if annotations is not None:
         ratings = annotations[annotations["metric"].isin(METRICS)]

@@ -233,7 +233,7 @@ def show(
         InputError: there is no such dialogue, or data or options are wrong.
     """
     hardware = detect()
-    paths, options, _ = settle(data, options or Options(), hardware)
+    paths, options, _ = settle(data, options or Options(), hardware, progress)
     with closing(Corpus(paths)) as corpus:
         dialogue = next((one for one in corpus if one.id == dialogue_id), None)
         if dialogue is None:
@@ -275,7 +275,7 @@ def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
     Raises what ``score`` raises for a judge that cannot be used.
     """
     hardware = detect()
-    _, options, reason = settle((), options, hardware)
+    _, options, reason = settle((), options, hardware, progress)
     judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
     with progress.busy(f"loading {judge.name}"):
         engine = judge.engine

@@ -32,13 +32,14 @@ from judge.scoring.rationales import Explainer, explain_run
 from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
 from judge.scoring.worker import Work, role_statistics, sample
-from judge.types import TOO_FEW_ANSWERS, Options
+from judge.types import AS_ASKED, TOO_FEW_ANSWERS, Options
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """A finished run: its folder, judge, how many judgments it holds, how many are missing by reason, and tables.
 
+    ``chosen`` says why it was this judge, at the run's beginning.
     ``suspicious`` counts dialogues with text that speaks to the judge (``judge.scoring.injection_detector``).
     ``explained`` counts those of the most notable that have rationales, where they were asked for.
     """
@@ -50,6 +51,7 @@ class Result:
     suspicious: int
     leaderboard: pd.DataFrame = field(repr=False)
     diversity: pd.DataFrame = field(repr=False)
+    chosen: str = AS_ASKED
     explained: int = 0
 
 
@@ -75,7 +77,7 @@ def score(
     """
     options, progress = options or Options(), progress or SILENT
     hardware = detect()
-    paths, options, reason = settle(data, options, hardware)
+    paths, options, reason = settle(data, options, hardware, progress)
     multi_gpu.check(options.devices, hardware)
     load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
     with progress.busy("reading dialogues"):
@@ -101,7 +103,7 @@ def score(
             on_judge(work.judge)
         try:
             with stoppable() as stop:
-                _complete(work, options, paths, hardware, stop)
+                _complete(work, options, paths, hardware, reason, stop)
             result = _summarise(work)
             if explainer is None:
                 return result
@@ -124,7 +126,7 @@ def look_ahead(
     The model is loaded and timed on a few dialogues, where any are to do. Raises what ``score`` raises.
     """
     hardware, progress = detect(), progress or SILENT
-    paths, options, _ = settle(data, options or Options(), hardware)
+    paths, options, _ = settle(data, options or Options(), hardware, progress)
     multi_gpu.check(options.devices, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
@@ -158,8 +160,12 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
 
-def _complete(work: Work, options: Options, data: Sequence[Path], hardware: Hardware, stop: threading.Event) -> None:
+def _complete(
+    work: Work, options: Options, data: Sequence[Path], hardware: Hardware, reason: str, stop: threading.Event
+) -> None:
     """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight.
+
+    ``reason`` is why it is this judge.
 
     EngineError also says how much is saved and how to go on.
     """
@@ -171,7 +177,7 @@ def _complete(work: Work, options: Options, data: Sequence[Path], hardware: Hard
         "units": {JUDGMENTS: work.dialogue_batches, DIVERSITY: [name for name, _ in work.role_batches]},
     }
     store.tidy()
-    run_folder.begin(store, work.judge, hardware, about)
+    run_folder.begin(store, work.judge, hardware, reason, about)
     # After the manifest, without which a folder with a file in it is not a run; before any part, which needs the texts.
     if warning := keep_dialogues(store.folder, work.corpus):
         progress.note(warning)
@@ -226,4 +232,5 @@ def _summarise(work: Work) -> Result:
     missing = dict(sorted((error, count) for error, count in counts.items() if error))
     judgments = counts.total()
     run_folder.finish(store, {"judgments": judgments, "missing": missing, "suspicious": suspicious})
-    return Result(store.folder, work.judge.name, judgments, missing, suspicious, leaderboard, varied)
+    chosen = (store.manifest or {}).get("judge_chosen", AS_ASKED)
+    return Result(store.folder, work.judge.name, judgments, missing, suspicious, leaderboard, varied, chosen)

@@ -286,11 +286,11 @@ def scores_of(judgments: pd.DataFrame) -> pd.DataFrame:
     return table[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
 
 
-def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any]) -> None:
+def begin(store: Store, judge: Judge, hardware: Hardware, reason: str, about: dict[str, Any]) -> None:
     """Write the manifest of a run that begins or goes on.
 
     What says which run it is (``own``) is written anew. How it went so far (``course``: command, engines, times) is
-    kept from earlier sessions.
+    kept from earlier sessions, and so is why the judge was chosen (``reason``).
     """
     own = {
         "format": 1,
@@ -303,6 +303,7 @@ def begin(store: Store, judge: Judge, hardware: Hardware, about: dict[str, Any])
     }
     course = {
         "command": ["esrp-judge", *map(discreet, sys.argv[1:])],
+        "judge_chosen": reason,
         "engines": [],
         "started": _now(),
         "finished": None,

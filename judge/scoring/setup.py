@@ -18,13 +18,14 @@ from judge.engines import Engine
 from judge.engines.served_model import connect
 from judge.errors import EngineError, InputError, JudgeError, discreet
 from judge.files import cache_folder
-from judge.models.checkpoint import Checkpoint, pick, resolve
+from judge.models.checkpoint import Checkpoint, resolve
 from judge.models.hardware import Hardware, detect, require_usable
+from judge.models.presets import PRESETS, pick
 from judge.progress import SILENT, Progress
 from judge.prompting.rubric import load_rubric
 from judge.scoring.answer_form import find_answer_form
 from judge.scoring.judge import AnswerForm, Judge, JudgeModel
-from judge.types import STAND_IN, Options
+from judge.types import AS_ASKED, STAND_IN, Options
 
 
 def open_model(options: Options, hardware: Hardware, progress: Progress = SILENT) -> JudgeModel:
@@ -98,28 +99,27 @@ def engine_name(asked: str, hardware: Hardware) -> str:
 
 
 def choose_judge(data: Sequence[Path], options: Options, hardware: Hardware) -> tuple[str, str]:
-    """The judge to take, and why; ``auto`` never takes the stand-in for a user's own data."""
+    """The judge to take, and why; for a user's own data ``auto`` takes a preset or none."""
     if options.judge != "auto":
-        return options.judge, "as asked for"
+        return options.judge, AS_ASKED
     if options.url:
         return options.judge, "as the server has it"
-    if data and not hardware.gpus:
+    name, reason = pick(hardware)
+    if data and name not in PRESETS:
         raise InputError(
-            "no GPU here, so no judge is chosen for your data; name one: --judge qwen3-0.6b (JUDGE=qwen3-0.6b) is a "
+            f"no judge is chosen for your data ({reason}); name one: --judge qwen3-0.6b (JUDGE=qwen3-0.6b) is a "
             "small real judge, --judge stand-in (JUDGE=stand-in) gives scores that mean nothing"
         )
-    return pick(hardware)
+    return name, reason
 
 
-def default_data(judge: str) -> list[Path]:
-    """What is scored where no data is named: ChatAnime for a real judge, if fetched; otherwise the example."""
-    if judge != "stand-in" and is_complete(chatanime_folder()):
-        return [chatanime_folder()]
-    return example_files()
-
-
-def settle(data: Sequence[Path], options: Options, hardware: Hardware) -> tuple[list[Path], Options, str]:
+def settle(
+    data: Sequence[Path], options: Options, hardware: Hardware, progress: Progress = SILENT
+) -> tuple[list[Path], Options, str]:
     """The data that are meant, the options with the judge that is meant, and why it is that judge.
+
+    Where no data are named they are ChatAnime, if fetched and if the judge is real and was named or has a GPU;
+    otherwise the packaged example.
 
     Raises:
         InputError: no judge is chosen for these data.
@@ -127,8 +127,11 @@ def settle(data: Sequence[Path], options: Options, hardware: Hardware) -> tuple[
     """
     if not options.url:
         require_usable(hardware)
-    name, reason = choose_judge(data, options, hardware)
-    return list(data) or default_data(name), replace(options, judge=name), reason
+    with progress.busy("choosing a judge"):
+        name, reason = choose_judge(data, options, hardware)
+    is_up_to_it = name != "stand-in" and (options.judge != "auto" or options.url or hardware.gpus)
+    default = [chatanime_folder()] if is_up_to_it and is_complete(chatanime_folder()) else example_files()
+    return list(data) or default, replace(options, judge=name), reason
 
 
 PACKAGES = ("esrp-judge", "torch", "transformers", "tokenizers", "vllm", "pandas", "pyarrow", "scikit-learn")

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     Gemma2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
-    Qwen3MoeConfig,
 )
 
 from judge.engines.packed import PackedEngine
 from judge.errors import EngineError
+from judge.models.presets import PRESETS
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
@@ -237,13 +238,12 @@ def vocabulary(stand_in: Path) -> int:
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
 
 
-@pytest.mark.parametrize(
-    "config", [lambda v: LlamaConfig(vocab_size=v, **TINY), lambda v: Qwen3MoeConfig(vocab_size=v, **TINY, **EXPERTS)]
-)
-def test_a_model_of_another_family_with_plain_attention_is_packed(
-    tmp_path: Path, two: Two, vocabulary: int, config: object
+@pytest.mark.parametrize("family", sorted({"llama", *(preset.architecture for preset in PRESETS.values())}))
+def test_every_presets_architecture_and_llama_are_packed(
+    tmp_path: Path, two: Two, vocabulary: int, family: str
 ) -> None:
-    engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
+    more = EXPERTS if "moe" in family else {"pad_token_id": 0}
+    engine = checkpoint(tmp_path, AutoConfig.for_model(family, vocab_size=vocabulary, **TINY, **more))
     name, difference = verified(engine, two)
     assert name == "packed"
     assert difference < 1e-5

@@ -1,47 +1,19 @@
-"""Which model a judge is: picked by free memory, fetched from a mirror, known by its content."""
+"""Which model a judge is: fetched from a mirror, known by its content."""
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from judge.errors import EngineError, InputError
-from judge.models.checkpoint import PRESETS, Checkpoint, pick, resolve
-from judge.models.hardware import Gpu, Hardware
-
-COMMIT = "a" * 40
-
-
-def machine(*free_gib: float) -> Hardware:
-    gpus = tuple(Gpu(i, "H200", 141.0, free, (9, 0)) for i, free in enumerate(free_gib))
-    return Hardware(16, 128.0, gpus, "580.65.06", "13.0", None)
-
-
-@pytest.mark.parametrize(
-    ("free", "judge"),
-    [([5], "qwen3-0.6b"), ([8], "qwen3-1.7b"), ([12], "qwen3-4b"), ([23.9], "qwen3-4b"), ([24], "qwen3-8b"),
-     ([40], "qwen3-14b"), ([140], "qwen3-32b"), ([5, 24], "qwen3-8b")],
-)  # fmt: skip
-def test_auto_is_the_largest_preset_for_the_free_memory_of_a_device(free: list[float], judge: str) -> None:
-    assert pick(machine(*free))[0] == judge
-
-
-def test_a_full_gpu_is_an_error_and_not_a_lesser_judge() -> None:
-    with pytest.raises(EngineError, match=r"2\.5 GiB free, too little"):
-        pick(machine(2.5))
-
-
-def test_without_a_gpu_auto_is_the_stand_in() -> None:
-    assert pick(machine())[0] == "stand-in"
+from judge.errors import InputError
+from judge.models.checkpoint import Checkpoint, resolve
+from judge.models.presets import PRESETS
+from tests.helpers.hub import hub_of
 
 
 @pytest.mark.parametrize("judge", ["gpt-4", "no/such/folder", "../up", "qwen3-9b"])
@@ -71,50 +43,10 @@ def test_what_can_change_a_score_changes_the_configurations_digest(stand_in: Pat
     assert copy.config_digest != before
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as a download asks for: one repository, ``org/model``."""
-
-    def __init__(self, *arguments: object, folder: Path) -> None:
-        self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
-        if path == "/api/models/org/model/revision/main":
-            self.answer(json.dumps({"id": "org/model", "sha": COMMIT, "siblings": []}).encode())
-        elif path == f"/api/models/org/model/tree/{COMMIT}":
-            tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in self.files.items()]
-            self.answer(json.dumps(tree).encode())
-        elif path.startswith(f"/org/model/resolve/{COMMIT}/"):
-            self.answer(self.files[path.rsplit("/", 1)[1]])
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def answer(self, body: bytes) -> None:
-        self.send_response(200)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "X-Repo-Commit": COMMIT}
-        for name, value in (headers | {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        """Nothing."""
-
-
 @pytest.fixture(scope="module")
 def hub(stand_in: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder=stand_in)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with hub_of("org/model", stand_in) as address:
+        yield address
 
 
 def resolved(code: str, hub: str, home: Path, offline: bool = False) -> str:
