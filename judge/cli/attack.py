@@ -124,8 +124,6 @@ def attack(
     hidden characters, in Chinese and English, beside harmless text in the same place; what the detector flags of them;
     and how scores hang on the order of the levels, the language, length and the source's family. No run is written.
     """
-    from judge.robustness.attack_analysis import assess, is_lacking
-    from judge.robustness.attacks import attack as run_attack
     from judge.types import Options
 
     refuse_unwritable(out)
@@ -140,8 +138,12 @@ def attack(
         limit=limit,
     )
     with terminal_progress() as progress:
+        from judge.robustness.attack_analysis import assess, is_lacking
+        from judge.robustness.attacks import attack as run_attack
+
         found = run_attack(data or [], options, progress, seed)
-    robustness = assess(found)
+        with progress.busy("assessing the judgments"):
+            robustness = assess(found)
     facts = {name: getattr(found, name) for name in ("judge", "judge_id", "dialogues", "missing", "settings")}
     facts |= {"flagged_originals": robustness.flagged_originals, "remarks": robustness.remarks}
     tables = {name: getattr(robustness, name) for name in ("families", "rewrites", "metrics", "bias", "sources")}

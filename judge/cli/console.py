@@ -51,21 +51,26 @@ def line(text: str, style: str = "") -> Text:
 
 
 class TerminalProgress:
-    """Progress on stderr (``judge.progress.Progress``): a bar on a terminal, otherwise a plain line now and then."""
+    """Progress on stderr (``judge.progress.Progress``): a bar on a terminal, otherwise a plain line now and then.
+
+    From its making on it never waits longer than ``SILENCE_S`` without a word, until a stage has its first answer.
+    """
 
     def __init__(self) -> None:
         self._console = console(stderr=True)
         self._bar: Progress | None = None
         self._what, self._unit, self._total, self._done = "", "", 0, 0
         self._new = self._tokens = self._under_way = 0
-        self._started = self._last_line = time.monotonic()
-        self._answered = threading.Event()
-        """Set once the stage that goes on has an answer."""
-        self._busy = False
+        self._started = self._last_line = self._spoke = time.monotonic()
+        self._waits = [("starting", self._started)]
+        """What is waited for and since when: first the beginning, or a stage without an answer; then what is busy."""
+        self._over = threading.Event()
+        threading.Thread(target=self._break_silence, daemon=True).start()
 
     def note(self, text: str) -> None:
         """Something the user should know, on a line of its own."""
         self._console.print(line(text))
+        self._spoke = time.monotonic()
 
     def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
         """A stage begins that has ``total`` of what ``unit`` names, of which ``done`` are there already."""
@@ -84,8 +89,7 @@ class TerminalProgress:
             self._bar = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console)
             self._bar.add_task(what, total=total, completed=done, speed="")
             self._bar.start()
-        self._answered = threading.Event()
-        self._tell_until(self._answered, f"{what}: none yet", beside_busy=False)
+        self._waits = [(f"{what}: none yet", self._started)]
 
     def under_way(self, count: int) -> None:
         """``count`` more are answered and not written yet."""
@@ -100,9 +104,9 @@ class TerminalProgress:
 
     def _show(self) -> None:
         """Move the bar, or write a line if the last one was some time ago."""
-        is_first = not self._answered.is_set()
-        self._answered.set()
+        is_first, self._waits = bool(self._waits), []
         now, answered = time.monotonic(), self._new + self._under_way
+        self._spoke = now
         done = min(self._done + self._under_way, self._total)
         rate = answered / max(now - self._started, 1e-9)
         speed = (f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s") + (
@@ -117,45 +121,41 @@ class TerminalProgress:
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Says what goes on, for as long as it does: beside a bar, or by a line every two seconds.
+        """Says what goes on, for as long as it does: beside a bar, or by a line.
 
         Its time does not count as time of the stage that is going on, so that rates are those of the work itself.
         """
-        started, over = time.monotonic(), threading.Event()
-        self._busy = True
-        teller = self._tell_until(over, what)
+        wait = (what, time.monotonic())
+        self._waits.append(wait)
         try:
             yield
         finally:
-            over.set()
-            teller.join()
-            self._busy = False
-            self._started += time.monotonic() - started
+            self._waits.remove(wait)
+            self._started += time.monotonic() - wait[1]
 
-    def _tell_until(self, over: threading.Event, what: str, beside_busy: bool = True) -> threading.Thread:
-        """Says every two seconds that something goes on, until it is over."""
-        started = time.monotonic()
-
-        def tell() -> None:
-            while not over.wait(SILENCE_S):
-                text = f"{what}: {time.monotonic() - started:.0f} s so far"
-                if self._busy and not beside_busy:
-                    continue
-                if self._bar:
-                    self._bar.update(self._bar.task_ids[0], speed=text)
-                else:
-                    self.note(text)
-
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
-        return teller
+    def _break_silence(self) -> None:
+        while not self._over.wait(SILENCE_S / 4):
+            now, waits = time.monotonic(), list(self._waits)
+            if not waits or now - self._spoke < SILENCE_S:
+                continue
+            what, since = waits[-1]
+            text = f"{what}: {now - since:.0f} s so far"
+            if self._bar:
+                self._bar.update(self._bar.task_ids[0], speed=text)
+            else:
+                self.note(text)
 
     def finish(self) -> None:
         """Take the bar away, and say no more of the stage."""
-        self._answered.set()
+        self._waits = []
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+    def close(self) -> None:
+        """Say no more at all."""
+        self._over.set()
+        self.finish()
 
 
 def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -178,7 +178,7 @@ def terminal_progress() -> Iterator[TerminalProgress]:
     try:
         yield progress
     finally:
-        progress.finish()
+        progress.close()
 
 
 NONE = "–"

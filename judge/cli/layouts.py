@@ -114,12 +114,9 @@ def layouts(
     mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
     people. No run is written.
     """
-    from judge.human_ratings.agreement import read_annotations
-    from judge.robustness.prompt_variants import compare_layouts
     from judge.types import Options
 
     refuse_unwritable(out)
-    ratings = read_annotations(annotations) if annotations else None
     options = Options(
         judge=judge,
         engine=engine,
@@ -129,6 +126,10 @@ def layouts(
         limit=limit,
     )
     with terminal_progress() as progress:
+        from judge.human_ratings.agreement import read_annotations
+        from judge.robustness.prompt_variants import compare_layouts
+
+        ratings = read_annotations(annotations) if annotations else None
         comparison = compare_layouts(data or [], options, ratings, progress)
     if out:
         save_csv(out, comparison.table)

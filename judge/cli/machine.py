@@ -54,15 +54,16 @@ def doctor(
 
     With --judge or --url also what that judge writes before a level, and how sure it is to write one.
     """
-    from judge.scoring.setup import examine
+    from judge.cli.console import terminal_progress
 
-    found = examine()
-    if judge or url:
-        from judge.cli.console import TerminalProgress
+    with terminal_progress() as progress:
         from judge.scoring.preview import try_judge
+        from judge.scoring.setup import examine
 
-        options = Options(judge=judge or "auto", url=url, language=language, layout=layout)
-        found["tried"] = try_judge(options, TerminalProgress())
+        found = examine()
+        if judge or url:
+            options = Options(judge=judge or "auto", url=url, language=language, layout=layout)
+            found["tried"] = try_judge(options, progress)
     if as_json:
         print(as_json_text(found))
     else:

@@ -166,9 +166,6 @@ def probe(
     are: how far scores drop, how well they tell the two apart, and whether length or a bag of characters would do as
     well. No run is written.
     """
-    from judge.robustness.degradations import STRENGTHS
-    from judge.robustness.probe_analysis import assess_probes
-    from judge.robustness.probes import probe as probe_judge
     from judge.types import Options
 
     refuse_unwritable(out)
@@ -183,8 +180,13 @@ def probe(
         layout=layout,
     )
     with terminal_progress() as progress:
+        from judge.robustness.degradations import STRENGTHS
+        from judge.robustness.probe_analysis import assess_probes
+        from judge.robustness.probes import probe as probe_judge
+
         probed = probe_judge(data or [], options, seed, progress)
-    assessment = assess_probes(probed.judgments, probed.texts, probed.aims, STRENGTHS, seed)
+        with progress.busy("assessing the judgments"):
+            assessment = assess_probes(probed.judgments, probed.texts, probed.aims, STRENGTHS, seed)
     shown = ("judge", "judge_id", "dialogues", "missing", "settings", "aims", "applied")
     facts = {name: getattr(probed, name) for name in shown}
     found = as_json_text({**facts, "strengths": list(STRENGTHS), **assessment.to_dict()})

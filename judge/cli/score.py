@@ -157,8 +157,6 @@ def score(
     Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
     """
     from judge.cli.console import terminal_progress
-    from judge.prompting.rubric import load_rubric
-    from judge.scoring.run import score as score_into_run
 
     options = Options(
         run=run,
@@ -183,15 +181,19 @@ def score(
     if dry_run:
         return show_dry_run(data or [], options, as_json)
     calibrated = None
-    with terminal_progress() as progress:
+    with terminal_progress() as progress:  # before the imports, which take their time
+        from judge.prompting.rubric import load_rubric
+        from judge.scoring.run import score as score_into_run
+
         if calibration:
             from judge.human_ratings.calibrated_run import Calibrated
 
             calibrated = Calibrated.load(calibration, progress.note)
         result = score_into_run(data or [], options, progress, calibrated.check if calibrated else None)
-    if calibrated:
-        calibrated.apply(result.run)
-    about_report = write_after_run(result.run) if report else ""
+        if calibrated:
+            calibrated.apply(result.run)
+        with progress.busy("writing the report"):
+            about_report = write_after_run(result.run) if report else ""
     if as_json:
         facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious", "explained")}
         print(
@@ -220,10 +222,12 @@ def diversity(data: Data = None, as_json: Json = False) -> int:
 
 def show_dry_run(data: list[Path], options: Options, as_json: bool) -> int:
     """Print what ``score`` would do, and how long and how much memory it would take."""
-    from judge.cli.console import TerminalProgress
-    from judge.scoring.run import look_ahead
+    from judge.cli.console import terminal_progress
 
-    found = look_ahead(data, options, TerminalProgress())
+    with terminal_progress() as progress:
+        from judge.scoring.run import look_ahead
+
+        found = look_ahead(data, options, progress)
     if as_json:
         print(as_json_text({**asdict(found), "run": str(found.run), "seconds": found.seconds}))
         return 0
@@ -273,8 +277,7 @@ def show_prompts(
 
     Without DATA: as for score. The model is loaded only to find the form of its answers, the first time.
     """
-    from judge.cli.console import TerminalProgress
-    from judge.scoring.preview import show
+    from judge.cli.console import terminal_progress
     from judge.types import ALL_METRICS, Options
 
     metrics = (metric,) if metric else ALL_METRICS
@@ -287,7 +290,10 @@ def show_prompts(
         prompts=prompts,
         metrics=metrics,
     )
-    shown = show(dialogue, data or [], options, TerminalProgress())
+    with terminal_progress() as progress:
+        from judge.scoring.preview import show
+
+        shown = show(dialogue, data or [], options, progress)
     if as_json:
         parts = {part: {**asdict(part), "tokens": len(part.token_ids)} for part in (*shown.trunk, *shown.leaves)}
         facts = {

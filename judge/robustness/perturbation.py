@@ -18,7 +18,6 @@ import pandas as pd
 
 from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.errors import InputError, Interrupted, plain
-from judge.models.hardware import detect
 from judge.progress import SILENT, Progress, stoppable
 from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, JudgeModel, MassCheck
@@ -158,10 +157,10 @@ def judge_perturbations(
         EngineError: the machine or the model failed, or the judge does not answer with a level.
         Interrupted: the user stopped it; nothing is kept.
     """
-    progress, hardware, variants = progress or SILENT, detect(), variants or {}
+    progress, variants = progress or SILENT, variants or {}
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
-    paths, options, reason = settle(data, options, hardware, progress)
+    paths, options, reason, hardware = settle(data, options, progress)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         model = open_model(options, hardware, progress)
         judge = open_judge(options, model, progress=progress)

@@ -15,8 +15,7 @@ from typing import Any
 import pandas as pd
 
 from judge.data.dataset import Corpus
-from judge.models.hardware import detect
-from judge.progress import Progress
+from judge.progress import SILENT, Progress
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, Others, degrade
 from judge.robustness.perturbation import Perturbation, judge_perturbations
 from judge.scoring.setup import settle
@@ -65,7 +64,7 @@ def probe(
         EngineError: the machine or the model failed, or the judge does not answer with a level.
         Interrupted: the user stopped it; nothing is kept.
     """
-    paths, options, _ = settle(data, options or Options(), detect())
+    paths, options, _, _ = settle(data, options or Options(), progress or SILENT)
     forms: list[tuple[Dialogue, Perturbation]] = []
 
     def perturb(dialogues: Sequence[Dialogue]) -> list[Perturbation]:

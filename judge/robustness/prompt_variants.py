@@ -20,7 +20,6 @@ import pandas as pd
 from calibration.stats.correlation import pearson, spearman
 from judge.data.dataset import Corpus
 from judge.errors import InputError, plain
-from judge.models.hardware import detect
 from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.prompting.rubric import LANGUAGES
@@ -257,8 +256,8 @@ def compare_layouts(
         EngineError: the machine or the model failed.
         Interrupted: the user stopped it; nothing is kept.
     """
-    progress, hardware = progress or SILENT, detect()
-    paths, options, reason = settle(data, options or Options(limit=DIALOGUES), hardware, progress)
+    progress = progress or SILENT
+    paths, options, reason, hardware = settle(data, options or Options(limit=DIALOGUES), progress)
     ratings = rated = None
     if annotations is not None:
         ratings = annotations[annotations["metric"].isin(METRICS)]

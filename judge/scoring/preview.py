@@ -17,7 +17,7 @@ from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.data.dialogues import example_dialogues
 from judge.engines import Engine, Failure
 from judge.errors import InputError, plain
-from judge.models.hardware import GIB, detect
+from judge.models.hardware import GIB
 from judge.progress import SILENT, Progress
 from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.scoring.judge import AnswerForm, Judge
@@ -232,8 +232,7 @@ def show(
     Raises:
         InputError: there is no such dialogue, or data or options are wrong.
     """
-    hardware = detect()
-    paths, options, _ = settle(data, options or Options(), hardware, progress)
+    paths, options, _, hardware = settle(data, options or Options(), progress)
     with closing(Corpus(paths)) as corpus:
         dialogue = next((one for one in corpus if one.id == dialogue_id), None)
         if dialogue is None:
@@ -274,8 +273,7 @@ def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
 
     Raises what ``score`` raises for a judge that cannot be used.
     """
-    hardware = detect()
-    _, options, reason = settle((), options, hardware, progress)
+    _, options, reason, hardware = settle((), options, progress)
     judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
     with progress.busy(f"loading {judge.name}"):
         engine = judge.engine

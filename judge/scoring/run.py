@@ -76,8 +76,7 @@ def score(
         Interrupted: the user stopped the run; what was judged is kept.
     """
     options, progress = options or Options(), progress or SILENT
-    hardware = detect()
-    paths, options, reason = settle(data, options, hardware, progress)
+    paths, options, reason, hardware = settle(data, options, progress)
     multi_gpu.check(options.devices, hardware)
     load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
     with progress.busy("reading dialogues"):
@@ -104,7 +103,8 @@ def score(
         try:
             with stoppable() as stop:
                 _complete(work, options, paths, hardware, reason, stop)
-            result = _summarise(work)
+            with progress.busy("writing the tables"):
+                result = _summarise(work)
             if explainer is None:
                 return result
             with stoppable() as stop:
@@ -125,8 +125,8 @@ def look_ahead(
 
     The model is loaded and timed on a few dialogues, where any are to do. Raises what ``score`` raises.
     """
-    hardware, progress = detect(), progress or SILENT
-    paths, options, _ = settle(data, options or Options(), hardware, progress)
+    progress = progress or SILENT
+    paths, options, _, hardware = settle(data, options or Options(), progress)
     multi_gpu.check(options.devices, hardware)
     with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)

@@ -114,9 +114,9 @@ def choose_judge(data: Sequence[Path], options: Options, hardware: Hardware) -> 
 
 
 def settle(
-    data: Sequence[Path], options: Options, hardware: Hardware, progress: Progress = SILENT
-) -> tuple[list[Path], Options, str]:
-    """The data that are meant, the options with the judge that is meant, and why it is that judge.
+    data: Sequence[Path], options: Options, progress: Progress = SILENT
+) -> tuple[list[Path], Options, str, Hardware]:
+    """The data that are meant, the options with the judge that is meant, why it is that judge, and what there is.
 
     Where no data are named they are ChatAnime, if fetched and if the judge is real and was named or has a GPU;
     otherwise the packaged example.
@@ -125,13 +125,15 @@ def settle(
         InputError: no judge is chosen for these data.
         EngineError: the machine has a GPU that cannot be used.
     """
+    with progress.busy("looking at this machine"):
+        hardware = detect()
     if not options.url:
         require_usable(hardware)
     with progress.busy("choosing a judge"):
         name, reason = choose_judge(data, options, hardware)
     is_up_to_it = name != "stand-in" and (options.judge != "auto" or options.url or hardware.gpus)
     default = [chatanime_folder()] if is_up_to_it and is_complete(chatanime_folder()) else example_files()
-    return list(data) or default, replace(options, judge=name), reason
+    return list(data) or default, replace(options, judge=name), reason, hardware
 
 
 PACKAGES = ("esrp-judge", "torch", "transformers", "tokenizers", "vllm", "pandas", "pyarrow", "scikit-learn")

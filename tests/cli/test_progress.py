@@ -1,19 +1,21 @@
 """What a command says while it works, where there is no terminal to draw a bar on."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from judge.cli import console
-from judge.cli.console import TerminalProgress
+from judge.cli.console import TerminalProgress, terminal_progress
 
 PATIENCE_S = 60
 
 
 @pytest.fixture
-def progress(monkeypatch: pytest.MonkeyPatch) -> TerminalProgress:
+def progress(monkeypatch: pytest.MonkeyPatch) -> Iterator[TerminalProgress]:
     monkeypatch.setattr(console, "SILENCE_S", 0.01)
-    return TerminalProgress()
+    with terminal_progress() as made:
+        yield made
 
 
 def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
@@ -26,14 +28,25 @@ def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
     return found
 
 
+def test_what_comes_before_anything_else_is_the_start(
+    progress: TerminalProgress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "starting: 0 s so far")
+    progress.close()
+    time.sleep(0.1)
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_wait_says_what_it_is_for_until_it_is_over(
     progress: TerminalProgress, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with progress.busy("loading the model"):
         said(capsys, "loading the model: 0 s so far")
-    capsys.readouterr()
     time.sleep(0.1)
-    assert capsys.readouterr().err == ""
+    capsys.readouterr()
+    assert "loading" not in said(capsys, "so far")
 
 
 def test_a_stage_speaks_before_its_first_answer_and_with_it(
