@@ -20,15 +20,15 @@ from judge.errors import InputError, plain
 from judge.models.hardware import GIB
 from judge.progress import SILENT, Progress
 from judge.prompting.prompt_tree import Ids, PromptTree
-from judge.scoring.judge import AnswerForm, Judge
+from judge.scoring.judge import AnswerForm
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
 from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import sample_answers
 from judge.scoring.worker import Work, sample
 from judge.types import LEVELS, METRICS, Dialogue, Options
 
-LONG_ENOUGH_S = 2.0
-"""Batches of 1, 2, 4 … dialogues are timed until one takes so many seconds, or is a unit; that one's pace counts."""
+LONG_ENOUGH_S = 5.0
+"""After the first dialogue, batches of 1, 2, 4 … are timed until they took so many seconds, or are a batch of work."""
 
 
 WRITTEN = 12
@@ -37,13 +37,13 @@ WRITTEN = 12
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the engine was: the last batch that was timed, and what the model took until then.
+    """How fast the engine was on some dialogues after the first, or on that one where there is no other.
 
-    ``tokens`` are those that the batch had to compute, what was shared with earlier batches left out; ``loading`` is
-    seconds of loading and checking the model. ``first_tokens`` and ``first_seconds`` are the same of the very first
-    dialogue, for which much is computed that a run computes once. Memory in GiB is None where the model is in another
-    process: of the weights; of the keys and values that the packed engine keeps at most of what these prompts share;
-    and the most that was in use by this process, or on its GPU.
+    ``tokens`` are those that it had to compute, what was shared with earlier ones left out; ``loading`` is seconds of
+    loading and checking the model. ``first_tokens`` and ``first_seconds`` are the same of the very first dialogue, for
+    which much is computed that a run computes once. Memory in GiB is None where the model is in another process: of the
+    weights; of the keys and values that the packed engine keeps at most of what these prompts share; and the most that
+    was in use by this process, or on its GPU.
     """
 
     engine: str
@@ -116,15 +116,7 @@ def foresee(work: Work, run: Path) -> Foresight:
         answers = sample_answers(sample(work.corpus, role))
         for writer in work.judge.writers if len(answers[2]) > 1 else ():
             tokens.see(writer.answers(*answers))
-    # The pace of the last of some growing batches of missing dialogues; None where there is nothing to ask.
     dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
-    pace, size, seen, first = None, 1, _Tokens(), True
-    while first or pace is None or (pace.seconds < LONG_ENOUGH_S and pace.dialogues < BATCH_DIALOGUES):
-        if not (batch := list(islice(dialogues, size))):
-            break
-        with work.progress.busy(f"timing {work.judge.name} on {len(batch):,} dialogues"):
-            before, pace = pace, _timed(work.judge, batch, work.metrics, seen, pace, tokens)
-        first, size = before is None, min(2 * size, BATCH_DIALOGUES) if before else 1
     return Foresight(
         run=run,
         judge=work.judge.name,
@@ -136,7 +128,7 @@ def foresee(work: Work, run: Path) -> Foresight:
         judgments_done=there,
         prompt_tokens=tokens.prompt,
         unique_tokens=tokens.unique,
-        pace=pace,
+        pace=_pace(work, dialogues, tokens),
     )
 
 
@@ -146,23 +138,35 @@ def _dialogues(work: Work, missing: set[str]) -> Iterator[Dialogue]:
         yield from unit.dialogues if name in missing else ()
 
 
-def _timed(
-    judge: Judge, batch: Sequence[Dialogue], metrics: Sequence[str], seen: _Tokens, before: Pace | None, of_all: _Tokens
-) -> Pace:
-    started = time.perf_counter()
-    engine = judge.engine
-    loading = before.loading if before else time.perf_counter() - started
-    already, prompts = seen.unique, judge.prompts(batch, metrics)
-    started = time.perf_counter()
-    judge.judge(prompts, metrics)
-    seconds = time.perf_counter() - started
-    for tree in chain.from_iterable(prompts):
-        seen.see(tree)
-    model = getattr(engine, "model", None)
-    memory = (None, None, None) if model is None else _memory(engine, model, of_all)
-    new = seen.unique - already
-    first = (before.first_tokens, before.first_seconds) if before else (new, seconds)
-    return Pace(engine.name, len(batch), new, seconds, *first, loading, *memory)
+def _pace(work: Work, dialogues: Iterator[Dialogue], of_all: _Tokens) -> Pace | None:
+    """How fast the engine is on the first and some more of these dialogues; None where there are none."""
+    judge, seen = work.judge, _Tokens()
+    timed: list[tuple[int, int, float]] = []  # of each batch: dialogues, tokens that no earlier one had, seconds
+    loading, size = 0.0, 1
+    while not timed[1:] or (
+        sum(seconds for _, _, seconds in timed[1:]) < LONG_ENOUGH_S and sum(n for n, _, _ in timed) < BATCH_DIALOGUES
+    ):
+        if not (batch := list(islice(dialogues, size))):
+            break
+        with work.progress.busy(f"timing {judge.name} on {len(batch):,} dialogues"):
+            started = time.perf_counter()
+            _ = judge.engine
+            loading += time.perf_counter() - started  # nothing from the second batch on
+            already, prompts = seen.unique, judge.prompts(batch, work.metrics)
+            started = time.perf_counter()
+            judge.judge(prompts, work.metrics)
+            seconds = time.perf_counter() - started
+        for tree in chain.from_iterable(prompts):
+            seen.see(tree)
+        timed.append((len(batch), seen.unique - already, seconds))
+        size = 2 ** (len(timed) - 1)
+    if not timed:
+        return None
+    _, first_tokens, first_seconds = timed[0]
+    count, new, seconds = (sum(values) for values in zip(*(timed[1:] or timed), strict=True))
+    model = getattr(judge.engine, "model", None)
+    memory = (None, None, None) if model is None else _memory(judge.engine, model, of_all)
+    return Pace(judge.engine.name, count, new, seconds, first_tokens, first_seconds, loading, *memory)
 
 
 def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, float]:
