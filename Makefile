@@ -35,7 +35,7 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
 
-judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and the judge is real, or the example
+judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and judge or GPU are up to it, or the example
 	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
 report: $(VENV)/.ready ## write report.html of RUN, one file that opens offline; ARGS="--annotations FILE"

@@ -154,7 +154,7 @@ def score(
 ) -> int:
     """Score dialogues into a run folder; the same command again goes on where it stopped.
 
-    Without DATA: ChatAnime where it was fetched and the judge is real, otherwise the packaged example.
+    Without DATA: ChatAnime where it was fetched and a real judge was named or has a GPU; else the packaged example.
     """
     from judge.cli.console import terminal_progress
 

@@ -64,8 +64,8 @@ def score(
     """Score dialogues on every metric into a run folder, and go on with a run that is already there.
 
     Args:
-        data: files or folders of dialogues; none for ChatAnime where it was fetched and the judge is real, otherwise
-            for the packaged example.
+        data: files or folders of dialogues; none for ChatAnime where it was fetched and a real judge was named or has
+            a GPU, otherwise for the packaged example.
         options: what to score and how.
         progress: who is told how far it is.
         on_judge: is given the judge before anything is scored, and may refuse it by an error.

@@ -3,6 +3,8 @@
 SmolLM2-135M has a chat template and plain attention, Gemma 3 270M is a base model with sliding windows.
 """
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,14 @@ from judge.models.hardware import detect
 from judge.prompting.prompt_tree import PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
+from judge.robustness.attack_analysis import assess
+from judge.robustness.attacks import attack, families
+from judge.robustness.degradations import STRENGTHS
+from judge.robustness.probe_analysis import assess_probes
+from judge.robustness.probes import probe
+from judge.robustness.prompt_variants import compare_layouts
 from judge.scoring.judge import Judge
+from judge.scoring.rationales import RATIONALES
 from judge.scoring.setup import open_judge, open_model
 from judge.types import METRICS
 from tests.helpers import real_models
@@ -72,22 +81,45 @@ def test_a_file_and_the_folder_made_of_it_are_the_same_judge(smollm2: Path, shor
     assert from_file.identity == from_folder.identity
 
 
-def test_a_run_with_reasons_is_made_and_goes_on(smollm2: Path, short_rubric: Path, tmp_path: Path) -> None:
-    asked = Options(
-        judge=str(smollm2),
-        prompts=short_rubric,
-        language="en",
-        run=tmp_path / "run",
-        limit=3,
-        min_mass=0.5,
-        rationales=1,
-    )
-    result = score([], asked)
+def test_reasons_are_sentences_and_a_run_goes_on(asked: Options, tmp_path: Path) -> None:
+    options = replace(asked, run=tmp_path / "run", limit=3, rationales=1)
+    result = score([], options)
     before = load_judgments(tmp_path / "run")
     assert result.missing == {} and before["mass"].median() > 0.5 and result.explained == 1
-    written = (tmp_path / "run" / "rationales.jsonl").read_text(encoding="utf-8")
-    assert all(len(line.split()) > 5 for line in written.splitlines())
+    for line in (tmp_path / "run" / RATIONALES).read_text(encoding="utf-8").splitlines():
+        words = json.loads(line)["rationale"].split()
+        assert len(words) > 4 and len(set(words)) > len(words) / 3 and sum(map(str.isalpha, words)) > len(words) / 2
     next((tmp_path / "run" / "judgments").iterdir()).unlink()
-    score([], asked)
+    score([], options)
     after = load_judgments(tmp_path / "run")
     assert np.allclose(after["score"], before["score"], atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def asked(smollm2: Path, short_rubric: Path) -> Options:
+    """Two dialogues of the example by the real model with a short rubric."""
+    return Options(judge=str(smollm2), prompts=short_rubric, language="en", limit=2, min_mass=0.5)
+
+
+def test_attacks_move_its_scores_and_none_is_left_out(asked: Options) -> None:
+    found = attack([], asked)
+    robust = assess(found)
+    judged = found.judgments[found.judgments["error"].isna()]
+    assert set(judged["family"]) >= {family.name for family in families() if family.name != "empty"}
+    assert judged["mass"].median() > 0.5 and judged["score"].between(1, 5).all()
+    assert robust.families["mean"].abs().max() > 0.02
+
+
+def test_probes_are_judged_in_every_strength(asked: Options) -> None:
+    probed = probe([], asked)
+    rows = assess_probes(probed.judgments, probed.texts, probed.aims, STRENGTHS).rows
+    assert probed.missing == {} and set(rows["strength"]) == set(STRENGTHS)
+    there = rows[rows["n"] > 0]
+    assert there["auc"].between(0, 1).all() and there["drop"].abs().max() > 0.02
+
+
+def test_all_twelve_variants_are_answered_each_in_a_form_of_its_own(asked: Options) -> None:
+    found = compare_layouts([], asked)
+    overall = found.overall
+    assert found.missing == {} and len(overall) == 12
+    assert overall["mass"].min() > 0.5
