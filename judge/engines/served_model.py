@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from judge.engines.server_protocols import UNREADABLE, Completions, MissingTokens
+from judge.engines.server_protocols import THOUGHTS, UNREADABLE, Completions, Manner, MissingTokens, first_token
 from judge.errors import EngineError, InputError, discreet, flat, one_line, plain
 from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
 from judge.models.hardware import Hardware, detect, require_usable
@@ -52,13 +52,14 @@ class Served:
 
     ``checkpoint`` has the tokenizer on this machine, for a server that takes token ids and answers with the
     log-probability of any token (vLLM). It is None for a server that takes messages. ``max_tokens`` is the length of
-    the longest prompt.
+    the longest prompt. ``manner`` is how a server of messages lets itself be asked.
     """
 
     url: str
     model: str
     max_tokens: int
     checkpoint: Checkpoint | None
+    manner: Manner = field(default_factory=Manner)
 
     @property
     def takes_ids(self) -> bool:
@@ -68,7 +69,7 @@ class Served:
     @property
     def completions(self) -> Completions:
         """The requests that its model can be sent."""
-        return Completions(self.model, self.takes_ids)
+        return Completions(self.model, self.takes_ids, self.manner)
 
     @property
     def name(self) -> str:
@@ -127,8 +128,7 @@ def connect(url: str, judge: str = "auto") -> Served:
             theirs = client.post(f"{url}/tokenize", json=body).raise_for_status().json()["tokens"]
             if tuple(theirs) != served.tokenizer.encode(PROBE):
                 raise InputError(f"{url} serves another model than {served.name}: its tokens differ; check --judge")
-        _try(client, served)
-    return served
+        return _tried(client, served)
 
 
 def headers() -> dict[str, str]:
@@ -225,20 +225,37 @@ def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
         raise InputError(f"the server's model is {root}, unknown here; name it by --judge ({error})") from error
 
 
-def _try(client: httpx.Client, served: Served) -> None:
-    """Raises InputError where the server does not give the log-probabilities that scoring needs."""
+REFUSED = (400, 404, 422)
+"""HTTP status codes with which servers refuse what they do not know in a request."""
+
+
+def _tried(client: httpx.Client, served: Served) -> Served:
+    """The server asked as it lets itself be asked; InputError where it gives no log-probabilities of a first token."""
     tokenizer = served.tokenizer
     head, tail = tokenizer.chat("1–5？")
     levels = tokenizer.level_ids(tail)
     (request,) = served.completions.levels([tokenizer.encode(head + "？" + tail)], levels)
-    answer = client.post(f"{served.url}{request.path}", json=request.body).raise_for_status().json()
+    response = client.post(f"{served.url}{request.path}", json=request.body)
+    if response.status_code in REFUSED and not served.takes_ids and (manner := served.manner.after(said(response))):
+        return _tried(client, replace(served, manner=manner))
+    answer = response.raise_for_status().json()
     try:
         request.read(answer)
+        first = "" if served.takes_ids else first_token(answer)
     except MissingTokens as error:
         message = f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32"
         raise InputError(message) from error
     except UNREADABLE as error:
-        raise InputError(f"{served.url} gives no log-probabilities, so it cannot be a judge; use another") from error
+        reason = f" ({said(response)})" if isinstance(answer, dict) and "error" in answer else ""
+        raise InputError(
+            f"{served.url} gives no log-probabilities{reason}, so it cannot be a judge; turn them on, or use another"
+        ) from error
+    if first.startswith(THOUGHTS):
+        raise InputError(
+            f"{served.url} begins its answers with a thought ({plain(first)!r}), so no level can be read; switch "
+            "thinking off there (llama.cpp: --reasoning-budget 0), or serve a model that does not think"
+        )
+    return served
 
 
 HOST = "127.0.0.1"

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -76,7 +77,8 @@ class ServerEngine:
     def report(self) -> dict[str, Any]:
         """See ``Engine.report``; ``unlisted_levels`` counts levels that were not among the tokens a server listed."""
         counts = {"retries": self._retries, "unlisted_levels": self._unlisted}
-        return {"name": self.name, "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts}
+        asked = {} if self.served.takes_ids else {"asked_in_the_manner": asdict(self.served.manner)}
+        return {"name": self.name, "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts, **asked}
 
     def verify(self, tree: PromptTree) -> None:
         """Nothing to check: prompts are whole."""

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import judge.engines.server as server_module
 from judge import EngineError, InputError, Options, load_judgments, score
 from judge.engines.served_model import connect
+from judge.engines.server_protocols import Manner
 from judge.errors import JudgeError
 from judge.prompting.safe_tokenizer import ANSWER, SYSTEM, USER, TextTokenizer, messages
 from judge.types import METRICS
@@ -285,6 +287,95 @@ def test_any_other_server_is_asked_by_messages_and_levels_are_found_by_text(
     assert judgments["score"].notna().all() and judgments["mass"].median() > 0.8
     assert set(judgments["judge"]) == {"tiny"}
     assert manifest(result.run)["engines"][0]["takes_token_ids"] is False
+
+
+class Peculiar(Model):
+    """A server of messages that refuses a request in some words, and spells tokens in a way of its own."""
+
+    complaint: Callable[[Any], str | None] = staticmethod(lambda body: None)
+    spelling: Callable[[str], dict[str, Any]] = staticmethod(lambda text: {"token": text})
+
+    def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+        body = json.loads(text or "{}")
+        if "chat" in path and (words := self.complaint(body)):
+            return 400, json.dumps({"error": {"message": words}}).encode()
+        return super().respond(path, text)
+
+    def spelt(self, text: str) -> dict[str, Any]:
+        return self.spelling(text)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "changed"),
+    [
+        (lambda body: "chat_template_kwargs: extra inputs are not permitted" * ("chat_template_kwargs" in body),
+         {"thinking": False}),
+        (lambda body: "Unrecognized request argument supplied" * ("chat_template_kwargs" in body), {"thinking": False}),
+        (lambda body: "'max_tokens' is not supported: use 'max_completion_tokens'" * ("max_tokens" in body),
+         {"limit": "max_completion_tokens"}),
+        (lambda body: "top_logprobs must be at most 5" * (body.get("top_logprobs", 0) > 5), {"listed": 5}),
+        (lambda body: "'temperature' does not support 0 with this model" * ("temperature" in body),
+         {"temperature": False}),
+        (lambda body: "System role not supported" * (body["messages"][0]["role"] == "system"), {"system": False}),
+        (lambda body: "below the minimum value of 16" * (body.get("max_tokens", 99) < 16), {"tokens": 16}),
+    ],
+)  # fmt: skip
+def test_what_a_server_refuses_is_left_out_and_the_scores_are_the_same(
+    asked: Asked, stand_in: Path, tmp_path: Path, complaint: Any, changed: dict[str, Any]
+) -> None:
+    served = Peculiar(stand_in, owned_by="somebody")
+    with serving(served) as url:
+        few = {"layout": "question", "limit": 2}
+        expected = load_judgments(score([], asked(url, tmp_path / "plain", **few)).run)
+        served.complaint = complaint
+        found = load_judgments(score([], asked(url, tmp_path / "run", **few)).run)
+    assert manifest(tmp_path / "run")["engines"][0]["asked_in_the_manner"] == asdict(Manner()) | changed
+    assert found["score"].notna().all()
+    if not changed.keys() & {"system", "listed"}:  # which change the prompt, and what is known of the answer
+        assert np.allclose(found["score"], expected["score"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda text: {"token": f"Ġ{text}"},
+        lambda text: {"token": f"▁{text}"},
+        lambda text: {"token": f" {text}", "bytes": None},
+        lambda text: {"token": "token_id:19", "bytes": list(text.encode())},
+        lambda text: {"token": f"\\x{text.encode().hex()}", "bytes": list(f" {text}".encode())},
+    ],
+)
+def test_levels_are_found_however_a_server_spells_tokens(
+    asked: Asked, stand_in: Path, tmp_path: Path, spelling: Any
+) -> None:
+    served = Peculiar(stand_in, owned_by="somebody")
+    with serving(served) as url:
+        few = {"layout": "question", "limit": 2}
+        expected = load_judgments(score([], asked(url, tmp_path / "plain", **few)).run)
+        served.spelling = spelling
+        found = load_judgments(score([], asked(url, tmp_path / "run", **few)).run)
+    assert np.allclose(found["score"], expected["score"], atol=1e-5) and found["mass"].median() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"error": {"message": "no slots"}}, "gives no log-probabilities (no slots)"),
+        ({"choices": [{"index": 0, "logprobs": None}]}, "gives no log-probabilities"),
+        ({"choices": [{"index": 0, "logprobs": {"content": []}}]}, "gives no log-probabilities"),
+        (
+            {"choices": [{"index": 0, "logprobs": {"content": [{"token": "<think>", "top_logprobs": []}]}}]},
+            "begins its answers with a thought ('<think>')",
+        ),
+    ],
+)
+def test_what_a_server_lacks_is_said_before_anything_is_scored(
+    asked: Asked, stand_in: Path, tmp_path: Path, answer: Any, said: str
+) -> None:
+    fault: Fault = lambda path, number: (200, json.dumps(answer).encode()) if "chat" in path else None  # noqa: E731
+    with serving(Model(stand_in, owned_by="somebody"), fault) as url, pytest.raises(InputError) as error:
+        score([], asked(url, tmp_path / "run", layout="question"))
+    assert said in str(error.value) and not (tmp_path / "run").exists()
 
 
 def test_levels_that_a_server_does_not_list_are_missing_mass_and_counted(

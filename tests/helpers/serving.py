@@ -58,7 +58,7 @@ class Model:
         ids = self.tokenizer.encode("".join(message["content"] for message in body["messages"]))
         if body.get("logprobs"):
             return {"choices": [self._listed(ids, body["top_logprobs"])]}
-        text = self.tokenizer.text(self.write(ids, body["max_tokens"]))
+        text = self.tokenizer.text(self.write(ids, body.get("max_tokens") or body["max_completion_tokens"]))
         return {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
 
     @torch.inference_mode()
@@ -79,8 +79,12 @@ class Model:
     def _listed(self, ids: Any, count: int) -> Any:
         found = self._logprobs(ids).topk(count)
         texts = [self.tokenizer.trusted.decode([token]) for token in found.indices.tolist()]
-        listed = [{"token": t, "logprob": p} for t, p in zip(texts, found.values.tolist(), strict=True)]
-        return {"index": 0, "logprobs": {"content": [{"top_logprobs": listed}]}}
+        listed = [self.spelt(t) | {"logprob": p} for t, p in zip(texts, found.values.tolist(), strict=True)]
+        return {"index": 0, "logprobs": {"content": [{**listed[0], "top_logprobs": listed}]}}
+
+    def spelt(self, text: str) -> dict[str, Any]:
+        """How a token is written in an answer."""
+        return {"token": text}
 
 
 @contextmanager
