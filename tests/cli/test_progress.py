@@ -75,6 +75,13 @@ def test_a_stage_does_not_speak_over_a_wait_inside_it_nor_count_its_time(
     progress.finish()
 
 
+def test_an_answer_may_come_while_something_else_goes_on(progress: TerminalProgress) -> None:
+    progress.begin("dialogues", 2, 0)
+    with progress.busy("loading"):
+        progress.under_way(1)
+    progress.advance(2, 10)
+
+
 def test_a_stage_that_is_cut_short_is_silent(progress: TerminalProgress, capsys: pytest.CaptureFixture[str]) -> None:
     progress.begin("dialogues", 2, 0)
     progress.finish()
