@@ -17,6 +17,7 @@ from judge.models import gguf as conversion
 from judge.models.checkpoint import resolve
 from judge.models.gguf import converted
 from judge.prompting.safe_tokenizer import JudgeTokenizer
+from tests.helpers.commands import esrp_judge, refused
 
 gguf = pytest.importorskip("gguf", reason="gguf is not installed: make .venv/.ready-dev")
 pytest.importorskip("accelerate", reason="accelerate is not installed: make .venv/.ready-dev")
@@ -226,7 +227,4 @@ def test_a_disk_without_room_is_the_machines_error(tiny: Path, monkeypatch: pyte
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "foreign.gguf").write_bytes(b"PK")
-    command = [sys.executable, "-m", "judge", "doctor", "--judge", str(tmp_path / "foreign.gguf")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and "not a GGUF file" in done.stderr
-    assert done.stderr.count("\n") == 1
+    refused(esrp_judge("doctor", "--judge", "foreign.gguf", cwd=tmp_path), "not a GGUF file")
