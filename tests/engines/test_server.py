@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 
 import judge.engines.server as server_module
@@ -305,6 +306,18 @@ class Peculiar(Model):
         return self.spelling(text)
 
 
+def by_messages(served: Model, asked: Asked, run: Path) -> pd.DataFrame:
+    """The judgments of two dialogues by a server of messages."""
+    with serving(served) as url:
+        return load_judgments(score([], asked(url, run, layout="question", limit=2)).run)
+
+
+@pytest.fixture(scope="module")
+def expected(asked: Asked, stand_in: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Those of a server that refuses nothing."""
+    return by_messages(Peculiar(stand_in, owned_by="somebody"), asked, tmp_path_factory.mktemp("expected") / "run")
+
+
 @pytest.mark.parametrize(
     ("complaint", "changed"),
     [
@@ -321,14 +334,11 @@ class Peculiar(Model):
     ],
 )  # fmt: skip
 def test_what_a_server_refuses_is_left_out_and_the_scores_are_the_same(
-    asked: Asked, stand_in: Path, tmp_path: Path, complaint: Any, changed: dict[str, Any]
+    asked: Asked, stand_in: Path, expected: pd.DataFrame, tmp_path: Path, complaint: Any, changed: dict[str, Any]
 ) -> None:
     served = Peculiar(stand_in, owned_by="somebody")
-    with serving(served) as url:
-        few = {"layout": "question", "limit": 2}
-        expected = load_judgments(score([], asked(url, tmp_path / "plain", **few)).run)
-        served.complaint = complaint
-        found = load_judgments(score([], asked(url, tmp_path / "run", **few)).run)
+    served.complaint = complaint
+    found = by_messages(served, asked, tmp_path / "run")
     assert manifest(tmp_path / "run")["engines"][0]["asked_in_the_manner"] == asdict(Manner()) | changed
     assert found["score"].notna().all()
     if not changed.keys() & {"system", "listed"}:  # which change the prompt, and what is known of the answer
@@ -346,14 +356,11 @@ def test_what_a_server_refuses_is_left_out_and_the_scores_are_the_same(
     ],
 )
 def test_levels_are_found_however_a_server_spells_tokens(
-    asked: Asked, stand_in: Path, tmp_path: Path, spelling: Any
+    asked: Asked, stand_in: Path, expected: pd.DataFrame, tmp_path: Path, spelling: Any
 ) -> None:
     served = Peculiar(stand_in, owned_by="somebody")
-    with serving(served) as url:
-        few = {"layout": "question", "limit": 2}
-        expected = load_judgments(score([], asked(url, tmp_path / "plain", **few)).run)
-        served.spelling = spelling
-        found = load_judgments(score([], asked(url, tmp_path / "run", **few)).run)
+    served.spelling = spelling
+    found = by_messages(served, asked, tmp_path / "run")
     assert np.allclose(found["score"], expected["score"], atol=1e-5) and found["mass"].median() > 0.8
 
 
