@@ -24,7 +24,8 @@ from judge.errors import EngineError, InputError, discreet, flat, one_line, plai
 from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.models.presets import PRESETS, pick
-from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer
+from judge.prompting.chat_tokenizer import Tokenizer
+from judge.prompting.message_tokenizer import TextTokenizer
 
 API_KEY = "ESRP_API_KEY"
 """The environment variable with the server's key, which is never written anywhere."""
@@ -77,7 +78,7 @@ class Served:
         return self.checkpoint.name if self.checkpoint else self.model
 
     @property
-    def tokenizer(self) -> JudgeTokenizer | TextTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """What turns texts into the ids of its prompts."""
         return self.checkpoint.tokenizer if self.checkpoint else TextTokenizer()
 

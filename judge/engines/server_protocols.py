@@ -2,7 +2,7 @@
 
 A vLLM server takes prompts as token ids and answers with token ids. Any other OpenAI-compatible server takes messages
 and answers with texts, in which characters stand for tokens: an id is a code point (see
-``judge.prompting.safe_tokenizer``).
+``judge.prompting.message_tokenizer``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from judge.prompting.message_tokenizer import messages
 from judge.prompting.prompt_tree import Ids
-from judge.prompting.safe_tokenizer import messages
 
 ROUNDING = 1e-3
 """How far above 0 a log-probability may be: servers round."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from judge.types import Dialogue, Metric
 
 if TYPE_CHECKING:
+    from judge.prompting.chat_tokenizer import Tokenizer
     from judge.prompting.rubric import Rubric
-    from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer
 
 
 Ids = tuple[int, ...]
@@ -102,7 +102,7 @@ class PromptWriter:
     def __init__(
         self,
         rubric: Rubric,
-        tokenizer: JudgeTokenizer | TextTokenizer,
+        tokenizer: Tokenizer,
         layout: str = "prefill",
         ascending: bool = True,
         answer_form: str = "none",

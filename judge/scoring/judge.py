@@ -21,9 +21,9 @@ from judge.engines.served_model import UNVERIFIED, Served
 from judge.errors import InputError, UnfitJudge
 from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
+from judge.prompting.chat_tokenizer import Tokenizer
 from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.prompting.rubric import Rubric
-from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer
 from judge.scoring.summary import sample_answers
 from judge.types import (
     EMPTY_ANSWER,
@@ -126,7 +126,7 @@ class JudgeModel:
         self._engine: Engine | None = None
 
     @cached_property
-    def tokenizer(self) -> JudgeTokenizer | TextTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """What turns texts into the ids of its prompts; InputError where it cannot be used."""
         return self.origin.tokenizer
 

@@ -19,7 +19,7 @@ from judge import EngineError, InputError, Options, load_judgments, score
 from judge.engines.served_model import connect
 from judge.engines.server_protocols import Manner
 from judge.errors import JudgeError
-from judge.prompting.safe_tokenizer import ANSWER, SYSTEM, USER, TextTokenizer, messages
+from judge.prompting.message_tokenizer import ANSWER, SYSTEM, USER, TextTokenizer, messages
 from judge.types import METRICS
 from tests.helpers.rubric import ByStandIn
 from tests.helpers.serving import DRIP, HALF, Fault, Model, serving

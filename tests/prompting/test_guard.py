@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from judge.prompting.message_tokenizer import ANSWER, BRACKETS, SYSTEM, USER, TextTokenizer, messages
 from judge.prompting.prompt_tree import QUOTE, PromptWriter
 from judge.prompting.rubric import load_rubric
-from judge.prompting.safe_tokenizer import ANSWER, BRACKETS, SYSTEM, USER, JudgeTokenizer, TextTokenizer, messages
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import METRICS
 from tests.torture.guard import REAL, failures, guarded, naive, slots
 from tests.torture.hostile import CONTROLS, texts

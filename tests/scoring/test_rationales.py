@@ -21,9 +21,10 @@ from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
 from judge.errors import EngineError, InputError, Interrupted
 from judge.progress import Silent
+from judge.prompting.message_tokenizer import TextTokenizer, messages
 from judge.prompting.prompt_tree import PromptTree, PromptWriter
 from judge.prompting.rubric import Rubric, load_rubric
-from judge.prompting.safe_tokenizer import JudgeTokenizer, TextTokenizer, messages
+from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.rationales import LONGEST, RATIONALES, notable
 from judge.types import DIMENSIONS, ENGINE_FAILED, METRICS, Dialogue, Turn
 from tests.helpers.commands import typed

@@ -1,0 +1,69 @@
+"""Text as its own characters, for servers that take messages and not token ids: a tokenizer whose ids are code points.
+
+So prompts for such a server are written by the same code as all others. Where one message ends and the next begins is
+marked by characters of the private use area, which no text of a dialogue can bring in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from judge.types import LEVELS, digest
+
+SYSTEM, USER, ANSWER = "\ue010", "\ue011", "\ue012"
+"""Begin the system message, the user's message, and the answer."""
+
+
+BRACKETS = {
+    "<\uff1c\ufe64": "\u3008",
+    ">\uff1e\ufe65": "\u3009",
+    "[\uff3b\ufe47": "\u3014",
+    "]\uff3d\ufe48": "\u3015",
+}
+"""What begins and ends a control token in every family of models (``<|im_end|>``, ``</s>``, ``[INST]``, ``]~b]``) and
+what a tokenizer's normaliser may make the same of, and the bracket that a text from outside has in its place."""
+
+
+_SAFE = {ord(mark): None for mark in SYSTEM + USER + ANSWER} | {
+    ord(bracket): other for brackets, other in BRACKETS.items() for bracket in brackets
+}
+
+
+class TextTokenizer:
+    """Stands where a ``JudgeTokenizer`` stands; its ids are code points."""
+
+    digest = digest("text, brackets changed")
+    has_template = True
+    control_ids: frozenset[int] = frozenset()
+    """No id steers a model: what a server reads are messages."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Code points of the project's own text."""
+        return tuple(map(ord, text))
+
+    def encode_untrusted(self, text: str) -> tuple[int, ...]:
+        """Code points of somebody else's text, with Chinese brackets where a control token has others."""
+        return self.encode(text.translate(_SAFE))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What code points write; the marks of messages by their names."""
+        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>"}
+        return "".join(map(chr, ids)).translate(names)
+
+    def chat(self, system: str) -> tuple[str, str]:
+        """What stands before the user's message, and what after it."""
+        return f"{SYSTEM}{system}{USER}", ANSWER
+
+    def before_level(self, text: str) -> tuple[int, ...]:
+        """Code points of a text; what follows it changes none."""
+        return self.encode(text)
+
+    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
+        """For each level its digit, plain and in full width."""
+        return tuple((ord(str(level)), ord("０") + level) for level in LEVELS)
+
+
+def messages(prompt: tuple[int, ...]) -> list[dict[str, str]]:
+    """The messages of a prompt in code points, as an OpenAI-compatible server takes them."""
+    system, _, rest = "".join(map(chr, prompt)).removeprefix(SYSTEM).partition(USER)
+    return [{"role": "system", "content": system}, {"role": "user", "content": rest.removesuffix(ANSWER)}]
