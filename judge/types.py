@@ -179,11 +179,13 @@ class Options:
     judge: str = "auto"
     engine: str = "auto"
     url: str | None = None
+    protocol: str = "auto"
+    concurrency: int | None = None
     patience: float = 300.0
     devices: tuple[str, ...] = ()
     tensor_parallel: int = 1
     language: str = "zh"
-    layout: str = "prefill"
+    layout: str = "auto"
     orderings: int = 1
     answer_form: str = "auto"
     min_mass: float = MIN_MASS
@@ -209,11 +211,19 @@ class Options:
             raise InputError(f"--min-mass {self.min_mass}: give a number from 0 to 1")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine}: unknown engine; choose one of {', '.join(ENGINES)}")
+        self._check_server()
+        if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and (self.devices or self.engine == "packed")):
+            raise InputError("--tensor-parallel must be at least 1, and needs --engine vllm without --devices")
+
+    def _check_server(self) -> None:
+        """InputError where what is said of a server does not go together."""
         if self.engine == "server" and not self.url:
             raise InputError("--engine server needs --url, the server's address; `make serve` starts one")
         if self.url and self.engine not in ("auto", "server"):
             raise InputError(f"--engine {self.engine} takes no --url; leave one of them out")
         if self.url and (self.devices or self.tensor_parallel != 1):
             raise InputError("--devices and --tensor-parallel are the server's own choice; leave them out with --url")
-        if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and (self.devices or self.engine == "packed")):
-            raise InputError("--tensor-parallel must be at least 1, and needs --engine vllm without --devices")
+        if not self.url and (self.protocol != "auto" or self.concurrency is not None):
+            raise InputError("--protocol and --concurrency say how a server is asked; give its address by --url")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise InputError(f"--concurrency {self.concurrency}: must be at least 1")

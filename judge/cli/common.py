@@ -33,6 +33,14 @@ Engine = Annotated[str, typer.Option(help="auto, packed, vllm or server.")]
 Url = Annotated[str | None, typer.Option(help="Address of a server with the judge (key in ESRP_API_KEY).")]
 
 
+Protocol = Annotated[
+    str,
+    typer.Option(
+        help="How the server is asked: auto, vllm, llama.cpp, sglang, chat, completions, systemone or decisions."
+    ),
+]
+
+
 Sources = Annotated[str, typer.Option(help="Only these systems (column source), with commas.")]
 
 
@@ -42,7 +50,9 @@ Characters = Annotated[str, typer.Option(help="Only these characters, with comma
 Language = Annotated[str, typer.Option(help="Language of the rubric: zh or en.")]
 
 
-Layout = Annotated[str, typer.Option(help="How the metric is asked: prefill, question or separate.")]
+Layout = Annotated[
+    str, typer.Option(help="How the metric is asked: prefill, question or separate; auto takes the best.")
+]
 
 
 AnswerForm = Annotated[

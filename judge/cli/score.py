@@ -22,6 +22,7 @@ from judge.cli.common import (
     Judge,
     Language,
     Layout,
+    Protocol,
     Sources,
     Url,
     as_one_json,
@@ -122,13 +123,17 @@ def score(
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
+    protocol: Protocol = "auto",
     patience: Annotated[
         float, typer.Option(help="Seconds for which a failing server is tried again, or a silent vLLM waited for.")
     ] = 300.0,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Ask a server about so many dialogues at once; by default what suits it.")
+    ] = None,
     devices: Annotated[str, typer.Option(help="A process on each of these GPUs, with commas: 0,1.")] = "",
     tensor_parallel: Annotated[int, typer.Option(help="Split the model over so many GPUs (vLLM).")] = 1,
     language: Language = "zh",
-    layout: Layout = "prefill",
+    layout: Layout = "auto",
     orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
     answer_form: AnswerForm = "auto",
     min_mass: Annotated[
@@ -163,6 +168,8 @@ def score(
         judge=judge,
         engine=engine,
         url=url,
+        protocol=protocol,
+        concurrency=concurrency,
         patience=patience,
         devices=names(devices),
         tensor_parallel=tensor_parallel,
@@ -267,8 +274,9 @@ def show_prompts(
     metric: Annotated[str | None, typer.Option(help="Only this metric; all nine by default.")] = None,
     judge: Judge = "auto",
     url: Url = None,
+    protocol: Protocol = "auto",
     language: Language = "zh",
-    layout: Layout = "prefill",
+    layout: Layout = "auto",
     answer_form: AnswerForm = "auto",
     prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     as_json: Json = False,
@@ -284,6 +292,7 @@ def show_prompts(
     options = Options(
         judge=judge,
         url=url,
+        protocol=protocol,
         language=language,
         layout=layout,
         answer_form=answer_form,

@@ -1,29 +1,32 @@
-"""Which model a server serves, and starting such a server.
+"""Which model a server serves, and how it lets itself be asked for levels.
 
-``connect`` asks a server what it serves and sends one prompt, so that a wrong address, key or model shows before any
-dialogue is judged. ``serve`` turns this process into a vLLM server with the flags that suit scoring. How a model is
+``find`` asks a server what it is, takes the protocol that tells most (``PROTOCOLS``) and asks for one level by it, so
+that a wrong address, key or model shows before any dialogue is judged; ``connect`` adds the tokenizer. How a model is
 asked is in ``judge.engines.server_protocols``, scoring by it in ``judge.engines.server``.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from judge.engines.server_protocols import THOUGHTS, UNREADABLE, Completions, Manner, MissingTokens, first_token
-from judge.errors import EngineError, InputError, discreet, flat, one_line, plain
+from judge.engines import PATIENCE_S
+from judge.engines.decision_protocols import OpenAIDecisions, SystemOne
+from judge.engines.llama_cpp import SAMPLE, LlamaCpp, LlamaCppTokenizer
+from judge.engines.message_protocols import Chat, Completions
+from judge.engines.server_protocols import ABSENT, ByIds, Protocol, Request, Sglang, Vllm, said
+from judge.errors import EngineError, InputError, one_line, plain
 from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
-from judge.models.hardware import Hardware, detect, require_usable
-from judge.models.presets import PRESETS, pick
+from judge.models.hardware import Hardware
+from judge.models.presets import PRESETS
 from judge.prompting.chat_tokenizer import Tokenizer
 from judge.prompting.message_tokenizer import TextTokenizer
 
@@ -39,48 +42,57 @@ LONGEST_NAME = 150
 """The most characters of a model's name, which is in every row and in the name of the run's folder."""
 
 
+NOT_READY = (429, 502, 503, 504)
+"""HTTP status codes of a server that loads its model, or has too much to do."""
+
+
+UNBOUNDED = 2**31
+"""The tokens of the longest prompt, where a server does not say: it refuses what is too long."""
+
+
 UNVERIFIED = "unverified:"
 """The beginning of a judge id that rests on what a server says, as its weights cannot be hashed."""
 
 
-PROBE = "评分：3，因为她说“没关系”。 Score: 4 <|im_end|>"
-"""A text that two different tokenizers hardly cut alike: two scripts, full-width punctuation, a control token."""
+PROTOCOLS: dict[str, type[Protocol]] = {
+    kind.name: kind for kind in (Vllm, LlamaCpp, Sglang, Chat, Completions, SystemOne, OpenAIDecisions)
+}
+"""How servers are asked, by the names of ``--protocol``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Served:
     """A model on a server; it has the attributes that ``Judge`` takes from a ``Checkpoint``.
 
-    ``checkpoint`` has the tokenizer on this machine, for a server that takes token ids and answers with the
-    log-probability of any token (vLLM). It is None for a server that takes messages. ``max_tokens`` is the length of
-    the longest prompt. ``manner`` is how a server of messages lets itself be asked.
+    ``root`` is where the server says that the model is from. ``max_tokens`` is the length of the longest prompt, and
+    ``slots`` the requests that the server works on at once, where it says so. ``checkpoint`` has the tokenizer on this
+    machine, for a server that takes token ids and not text of which it makes them.
     """
 
     url: str
     model: str
+    root: str
+    protocol: Protocol
     max_tokens: int
-    checkpoint: Checkpoint | None
-    manner: Manner = field(default_factory=Manner)
-
-    @property
-    def takes_ids(self) -> bool:
-        """Whether prompts are token ids; otherwise messages."""
-        return self.checkpoint is not None
-
-    @property
-    def completions(self) -> Completions:
-        """The requests that its model can be sent."""
-        return Completions(self.model, self.takes_ids, self.manner)
+    slots: int | None
+    checkpoint: Checkpoint | None = None
+    patience: float = PATIENCE_S
 
     @property
     def name(self) -> str:
         """The name that its judgments carry."""
-        return self.checkpoint.name if self.checkpoint else self.model
+        if self.checkpoint:
+            return self.checkpoint.name
+        return _short(self.model)
 
-    @property
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         """What turns texts into the ids of its prompts."""
-        return self.checkpoint.tokenizer if self.checkpoint else TextTokenizer()
+        if self.checkpoint:
+            return self.checkpoint.tokenizer
+        if isinstance(self.protocol, LlamaCpp):
+            return LlamaCppTokenizer(self.protocol, self.url, headers(), self.patience)
+        return TextTokenizer()
 
     @property
     def weights_digest(self) -> str:
@@ -95,17 +107,76 @@ class Served:
         return "unverified"
 
 
-def connect(url: str, judge: str = "auto") -> Served:
-    """Ask a server what it serves, and try it.
+def connect(url: str, judge: str = "auto", protocol: str = "auto", patience: float = PATIENCE_S) -> Served:
+    """Find the model of a server, with the tokenizer of its prompts.
+
+    Args:
+        url, judge, protocol: as for ``find``; ``judge`` may also name the files of the server's model here.
+        patience: seconds during which a server that is away is asked again, once it has answered.
+
+    Raises:
+        InputError, EngineError: as ``find``; or the tokenizer of its model is not to be had here, or is another.
+    """
+    served = replace(find(url, judge, protocol), patience=patience)
+    asked = served.protocol
+    if not isinstance(asked, ByIds) or isinstance(asked, LlamaCpp):
+        return served
+    served = replace(served, checkpoint=_checkpoint(served, judge))
+    with _asking(served.url) as client:
+        # Ids of another tokenizer would be read as other words, and nothing would fail: so the two are compared.
+        theirs = tuple(_read(client, served.url, asked.tokens_of(SAMPLE)))
+    if theirs != served.tokenizer.encode(SAMPLE):
+        raise InputError(f"{served.url} serves another model than {served.name}: its tokens differ; check --judge")
+    return served
+
+
+def find(url: str, judge: str = "auto", protocol: str = "auto") -> Served:
+    """Ask a server what it serves, and for one level.
 
     Args:
         url: the server's address, with or without ``/v1``.
         judge: the model wanted, by the server's name for it or as for ``resolve``; ``auto`` for the only one.
+        protocol: a name of ``PROTOCOLS``; ``auto`` for the one that tells most of those that the server knows.
 
     Raises:
-        InputError: the address, the key or the model is wrong, or the server gives no log-probabilities.
+        InputError: the address, the key, the model or the protocol is wrong, or the server gives no probabilities.
         EngineError: there is no server.
     """
+    if protocol not in ("auto", *PROTOCOLS):
+        known = ", ".join(("auto", *PROTOCOLS))
+        raise InputError(f"--protocol {protocol}: unknown protocol; choose one of {known}")
+    url = _address(url)
+    with _asking(url) as client:
+        found = _chosen(client, url, judge)
+        names = _candidates(client, url, found) if protocol == "auto" else [protocol]
+        for name in names:
+            try:
+                return _tried(client, url, found, PROTOCOLS[name])
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in ABSENT or name == names[-1]:
+                    raise
+        raise AssertionError("no protocol to try")
+
+
+def about(url: str, judge: str = "auto", protocol: str = "auto") -> dict[str, Any]:
+    """What a server is and what it tells, in words; arguments and errors as those of ``find``."""
+    served = find(url, judge, protocol)
+    asked = served.protocol
+    mass = "" if asked.knows_mass else "how much probability is on no level; "
+    return {
+        "url": served.url,
+        "protocol": asked.name,
+        "model": served.name,
+        "exact": asked.exact,
+        "not known": mass + asked.inexact,
+        "longest prompt": f"{served.max_tokens:,} tokens" if served.max_tokens < UNBOUNDED else None,
+        "requests at once": served.slots,
+        **asked.report,
+    }
+
+
+def _address(url: str) -> str:
+    """An address without what our paths begin with; InputError where it is none or holds a secret."""
     shown = url.rpartition("@")[2]
     try:
         parts = urlsplit(url)
@@ -116,20 +187,63 @@ def connect(url: str, judge: str = "auto") -> Served:
         raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
-    url = url.rstrip("/").removesuffix("/v1").rstrip("/")
-    with _asking(url) as client:
-        found = _chosen(client, url, judge)
-        if not _is_vllm(found):
-            served = Served(url, found["id"], 2**31, None)
-        else:
-            # One token less than vLLM's limit, which counts the answer too.
-            served = Served(url, found["id"], int(found["max_model_len"]) - 1, _checkpoint(found, judge))
-            body = {"model": served.model, "prompt": PROBE, "add_special_tokens": False}
-            # Ids of another tokenizer would be read as other words, and nothing would fail: so the two are compared.
-            theirs = client.post(f"{url}/tokenize", json=body).raise_for_status().json()["tokens"]
-            if tuple(theirs) != served.tokenizer.encode(PROBE):
-                raise InputError(f"{url} serves another model than {served.name}: its tokens differ; check --judge")
-        return _tried(client, served)
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _candidates(client: httpx.Client, url: str, found: dict[str, Any]) -> list[str]:
+    """The protocols that a server may know, the one that tells most first."""
+    owner, outputs = found.get("owned_by"), (found.get("architecture") or {}).get("output_modalities") or []
+    if "decisions" in outputs:  # of a model that answers nothing else (llama.cpp)
+        return [SystemOne.name]
+    if owner == "vllm":
+        return [Vllm.name, SystemOne.name]
+    if owner == "llamacpp" or "total_slots" in _facts(client, f"{url}/props"):
+        return [LlamaCpp.name, Chat.name]
+    if owner == "sglang" or "tokenizer_path" in _facts(client, f"{url}/model_info"):
+        return [Sglang.name, SystemOne.name]
+    return [Chat.name, Completions.name, SystemOne.name, OpenAIDecisions.name]
+
+
+def _tried(client: httpx.Client, url: str, found: dict[str, Any], kind: type[Protocol]) -> Served:
+    """The model asked by a protocol; InputError where the server does not give probabilities by it."""
+
+    def ask(request: Request[Any]) -> httpx.Response:
+        return client.post(f"{url}{request.path}", json=request.body)
+
+    try:
+        protocol = kind(found["id"]).tried(ask)
+    except InputError as error:
+        remedy = f"; {_remedy(client, url)}" if issubclass(kind, Chat) else ""
+        raise InputError(f"{url} {error}{remedy}") from error
+    props = _facts(client, f"{url}/props?model={found['id']}") if kind is LlamaCpp else {}
+    longest = found.get("max_model_len") or (props.get("default_generation_settings") or {}).get("n_ctx")
+    # One token less than the limit, which counts the answer too.
+    limit = int(longest) - 1 if longest and protocol.takes_ids else UNBOUNDED
+    return Served(url, found["id"], str(found.get("root") or found["id"]), protocol, limit, props.get("total_slots"))
+
+
+def _remedy(client: httpx.Client, url: str) -> str:
+    """What the people of a server that gives no log-probabilities can do, by what kind of server it is."""
+    if version := _facts(client, f"{url}/api/version").get("version"):
+        return f"Ollama gives log-probabilities since 0.12.11, and this is {plain(str(version))}: update it"
+    if "data" in _facts(client, f"{url}/api/v0/models"):
+        return "LM Studio's chat completions give none; serve the model's file by llama.cpp's server"
+    return "turn log-probabilities on there, or serve the model by vLLM, SGLang or llama.cpp"
+
+
+def _facts(client: httpx.Client, address: str) -> dict[str, Any]:
+    """The JSON object at an address; empty where there is none."""
+    response = client.get(address)
+    try:
+        content = response.json() if response.is_success else {}
+    except ValueError:
+        content = {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read(client: httpx.Client, url: str, request: Request[Any]) -> list[Any]:
+    """What the answer to a request says."""
+    return request.read(client.post(f"{url}{request.path}", json=request.body).raise_for_status().json())
 
 
 def headers() -> dict[str, str]:
@@ -163,6 +277,10 @@ def _asking(url: str) -> Iterator[httpx.Client]:
         code = error.response.status_code
         if code in (401, 403):
             raise InputError(f"{url} refuses the key (HTTP {code}); set {API_KEY} to the server's key") from error
+        if code in NOT_READY:
+            raise EngineError(
+                f"{url} is not ready (HTTP {code}: {said(error.response)}); run the same command again when it is"
+            ) from error
         raise InputError(f"{url} answers HTTP {code} ({said(error.response)}); check --url and --judge") from error
     except httpx.HTTPError as error:
         reason = one_line(error) or type(error).__name__
@@ -173,127 +291,43 @@ def _asking(url: str) -> Iterator[httpx.Client]:
         raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check --url") from error
 
 
-def said(response: httpx.Response) -> str:
-    """The message of a server's error, on one line, without secrets."""
-    try:
-        content = response.json()
-        error = content.get("error", content)
-        text = error.get("message", error) if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
-        text = response.text
-    return discreet(flat(str(text)))[:160]
-
-
 def _listed(answer: Any) -> list[Any]:
     """The models in an answer of ``/v1/models``; none where it has another shape."""
     return list(answer["data"]) if isinstance(answer, dict) and isinstance(answer.get("data"), list) else []
+
+
+def _short(name: str) -> str:
+    """A model's name without the folder, where a server calls it by its file."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
     """The entry in the server's list of the model that is to be the judge; InputError where it is not clear which."""
     answer = client.get(f"{url}/v1/models").raise_for_status().json()
     models = [{**model, "id": str(model["id"])} for model in _listed(answer)]
-    names = [model["id"] for model in models]
+    names = [_short(model["id"]) for model in models]
     if any(name != plain(name) or not 0 < len(name) <= LONGEST_NAME for name in names):
         raise InputError(f"{url} serves a model with no name that can be written down; serve it under another")
-    by_name = [model for model in models if judge in (model["id"], model.get("root"))]
+    by_name = [model for model in models if judge in (model["id"], _short(model["id"]), model.get("root"))]
     if by_name:
         return by_name[0]
-    # The only model of a vLLM server may be the judge under another name; comparing tokens shows whether it is.
-    if len(models) == 1 and (judge == "auto" or _is_vllm(models[0])):
+    # The only model of such a server may be the judge under another name; comparing tokens shows whether it is.
+    if len(models) == 1 and (judge == "auto" or models[0].get("owned_by") in (Vllm.name, Sglang.name)):
         return models[0]
     raise InputError(f"--judge {judge}: {url} serves {', '.join(names) or 'no model'}; name one of them")
 
 
-def _is_vllm(model: dict[str, Any]) -> bool:
-    """Whether an entry of a server's list of models is one of vLLM's."""
-    return model.get("owned_by") == "vllm"
-
-
-def _checkpoint(found: dict[str, Any], judge: str) -> Checkpoint:
-    """The checkpoint with the tokenizer of a vLLM server's model: the one the user names, or else the server."""
-    root = str(found.get("root") or found["id"])
-    wanted = root if judge in ("auto", found["id"]) else judge
+def _checkpoint(served: Served, judge: str) -> Checkpoint:
+    """The checkpoint with the tokenizer of a server's model: the one the user names, or else the server."""
+    wanted = served.root if judge in ("auto", served.model) else judge
     # Two names are no contradiction where one is a folder: it may hold what the other names.
-    hub_ids = {PRESETS[name].repository if name in PRESETS else name for name in (wanted, root)}
+    hub_ids = {PRESETS[name].repository if name in PRESETS else name for name in (wanted, served.root)}
     if len(hub_ids) == 2 and all("/" in name and not Path(name).exists() for name in hub_ids):
-        raise InputError(f"--judge {judge}: the server has {root}, another model; start it with the judge you want")
+        raise InputError(
+            f"--judge {judge}: the server has {served.root}, another model; start it with the judge you want"
+        )
     try:
         here = resolve(wanted, TOKENIZER_FILES)
-        name = Path(found["id"]).name if Path(found["id"]).is_absolute() else found["id"]
-        return here if wanted == judge else replace(here, asked=name)
+        return here if wanted == judge else replace(here, asked=served.name)
     except InputError as error:
-        raise InputError(f"the server's model is {root}, unknown here; name it by --judge ({error})") from error
-
-
-REFUSED = (400, 404, 422)
-"""HTTP status codes with which servers refuse what they do not know in a request."""
-
-
-def _tried(client: httpx.Client, served: Served) -> Served:
-    """The server asked as it lets itself be asked; InputError where it gives no log-probabilities of a first token."""
-    tokenizer = served.tokenizer
-    head, tail = tokenizer.chat("1–5？")
-    levels = tokenizer.level_ids(tail)
-    (request,) = served.completions.levels([tokenizer.encode(head + "？" + tail)], levels)
-    response = client.post(f"{served.url}{request.path}", json=request.body)
-    if response.status_code in REFUSED and not served.takes_ids and (manner := served.manner.after(said(response))):
-        return _tried(client, replace(served, manner=manner))
-    answer = response.raise_for_status().json()
-    try:
-        request.read(answer)
-        first = "" if served.takes_ids else first_token(answer)
-    except MissingTokens as error:
-        message = f"{served.url} gives no log-probabilities of chosen tokens; serve the model by vLLM 0.32"
-        raise InputError(message) from error
-    except UNREADABLE as error:
-        reason = f" ({said(response)})" if isinstance(answer, dict) and "error" in answer else ""
-        raise InputError(
-            f"{served.url} gives no log-probabilities{reason}, so it cannot be a judge; turn them on, or use another"
-        ) from error
-    if first.startswith(THOUGHTS):
-        raise InputError(
-            f"{served.url} begins its answers with a thought ({plain(first)!r}), so no level can be read; switch "
-            "thinking off there (llama.cpp: --reasoning-budget 0), or serve a model that does not think"
-        )
-    return served
-
-
-HOST = "127.0.0.1"
-"""The address on which ``serve`` listens: it is reached from this machine only."""
-
-
-def serve(judge: str, port: int, flags: Sequence[str] = ()) -> NoReturn:
-    """Turn this process into the server of a judge; the command that scores by it is printed first.
-
-    Clients need the key in ``ESRP_API_KEY``, where it is set.
-
-    Args:
-        judge: a preset, a model's name or a folder; ``auto`` for the largest preset that fits.
-        port: the port to listen on.
-        flags: further flags of ``vllm serve``.
-
-    Raises:
-        InputError: there is no such judge.
-        EngineError: vLLM is not installed, or a GPU cannot be used.
-    """
-    hardware = detect()
-    require_usable(hardware)
-    if find_spec("vllm") is None:
-        raise EngineError("vLLM is not installed here; run `make serve`, or `pip install 'esrp-judge[vllm]'`")
-    name = pick(hardware)[0] if judge == "auto" else judge
-    checkpoint = resolve(name)
-    dtype = checkpoint.dtype(hardware)
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint.folder),
-        "--served-model-name", name, "--host", HOST, "--port", str(port), "--dtype", dtype, "--enable-prefix-caching",
-        "--max-logprobs", "20", "--generation-config", "vllm", "--load-format", "safetensors",
-    ]  # fmt: skip
-    # As ``judge.engines.vllm`` does on a CPU: no compilation, and small blocks of the cache.
-    command += [] if hardware.gpus else ["--enforce-eager", "--block-size", "32"]
-    if API_KEY in os.environ:
-        os.environ["VLLM_API_KEY"] = os.environ[API_KEY]
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    print(f"serving {checkpoint.name}; once it has started, score by it in another terminal:")
-    print(f"  esrp-judge score DATA… --url http://{HOST}:{port}", flush=True)
-    os.execv(sys.executable, [*command, *flags])
+        raise InputError(f"the server's model is {served.root}, unknown here; name it by --judge ({error})") from error

@@ -10,24 +10,37 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 import httpx
 import numpy as np
 
-from judge.engines import PATIENCE_S, Answer, Array, Failure, Text, by_level, silent
-from judge.engines.served_model import TIMEOUT, Served, headers, said, same_model
-from judge.engines.server_protocols import UNREADABLE, Logprobs, Request, Value
+from judge.engines import PATIENCE_S, Answer, Array, Failure, Text, silent
+from judge.engines.served_model import TIMEOUT, Served, headers, same_model
+from judge.engines.server_protocols import (
+    REFUSED,
+    UNREADABLE,
+    Logprobs,
+    MissingTokens,
+    Request,
+    Value,
+    answer_of,
+    said,
+)
 from judge.errors import EngineError, one_line
 from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.types import ENGINE_FAILED, TOO_LONG
 
-CONCURRENCY = 32
-"""The most dialogues that are asked about at the same time."""
+FIRST, MOST = 8, 64
+"""How many dialogues are asked about at the same time at first, and at most, where the server does not say."""
+
+
+FASTER = 1.1
+"""By how much asking about twice as many has to be faster, so that it is done."""
 
 
 WINDOW = 256
@@ -42,8 +55,8 @@ BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP status codes of failures that may pass, so that another try is worth it."""
 
 
-REFUSED = frozenset({400, 413, 422})
-"""HTTP status codes that find fault with the request itself."""
+TOO_MANY = 429
+"""The HTTP status code by which a server says that it is asked too much."""
 
 
 TRIES = 5
@@ -54,20 +67,65 @@ class _Transient(Exception):
     """A request failed in a way that may pass, so that another try is worth it."""
 
 
+class Pace:
+    """How many dialogues a server is asked about at the same time: as many as make it faster.
+
+    It begins with a few and doubles them while that makes the server faster, or takes what the server has slots for.
+
+    Args:
+        asked: how many the user wants; None to find it.
+        slots: how many requests the server works on at once; None where it does not say.
+        clock: seconds that pass.
+    """
+
+    def __init__(
+        self, asked: int | None = None, slots: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit = asked or min(slots or FIRST, MOST)
+        self._is_fixed, self._is_found, self._clock = bool(asked), bool(asked or slots), clock
+        self._best = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Measure anew, as the server had nothing to do for a while."""
+        self._done, self._since = 0, self._clock()
+
+    def done(self) -> None:
+        """A dialogue is answered; after as many as are asked about at once it is seen whether more are faster."""
+        self._done += 1
+        if self._is_found or self._done < self.limit:
+            return
+        rate = self._done / max(self._clock() - self._since, 1e-9)
+        if self._best and rate < FASTER * self._best:
+            self._is_found, self.limit = True, max(self.limit // 2, 1)
+        else:
+            self._best, self.limit = rate, self.limit * 2
+            self._is_found = self.limit >= MOST
+        self.begin()
+
+    def slower(self) -> None:
+        """The server says that it is asked too much: half as many, and no more; once for all that were under way."""
+        if self._done and not self._is_fixed:
+            self._is_found, self.limit = True, max(self.limit // 2, 1)
+            self.begin()
+
+
 class ServerEngine:
     """Scores prompt trees on a server.
 
     Args:
         served: the server's model.
         patience: seconds during which a failing request is tried again.
+        concurrency: how many dialogues are asked about at the same time; None to find what suits the server.
     """
 
     name = "server"
     window = WINDOW
     is_packed = False
 
-    def __init__(self, served: Served, patience: float = PATIENCE_S) -> None:
+    def __init__(self, served: Served, patience: float = PATIENCE_S, concurrency: int | None = None) -> None:
         self.served, self.patience = served, patience
+        self.pace = Pace(concurrency, served.slots)
         self.max_tokens = served.max_tokens
         self.on_progress: Callable[[int], None] = silent
         self._retries = self._unlisted = 0
@@ -76,9 +134,17 @@ class ServerEngine:
     @property
     def report(self) -> dict[str, Any]:
         """See ``Engine.report``; ``unlisted_levels`` counts levels that were not among the tokens a server listed."""
-        counts = {"retries": self._retries, "unlisted_levels": self._unlisted}
-        asked = {} if self.served.takes_ids else {"asked_in_the_manner": asdict(self.served.manner)}
-        return {"name": self.name, "url": self.served.url, "takes_token_ids": self.served.takes_ids, **counts, **asked}
+        protocol = self.served.protocol
+        return {
+            "name": self.name,
+            "url": self.served.url,
+            "protocol": protocol.name,
+            "takes_token_ids": protocol.takes_ids,
+            "dialogues_at_once": self.pace.limit,
+            "retries": self._retries,
+            "unlisted_levels": self._unlisted,
+            **protocol.report,
+        }
 
     def verify(self, tree: PromptTree) -> None:
         """Nothing to check: prompts are whole."""
@@ -90,23 +156,20 @@ class ServerEngine:
         missing from the level mass, not filled in.
         """
 
-        def requests(tree: PromptTree) -> Iterator[Request[Logprobs]]:
-            # A generator, so that the bodies of 256 dialogues are written as their turn comes and not all at once.
-            yield from self.served.completions.levels([tree.prompt(i) for i in range(len(tree.leaves))], level_ids)
+        protocol = self.served.protocol
 
         def levels(logprobs: Logprobs) -> Array:
-            if self.served.takes_ids:
-                return by_level(logprobs, level_ids)
             self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
-            return by_level({token: logprobs.get(token, -np.inf) for ids in level_ids for token in ids}, level_ids)
+            return protocol.by_level(logprobs, level_ids)
 
-        found = self._answers([requests(tree) for tree in trees])
+        # Requests are made one by one, so that those of 256 dialogues are not all written at once.
+        found = self._answers([protocol.levels(tree, level_ids) for tree in trees])
         return [one if isinstance(one, Failure) else np.stack([levels(row) for row in one]) for one in found]
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
         """See ``Engine.generate``."""
         prompts = [tree.prompt(leaf) for tree in trees for leaf in range(len(tree.leaves))]
-        found = self._answers([[self.served.completions.text(prompt, max_tokens)] for prompt in prompts])
+        found = self._answers([[self.served.protocol.text(prompt, max_tokens)] for prompt in prompts])
         texts = iter([one if isinstance(one, Failure) else one[0] for one in found])
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
@@ -116,27 +179,35 @@ class ServerEngine:
         The requests of a dialogue are sent one after another, so that the server's prefix cache serves the later ones.
         """
 
-        async def one(client: httpx.AsyncClient, gate: asyncio.Semaphore, requests: Iterable[Request[Value]]) -> Any:
+        async def one(client: httpx.AsyncClient, requests: Iterable[Request[Value]]) -> Any:
             values: list[Value] = []
-            async with gate:
-                for request in requests:
-                    answer = await self._ask(client, request)
-                    if isinstance(answer, Failure):
-                        return answer
-                    values += answer
+            for request in requests:
+                answer = await self._ask(client, request)
+                if isinstance(answer, Failure):
+                    return answer
+                values += answer
             self.on_progress(len(values))
             return values
 
         async def everything() -> list[list[Value] | Failure]:
-            gate = asyncio.Semaphore(CONCURRENCY)
-            limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=max(MOST, self.pace.limit))
+            waiting = deque(enumerate(asked))
+            running: dict[asyncio.Task[Any], int] = {}
+            found: dict[int, list[Value] | Failure] = {}
+            self.pace.begin()
             async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
-                tasks = [asyncio.create_task(one(client, gate, requests)) for requests in asked]
                 try:
-                    return list(await asyncio.gather(*tasks))
-                finally:  # gather ends at the first error, and what still runs must not outlive the client
-                    for task in tasks:
+                    while waiting or running:
+                        while waiting and len(running) < self.pace.limit:
+                            place, requests = waiting.popleft()
+                            running[asyncio.create_task(one(client, requests))] = place
+                        for task in (await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))[0]:
+                            found[running.pop(task)] = task.result()
+                            self.pace.done()
+                finally:  # the first error ends it all, and what still runs must not outlive the client
+                    for task in running:
                         task.cancel()
+            return [found[place] for place in range(len(asked))]
 
         return asyncio.run(everything())
 
@@ -175,8 +246,10 @@ class ServerEngine:
         async with asyncio.timeout(TIMEOUT.read):  # for all of it: httpx would allow that long for every byte of a body
             response = await client.post(f"{self.served.url}{asked.path}", json=asked.body)
         if response.status_code in BUSY:
+            if response.status_code == TOO_MANY:
+                self.pace.slower()
             raise _Transient(f"HTTP {response.status_code}: {said(response)}")
-        if response.status_code in REFUSED and not self.served.takes_ids and "context" in said(response):
+        if response.status_code in REFUSED and "context" in said(response):
             return Failure(TOO_LONG)
         # Refused at once it is this prompt that the server finds fault with, but only if it has taken others.
         if response.status_code in REFUSED and self._answered:
@@ -184,8 +257,10 @@ class ServerEngine:
         if not response.is_success:
             raise EngineError(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
         try:
-            found = asked.read(response.json())
+            found = asked.read(answer_of(response))
         except UNREADABLE as error:
+            if isinstance(error, MissingTokens) and asked.wider:
+                return await self._try(client, asked.wider())
             raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
         self._answered = asked
         return found

@@ -1,21 +1,24 @@
-"""Requests to a server and how their answers are read: log-probabilities of one token, or a text. Sends nothing.
+"""How a server is asked for levels and texts, and how its answers are read; sends nothing itself.
 
-A vLLM server takes prompts as token ids and answers with token ids. Any other OpenAI-compatible server takes messages
-and answers with texts, in which characters stand for tokens: an id is a code point (see
-``judge.prompting.message_tokenizer``).
+Here is what all protocols share, and those of servers that take token ids as vLLM and SGLang do. The others are in
+``judge.engines.llama_cpp``, ``judge.engines.message_protocols`` and ``judge.engines.decision_protocols``; which of them
+a server speaks is found by ``judge.engines.served_model``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import numpy as np
+import httpx
 
-from judge.prompting.message_tokenizer import messages
-from judge.prompting.prompt_tree import Ids
+from judge.engines import Array, by_level
+from judge.errors import InputError, discreet, flat
+from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree
 
 ROUNDING = 1e-3
 """How far above 0 a log-probability may be: servers round."""
@@ -23,6 +26,14 @@ ROUNDING = 1e-3
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What ``Request.read`` raises where the answer has another shape."""
+
+
+REFUSED = frozenset({400, 413, 422})
+"""HTTP status codes that find fault with the request itself."""
+
+
+ABSENT = frozenset({404, 405, 501})
+"""HTTP status codes of a server that has no such route, or no model for it."""
 
 
 Value = TypeVar("Value")
@@ -37,154 +48,245 @@ class Request(Generic[Value]):
     """A request: the path after the server's address, the JSON body, and how the answer is read.
 
     ``read`` takes the answer's JSON and returns a value for each prompt. It raises one of ``UNREADABLE`` where the
-    answer has another shape.
+    answer has another shape, and ``MissingTokens`` where it lacks a level; then ``wider`` makes the request that asks
+    for more, if there is one.
     """
 
     path: str
     body: dict[str, Any]
     read: Callable[[Any], list[Value]]
+    wider: Callable[[], Request[Value]] | None = None
 
 
 class MissingTokens(ValueError):
     """An answer lacks the log-probabilities of tokens that were named."""
 
 
-THOUGHTS = ("<think", "<|channel|>", "<|think", "<thought")
-"""How the token begins that opens a thought, or a channel for one."""
+class HiddenError(ValueError):
+    """An answer is the report of an error, although its status says that all is well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a server of messages lets itself be asked: what it refuses of the first manner is found by trying.
+Ask = Callable[[Request[Any]], httpx.Response]
+"""Sends a request once; failures to connect are raised, refusals are returned."""
 
-    ``limit`` is its name for the most tokens, ``tokens`` the fewest that it writes, ``listed`` how many likely tokens
-    it lists. ``temperature`` says whether 0 may be asked for, ``system`` whether there may be a message of that role,
-    ``thinking`` whether chat templates may be told not to open a thought.
+
+@dataclass(frozen=True)
+class Protocol(ABC):
+    """How one kind of server is asked. ``model`` is the server's name for its model.
+
+    ``exact`` and ``inexact`` say to people what is known of a level's probability and what is not; ``layouts`` are
+    those that the server can be given, the best first; ``knows_mass`` says whether the answers show how much
+    probability is on no level.
     """
 
-    limit: str = "max_tokens"
-    tokens: int = 1
-    listed: int = 20
-    temperature: bool = True
-    system: bool = True
-    thinking: bool = True
-
-    def after(self, refusal: str) -> Manner | None:
-        """The manner to try next, by the words in which a server refused this one; None where none is left."""
-        said = refusal.lower()
-        changes: dict[str, dict[str, Any]] = {
-            "max_completion_tokens": {"limit": "max_completion_tokens"},
-            "top_logprobs": {"listed": 5},
-            "temperature": {"temperature": False},
-            "system": {"system": False},
-            "minimum": {"tokens": FEWEST},
-            "at least": {"tokens": FEWEST},
-            "": {"thinking": False},  # the one field that is in no description of this protocol
-        }
-        tried = (replace(self, **change) for word, change in changes.items() if word in said)
-        return next((manner for manner in tried if manner != self), None)
-
-    def body(self, prompt: Ids, tokens: int) -> dict[str, Any]:
-        """What every request says: the messages, and how many tokens are to be written at most."""
-        asked = messages(prompt)
-        if not self.system:
-            asked = [{"role": "user", "content": "\n\n".join(message["content"] for message in asked)}]
-        return {
-            "messages": asked,
-            self.limit: max(tokens, self.tokens),
-            **({"temperature": 0} if self.temperature else {}),
-            **({"chat_template_kwargs": {"enable_thinking": False}} if self.thinking else {}),
-        }
-
-
-FEWEST = 16
-"""The tokens that are asked for where a server writes no single one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completions:
-    """What the model of a server can be asked; ``takes_ids`` says whether prompts are token ids or messages."""
+    name: ClassVar[str]
+    exact: ClassVar[str]
+    inexact: ClassVar[str] = "which weights stand behind the model's name"
+    takes_ids: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = tuple(LAYOUTS)
 
     model: str
-    takes_ids: bool
-    manner: Manner
+    knows_mass: bool = True
 
-    def levels(self, prompts: Sequence[Ids], level_ids: Sequence[Ids]) -> list[Request[Logprobs]]:
-        """Ask for one token after each prompt, and the log-probabilities of the levels' tokens or of the likeliest.
+    @abstractmethod
+    def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
+        """Ask for the probability of each level at each leaf of a tree."""
 
-        ``read`` raises ``MissingTokens`` where tokens can be named and do not all come back.
+    @abstractmethod
+    def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
+        """Ask what the model writes after a prompt, its likeliest token each time."""
+
+    @abstractmethod
+    def tried(self, ask: Ask) -> Protocol:
+        """The protocol as the server lets itself be asked, found by asking for a level once.
+
+        Raises:
+            InputError: the server does not give the probabilities of levels, and what would make it.
+            httpx.HTTPStatusError: it refuses for another reason.
         """
-        if not self.takes_ids:
-            listed = {"logprobs": True, "top_logprobs": self.manner.listed}
-            return [self._request([prompt], self.manner.body(prompt, 1) | listed, _by_text) for prompt in prompts]
+
+    def by_level(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> Array:
+        """Log-probability of each level, shape (5,); EngineError where one is missing that has to be there."""
+        return by_level(logprobs, level_ids)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the manifest says of it besides its name."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ByIds(Protocol):
+    """A server that takes token ids and gives the probability of any token over the whole vocabulary."""
+
+    exact = "the probability of each level over the whole vocabulary; prompts are token ids"
+    remedy: ClassVar[str]
+    """What to do about a server that does not give them."""
+
+    def tokens_of(self, text: str) -> Request[int]:
+        """Ask for the ids of a text in the server's tokenizer, control tokens in it read as such."""
+        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        return Request("/tokenize", body, lambda answer: [int(token) for token in answer["tokens"]])
+
+    def tried(self, ask: Ask) -> Protocol:
+        """See ``Protocol.tried``."""
+        ids = tuple(answered(ask, self.tokens_of("1 2 3 4 5")))
+        tree = PromptTree(ids, (), (), (), ((ids[-1],),))
+        (asked,) = self.levels(tree, [(token,) for token in sorted(set(ids))])
+        try:
+            answered(ask, asked)
+        except UNREADABLE as error:
+            says = told(error)
+            raise InputError(
+                f"its {self.name} gives no log-probabilities of chosen tokens{says}; {self.remedy}"
+            ) from error
+        return self
+
+
+@dataclass(frozen=True)
+class Vllm(ByIds):
+    """vLLM's completions: ``logprob_token_ids`` (vLLM 0.32, OpenAI-compatible server)."""
+
+    name = "vllm"
+    remedy = "serve the model by vLLM 0.32 or later"
+
+    def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
+        """See ``Protocol.levels``: one request for all leaves."""
         tokens = [token for ids in level_ids for token in ids]
         # `logprob_token_ids` has the tokens' log-probabilities over the whole vocabulary returned, whether they are
         # likely or not; `allowed_token_ids` keeps any other token from being written and listed.
         exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
         more = {"max_tokens": 1, "temperature": 0, **exact, "return_tokens_as_token_ids": True}
-        return [self._request(prompts, more, partial(_by_id, frozenset(tokens)))]
+        prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
+        yield self._request(prompts, more, partial(self._found, frozenset(tokens)))
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
-        """Ask what the model writes after a prompt, its likeliest token each time."""
-        if not self.takes_ids:
-            more = self.manner.body(prompt, max_tokens)
-            return self._request([prompt], more, lambda choice: tuple(map(ord, choice["message"]["content"] or "")))
+        """See ``Protocol.text``."""
         more = {"max_tokens": max_tokens, "temperature": 0, "return_token_ids": True}
         return self._request([prompt], more, lambda choice: tuple(map(int, choice["token_ids"])))
 
     def _request(self, prompts: Sequence[Ids], more: dict[str, Any], read: Callable[[Any], Value]) -> Request[Value]:
-        """One request for some prompts; a server that takes messages takes one prompt at a time."""
-
         def read_all(answer: Any) -> list[Value]:
             choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-            if len(choices) != len(prompts):
-                raise ValueError(f"{len(choices)} answers to {len(prompts)} prompts")
-            return [read(choice) for choice in choices]
+            return [read(choice) for choice in as_many(choices, prompts)]
 
-        body = {"model": self.model, **more}
-        if self.takes_ids:
-            return Request("/v1/completions", body | {"prompt": [list(prompt) for prompt in prompts]}, read_all)
-        return Request("/v1/chat/completions", body, read_all)
+        body = {"model": self.model, **more, "prompt": [list(prompt) for prompt in prompts]}
+        return Request("/v1/completions", body, read_all)
+
+    @staticmethod
+    def _found(tokens: frozenset[int], choice: Any) -> Logprobs:
+        listed = choice["logprobs"]["top_logprobs"][0].items()
+        return all_of(tokens, {int(name.removeprefix("token_id:")): float(value) for name, value in listed})
 
 
-def _by_id(tokens: frozenset[int], choice: Any) -> Logprobs:
-    """The log-probabilities of ``tokens`` in one answer; ``MissingTokens`` where one did not come back."""
-    listed = choice["logprobs"]["top_logprobs"][0].items()
-    found = _checked({int(name.removeprefix("token_id:")): float(value) for name, value in listed})
-    if not tokens <= found.keys():
+@dataclass(frozen=True)
+class Sglang(ByIds):
+    """SGLang's own route ``/generate``: ``token_ids_logprob`` (SGLang 0.5, native API)."""
+
+    name = "sglang"
+    remedy = "update SGLang to 0.5 or later"
+
+    def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
+        """See ``Protocol.levels``: one request for all leaves."""
+        tokens = [token for ids in level_ids for token in ids]
+        prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
+        more = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": tokens}
+        yield self._request(prompts, 1, more, partial(self._found, frozenset(tokens)))
+
+    def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
+        """See ``Protocol.text``."""
+        return self._request([prompt], max_tokens, {}, lambda one: tuple(map(int, one["output_ids"])))
+
+    def _request(
+        self, prompts: Sequence[Ids], tokens: int, more: dict[str, Any], read: Callable[[Any], Value]
+    ) -> Request[Value]:
+        def read_all(answer: Any) -> list[Value]:
+            found = answer if isinstance(answer, list) else [answer]
+            return [read(one) for one in as_many(found, prompts)]
+
+        sampling = {"max_new_tokens": tokens, "temperature": 0}
+        body = {"input_ids": [list(prompt) for prompt in prompts], "sampling_params": sampling, **more}
+        return Request("/generate", body, read_all)
+
+    @staticmethod
+    def _found(tokens: frozenset[int], one: Any) -> Logprobs:
+        (listed,) = one["meta_info"]["output_token_ids_logprobs"]  # one token was written; each is (logprob, id, text)
+        return all_of(tokens, {int(entry[1]): float(entry[0]) for entry in listed})
+
+
+def as_many(answers: list[Any], prompts: Sequence[Any]) -> list[Any]:
+    """The answers, of which there must be one a prompt; ValueError otherwise."""
+    if len(answers) != len(prompts):
+        raise ValueError(f"{len(answers)} answers to {len(prompts)} prompts")
+    return answers
+
+
+def all_of(tokens: frozenset[int], found: Logprobs) -> Logprobs:
+    """Log-probabilities that were found; MissingTokens where one of ``tokens`` is not among them."""
+    if not tokens <= checked(found).keys():
         raise MissingTokens("the log-probabilities of some levels are missing")
     return found
 
 
-def _by_text(choice: Any) -> Logprobs:
-    """The log-probabilities in one answer of those of the likeliest tokens that are one character, but for blanks.
-
-    Several tokens may be the same character (``4`` and `` 4``); their probabilities are added.
-    """
-    found: dict[int, list[float]] = {}
-    for entry in choice["logprobs"]["content"][0]["top_logprobs"]:
-        if len(text := _text(entry).strip(BLANKS)) == 1:
-            found.setdefault(ord(text), []).append(float(entry["logprob"]))
-    return _checked({token: float(np.logaddexp.reduce(values)) for token, values in found.items()})
-
-
-BLANKS = " \t\r\n\u3000\u2581\u0120\u010a"
-"""What may stand before a digit: blanks, and how tokenizers spell a blank (``▁``, ``Ġ``) and a line break (``Ċ``)."""
-
-
-def first_token(answer: Any) -> str:
-    """The text of the token that a server of messages wrote first; empty where it says what was likely alone."""
-    return _text({"token": "", **answer["choices"][0]["logprobs"]["content"][0]})
-
-
-def _text(entry: Any) -> str:
-    """The text of a listed token: of its bytes, where a server gives them, as its name may be spelt in any way."""
-    given = entry.get("bytes")
-    return bytes(given).decode("utf-8", "replace") if given else str(entry["token"])
-
-
-def _checked(found: Logprobs) -> Logprobs:
+def checked(found: Logprobs) -> Logprobs:
     """The same log-probabilities; ValueError where one is above 0, as the answer then has something else there."""
     if any(value > ROUNDING for value in found.values()):
         raise ValueError("a log-probability above 0")
     return found
+
+
+def said(response: httpx.Response) -> str:
+    """The message of a server's error, on one line, without secrets."""
+    try:
+        content = response.json()
+        error = content.get("error", content)
+        text = error.get("message", error) if isinstance(error, dict) else error
+    except (ValueError, AttributeError):
+        text = response.text
+    return discreet(flat(str(text)))[:160]
+
+
+def told(error: Exception) -> str:
+    """What the server said in an answer that could not be read, in brackets; empty where it said nothing."""
+    return f" ({error})" if isinstance(error, HiddenError) else ""
+
+
+def answer_of(response: httpx.Response) -> Any:
+    """The JSON of an answer; of one that came as a stream of events, its pieces put together.
+
+    Some proxies stream whatever they are asked: the texts and listed tokens of a choice then come piece by piece.
+
+    Raises:
+        HiddenError: it is the report of an error.
+        ValueError: it is no JSON.
+    """
+    if "event-stream" in response.headers.get("content-type", ""):
+        lines = (line[5:].strip() for line in response.text.splitlines() if line.startswith("data:"))
+        events = [json.loads(line) for line in lines if line and line != "[DONE]"]
+    else:
+        events = [response.json()]
+    if any(isinstance(event, dict) and event.get("error") for event in events):
+        raise HiddenError(said(response))
+    return events[0] if len(events) == 1 else _joined(events)
+
+
+def _joined(events: list[Any]) -> Any:
+    """The answer of which a stream's events are the pieces."""
+    choices = [choice for event in events for choice in event.get("choices") or []]
+    deltas = [choice.get("delta") or {} for choice in choices]
+    listed = [entry for choice in choices for entry in (choice.get("logprobs") or {}).get("content") or []]
+    names = ("content", "reasoning", "reasoning_content")
+    message = {name: "".join(delta.get(name) or "" for delta in deltas) for name in names}
+    return {"choices": [{"index": 0, "message": message, "logprobs": {"content": listed}}]}
+
+
+def answered(ask: Ask, request: Request[Value]) -> list[Value]:
+    """What a server answers to a request, or to the wider one where a level is missing; raises what these raise."""
+    answer = answer_of(ask(request).raise_for_status())
+    try:
+        return request.read(answer)
+    except MissingTokens:
+        if request.wider is None:
+            raise
+        return answered(ask, request.wider())

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from judge.types import LEVELS, digest
 
-SYSTEM, USER, ANSWER = "\ue010", "\ue011", "\ue012"
-"""Begin the system message, the user's message, and the answer."""
+SYSTEM, USER, ANSWER, LEVEL = "\ue010", "\ue011", "\ue012", "\ue013"
+"""Begin the system message, the user's message, the answer, and the anchor of a level (its digit, then its text)."""
 
 
 BRACKETS = {
@@ -24,9 +24,14 @@ BRACKETS = {
 what a tokenizer's normaliser may make the same of, and the bracket that a text from outside has in its place."""
 
 
-_SAFE = {ord(mark): None for mark in SYSTEM + USER + ANSWER} | {
+_SAFE = {ord(mark): None for mark in SYSTEM + USER + ANSWER + LEVEL} | {
     ord(bracket): other for brackets, other in BRACKETS.items() for bracket in brackets
 }
+
+
+def without_brackets(text: str) -> str:
+    """A text with Chinese brackets where a control token has others, and without the marks of messages."""
+    return text.translate(_SAFE)
 
 
 class TextTokenizer:
@@ -43,11 +48,11 @@ class TextTokenizer:
 
     def encode_untrusted(self, text: str) -> tuple[int, ...]:
         """Code points of somebody else's text, with Chinese brackets where a control token has others."""
-        return self.encode(text.translate(_SAFE))
+        return self.encode(without_brackets(text))
 
     def text(self, ids: Sequence[int]) -> str:
         """What code points write; the marks of messages by their names."""
-        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>"}
+        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>", ord(LEVEL): "<level>"}
         return "".join(map(chr, ids)).translate(names)
 
     def chat(self, system: str) -> tuple[str, str]:
@@ -67,3 +72,14 @@ def messages(prompt: tuple[int, ...]) -> list[dict[str, str]]:
     """The messages of a prompt in code points, as an OpenAI-compatible server takes them."""
     system, _, rest = "".join(map(chr, prompt)).removeprefix(SYSTEM).partition(USER)
     return [{"role": "system", "content": system}, {"role": "user", "content": rest.removesuffix(ANSWER)}]
+
+
+def texts(ids: tuple[int, ...]) -> str:
+    """The beginning of a prompt in code points as one text, without the marks of its messages."""
+    return "".join(map(chr, ids)).removeprefix(SYSTEM).removeprefix(USER).replace(USER, "\n\n")
+
+
+def question(leaf: tuple[int, ...]) -> tuple[str, list[tuple[str, str]]]:
+    """A leaf of the layout ``decision``: what is asked, and the anchors of the levels, each with its digit."""
+    asked, *anchors = "".join(map(chr, leaf)).removesuffix(ANSWER).split(LEVEL)
+    return asked.strip(), [(anchor[0], anchor[1:].strip()) for anchor in anchors]

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from judge.types import Dialogue, Metric
+from judge.prompting.message_tokenizer import LEVEL
+from judge.types import LEVELS, Dialogue, Metric
 
 if TYPE_CHECKING:
     from judge.prompting.chat_tokenizer import Tokenizer
@@ -37,6 +38,8 @@ class Layout:
     """All nine rubrics at the root; otherwise only the metric's own, at its leaf."""
     answer_begun: bool
     """The answer is begun for the judge (``流畅性：``); otherwise each leaf asks in the user's turn."""
+    levels_apart: bool = False
+    """Each leaf is a definition and the anchors, marked off; the server that answers writes the prompt from them."""
 
 
 LAYOUTS = {
@@ -44,6 +47,13 @@ LAYOUTS = {
     "question": Layout(rubrics_first=True, answer_begun=False),
     "separate": Layout(rubrics_first=False, answer_begun=False),
 }
+
+
+DECISION = "decision"
+"""The layout for a server of decisions, which makes a prompt of its own."""
+
+
+ALL_LAYOUTS = LAYOUTS | {DECISION: Layout(rubrics_first=False, answer_begun=False, levels_apart=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +118,7 @@ class PromptWriter:
         answer_form: str = "none",
     ):
         self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
-        self.layout, self._form = LAYOUTS[layout], BLANKS.get(answer_form, rubric.texts.before_level)
+        self.layout, self._form = ALL_LAYOUTS[layout], BLANKS.get(answer_form, rubric.texts.before_level)
         self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
         self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
         # The level tokens common to every leaf: what writes a level after one metric writes it after all.
@@ -180,6 +190,10 @@ class PromptWriter:
     def _leaf(self, metric: Metric) -> str:
         if self.layout.answer_begun:
             return metric.answer + self._form
+        if self.layout.levels_apart:
+            levels = LEVELS if self.ascending else LEVELS[::-1]
+            anchors = (f"{LEVEL}{level}{metric.levels[level]}" for level in levels)
+            return "".join([self.rubric.heading(metric), *anchors, self._tail])
         question = f"{metric.question}\n{self.rubric.texts.single}{self._tail}{self._form}"
         if self.layout.rubrics_first:
             return question
@@ -187,6 +201,8 @@ class PromptWriter:
 
     def _system(self, metrics: Sequence[Metric]) -> str:
         texts = self.rubric.texts
+        if self.layout.levels_apart:
+            return ""  # the rules speak of levels 1 to 5, and such servers count them from 0
         if not self.layout.rubrics_first:
             return texts.rules
         sections = (self.rubric.section(metric, self.ascending) for metric in metrics)

@@ -86,14 +86,18 @@ class Rubric:
         metrics = [asdict(metric) for metric in (*self.metrics.values(), self.response_diversity)]
         return digest([self.language, self.texts.of_every_form, metrics])
 
-    def section(self, metric: Metric, ascending: bool = True) -> str:
-        """One metric's guide as the judge reads it: title, dimension, definition, and the five anchors in order."""
-        levels = LEVELS if ascending else LEVELS[::-1]
+    def heading(self, metric: Metric) -> str:
+        """What one metric's guide begins with: title, dimension and definition."""
         lines = [f"## {metric.title}"]
         if metric.id != RESPONSE_DIVERSITY:
             lines.append(self.texts.dimension.format(dimension=self.texts.dimensions[metric.dimension]))
+        return "\n".join([*lines, metric.definition])
+
+    def section(self, metric: Metric, ascending: bool = True) -> str:
+        """One metric's guide as the judge reads it: title, dimension, definition, and the five anchors in order."""
+        levels = LEVELS if ascending else LEVELS[::-1]
         anchors = [self.texts.level.format(level=level, text=metric.levels[level]) for level in levels]
-        return "\n".join([*lines, metric.definition, *anchors])
+        return "\n".join([self.heading(metric), *anchors])
 
 
 def load_rubric(language: str = "zh", folder: Path | None = None) -> Rubric:

@@ -20,7 +20,7 @@ from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.errors import InputError, Interrupted, plain
 from judge.progress import SILENT, Progress, stoppable
 from judge.scoring.injection_detector import suspicious
-from judge.scoring.judge import Judge, Judged, JudgeModel, MassCheck
+from judge.scoring.judge import Judge, Judged, JudgeModel
 from judge.scoring.parts import columns
 from judge.scoring.setup import open_judge, open_model, settle
 from judge.types import METRICS, NOT_FINITE, Dialogue, Options
@@ -108,7 +108,7 @@ def judge_tasks(
             seconds += time.perf_counter() - started
             progress.advance(len(batch) * len(METRICS), sum(sum(one.prompt_tokens) for one in judged[-len(batch) :]))
         if must_fit and not results:
-            check = MassCheck(task.judge.name, len(METRICS))
+            check = task.judge.mass_check(len(METRICS))
             check.see(one.mass for found in judged for one in found.judgments if one.error in (None, NOT_FINITE))
             check.conclude()
         results.append((judged, seconds))
@@ -191,7 +191,7 @@ def judge_perturbations(
         ]
     )
     chosen = {"limit": options.limit, "sources": list(options.sources), "characters": list(options.characters)}
-    asked = {"language": options.language, "layout": options.layout, "orderings": options.orderings}
+    asked = {"language": options.language, "layout": judge.layout, "orderings": options.orderings}
     return PerturbationJudgments(
         judge=judge.name,
         judge_id=judge.identity.judge_id,

@@ -1,6 +1,6 @@
-"""The same dialogues under twelve prompt variants by one model: the first thing to run on a new judge.
+"""The same dialogues under all prompt variants by one model: the first thing to run on a new judge.
 
-A variant is one of three layouts, two orders of the levels and two languages. The model is loaded once, and nothing is
+A variant is one of the layouts, two orders of the levels and two languages. The model is loaded once, and nothing is
 written. The statistics of the comparison are here too; tables for the terminal are for ``judge.cli.layouts``.
 """
 
@@ -19,12 +19,14 @@ import pandas as pd
 
 from calibration.stats.correlation import pearson, spearman
 from judge.data.dataset import Corpus
+from judge.engines.decision_protocols import SystemOne
 from judge.errors import InputError, plain
+from judge.models.hardware import Hardware
 from judge.progress import SILENT, Progress, stoppable
-from judge.prompting.prompt_tree import LAYOUTS, PromptTree
+from judge.prompting.prompt_tree import ALL_LAYOUTS, DECISION, LAYOUTS, PromptTree
 from judge.prompting.rubric import LANGUAGES
 from judge.robustness.perturbation import DIALOGUES, ORDERINGS, PromptVariant, Task, count_missing, judge_tasks
-from judge.scoring.judge import Judged
+from judge.scoring.judge import Judged, JudgeModel
 from judge.scoring.setup import open_model, settle
 from judge.types import METRICS, MIN_MASS, NOT_FINITE, OVERALL, Options
 
@@ -32,20 +34,17 @@ MIN_DIALOGUES = 8
 """With fewer dialogues no correlation is given."""
 
 
-VARIANTS = tuple(PromptVariant(*choices) for choices in product(LAYOUTS, ORDERINGS, LANGUAGES))
-"""All twelve."""
+VARIANTS = tuple(PromptVariant(*choices) for choices in product(ALL_LAYOUTS, ORDERINGS, LANGUAGES))
+"""All: the twelve of our own prompts, and four of the prompts that a server of decisions makes."""
 
 
 REFERENCE = VARIANTS[0]
 """What ``score`` does by default: prefill, ascending, zh."""
 
 
-def possible(takes_ids: bool) -> tuple[PromptVariant, ...]:
-    """The variants that can be put to a model; the first is the one that the others are compared with.
-
-    A server that takes messages, and not token ids, cannot be given the beginning of an answer.
-    """
-    return tuple(variant for variant in VARIANTS if takes_ids or not LAYOUTS[variant.layout].answer_begun)
+def possible(layouts: Sequence[str]) -> tuple[PromptVariant, ...]:
+    """The variants of the layouts that a model can be given; the first is the one that the others are compared with."""
+    return tuple(variant for variant in VARIANTS if variant.layout in layouts)
 
 
 def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -78,7 +77,8 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
     # The overall row of a variant counts all its judgments, so each stands in the table twice.
     both = pd.concat([judgments, judgments.assign(metric=OVERALL)])
     # A judgment without finite numbers counts as of no mass at all; one that was never asked has none to count.
-    was_asked = both["error"].isna() | (both["error"] == NOT_FINITE)
+    # (A server of decisions need not tell the mass of its answers.)
+    was_asked = (both["error"].isna() & both["mass"].notna()) | (both["error"] == NOT_FINITE)
     mass = both["mass"].astype(float).fillna(0.0).where(was_asked)
     low, missing = (mass < MIN_MASS).astype(float).where(was_asked), both["error"].notna()
     by = [both["variant"], both["metric"]]
@@ -174,12 +174,10 @@ def best_variant(overall: pd.DataFrame) -> str | None:
 def remarks(overall: pd.DataFrame) -> list[str]:
     """The warnings about a comparison, in words; ``overall`` has a row per variant, the reference first."""
     found = []
+    asked = {name.partition(" ")[0] for name in overall.index}
+    left_out = ", ".join(name for name in LAYOUTS if name not in asked)
     if REFERENCE.name not in overall.index:
-        left_out = ", ".join(name for name, layout in LAYOUTS.items() if layout.answer_begun)
-        found.append(
-            f"left out, as this server takes messages and no beginning of an answer: {left_out}; the reference is "
-            f"{overall.index[0]}"
-        )
+        found.append(f"left out, as this server cannot be asked so: {left_out}; the reference is {overall.index[0]}")
     low = "; ".join(overall.index[overall["mass"] < MIN_MASS]) or "none"
     found.append(f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})")
     known = overall["order_agreement"].dropna()
@@ -271,7 +269,8 @@ def compare_layouts(
         model = open_model(options, hardware, progress)
         # Both orderings are variants of their own; and one that the judge does not answer is compared too.
         once = replace(options, orderings=1, min_mass=0.0)
-        judges = {variant: variant.judge(once, model, progress) for variant in possible(model.takes_ids)}
+        models = [model, *_decider(options, model, hardware)]
+        judges = {variant: variant.judge(once, one, progress) for one in models for variant in possible(one.layouts)}
         name = next(iter(judges.values())).name
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")
@@ -280,6 +279,16 @@ def compare_layouts(
     with stoppable() as stop:
         results = judge_tasks(tasks, progress, stop)
     return _compared(tasks, results, ratings)
+
+
+def _decider(options: Options, model: JudgeModel, hardware: Hardware) -> list[JudgeModel]:
+    """The same model of a server as one of decisions, where it answers such too."""
+    if not options.url or DECISION in model.layouts:
+        return []
+    try:
+        return [open_model(replace(options, protocol=SystemOne.name), hardware)]
+    except InputError:
+        return []
 
 
 def _compared(

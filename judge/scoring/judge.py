@@ -22,7 +22,7 @@ from judge.errors import InputError, UnfitJudge
 from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
 from judge.prompting.chat_tokenizer import Tokenizer
-from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree, PromptWriter
+from judge.prompting.prompt_tree import ALL_LAYOUTS, LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.prompting.rubric import Rubric
 from judge.scoring.summary import sample_answers
 from judge.types import (
@@ -39,12 +39,13 @@ from judge.types import (
 )
 
 
-def judgment(logprobs: Array) -> Judgment:
+def judgment(logprobs: Array, knows_mass: bool = True) -> Judgment:
     """The judgment that the probabilities of the levels amount to.
 
     Args:
         logprobs: shape (orderings, 5): natural logarithms over the whole vocabulary of each level's probability in
             the answer slot, so that their exponentials sum to the level mass. Orderings are averaged.
+        knows_mass: whether they are over the whole vocabulary; otherwise the mass is missing.
 
     Returns:
         The renormalised distribution with its mass; an error ``not_finite`` where there is none.
@@ -53,7 +54,7 @@ def judgment(logprobs: Array) -> Judgment:
     mass = float(probabilities.sum())
     if not np.isfinite(mass) or mass <= 0.0:
         return Judgment(None, None, NOT_FINITE)
-    return Judgment(tuple(float(p) for p in probabilities / mass), min(mass, 1.0))
+    return Judgment(tuple(float(p) for p in probabilities / mass), min(mass, 1.0) if knows_mass else None)
 
 
 CHECKED_DIALOGUES = 50
@@ -119,7 +120,11 @@ class JudgeModel:
     def __init__(self, origin: Checkpoint | Served, hardware: Hardware, load: Callable[[], Engine]) -> None:
         self.origin, self.name = origin, origin.name
         self.is_verified = not isinstance(origin, Served)
-        self.takes_ids = not isinstance(origin, Served) or origin.takes_ids
+        protocol = origin.protocol if isinstance(origin, Served) else None
+        self.takes_ids = protocol is None or protocol.takes_ids
+        self.writes = protocol is None or protocol.writes
+        self.knows_mass = protocol is None or protocol.knows_mass
+        self.layouts = tuple(LAYOUTS) if protocol is None else protocol.layouts
         self.place = origin.url if isinstance(origin, Served) else str(origin.folder)
         self.dtype = origin.dtype(hardware)
         self._load = load
@@ -173,7 +178,7 @@ class Judge:
     Args:
         model: the model that is asked.
         rubric: what is rated and how.
-        layout: one of ``LAYOUTS``.
+        layout: one of ``ALL_LAYOUTS`` that the model can be given, or ``auto`` for the best of them.
         orderings: 1, or 2 to average over the levels listed upwards and downwards.
         ascending: whether the levels of the first (or only) ordering are listed upwards.
         answer_form: what its answers begin with.
@@ -186,17 +191,21 @@ class Judge:
         self,
         model: JudgeModel,
         rubric: Rubric,
-        layout: str = "prefill",
+        layout: str = "auto",
         orderings: int = 1,
         ascending: bool = True,
         answer_form: AnswerForm | None = None,
     ) -> None:
-        if layout not in LAYOUTS:
-            raise InputError(f"--layout {layout}: unknown layout; choose one of {', '.join(LAYOUTS)}")
+        if layout == "auto":
+            layout = model.layouts[0]
+        if layout not in ALL_LAYOUTS:
+            raise InputError(f"--layout {layout}: unknown layout; choose one of auto, {', '.join(ALL_LAYOUTS)}")
         if orderings not in (1, 2):
             raise InputError(f"--orderings {orderings}: must be 1 or 2")
-        if not model.takes_ids and LAYOUTS[layout].answer_begun:
-            raise InputError(f"--layout {layout}: {model.place} takes messages only; choose --layout question")
+        if layout not in model.layouts:
+            raise InputError(
+                f"--layout {layout}: {model.place} cannot be asked so; choose one of {', '.join(model.layouts)}"
+            )
         self.model, self.name = model, model.name
         self.answer_form = answer_form or AnswerForm()
         self.rubric, self.layout = rubric, layout
@@ -256,6 +265,10 @@ class Judge:
         vars(self).pop("engine", None)
         self.model.unload()
 
+    def mass_check(self, metrics: int, least: float = MIN_MASS) -> MassCheck:
+        """A check of its label masses, which stops nothing where they are not known."""
+        return MassCheck(self.name, metrics, least if self.model.knows_mass else 0.0)
+
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
         answered = (all(turn.character.strip() for turn in dialogue.turns) for dialogue in dialogues)
@@ -295,7 +308,7 @@ class Judge:
             if failure:
                 judgments = (Judgment(None, None, failure.reason),) * len(lengths)
             else:
-                judgments = tuple(judgment(leaf) for leaf in np.stack(found, axis=1))
+                judgments = tuple(judgment(leaf, self.model.knows_mass) for leaf in np.stack(found, axis=1))
             judged.append(Judged(judgments, lengths))
         return judged
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.data.dialogues import example_dialogues
-from judge.engines import Engine, Failure
+from judge.engines import Engine, Failure, Text
 from judge.errors import InputError, plain
 from judge.models.hardware import GIB
 from judge.progress import SILENT, Progress
@@ -283,8 +283,10 @@ def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
         engine = judge.engine
     tokenizer, plainly = judge.writers[0].tokenizer, replace(options, answer_form="none")
     asked = open_judge(plainly, judge.model).writers[0].dialogue(example_dialogues()[0], METRICS[:1])
-    with progress.busy(f"asking {judge.name}"):
-        written = engine.generate([asked], WRITTEN)[0][0]
+    written: Text | None = None
+    if judge.model.writes:
+        with progress.busy(f"asking {judge.name}"):
+            written = engine.generate([asked], WRITTEN)[0][0]
     return {
         "judge": judge.name,
         "why": reason,
@@ -293,5 +295,5 @@ def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
         "chat template": tokenizer.has_template,
         "answer form": judge.answer_form.name,
         "label masses": judge.answer_form.masses,
-        "writes by itself": written.reason if isinstance(written, Failure) else tokenizer.text(written),
+        "writes by itself": written.reason if isinstance(written, Failure) else written and tokenizer.text(written),
     }

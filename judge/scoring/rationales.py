@@ -171,6 +171,10 @@ class Explainer:
             raise InputError(
                 "--rationales: the stand-in's scores mean nothing, so it has no reasons; choose a real judge"
             )
+        if not judge.model.writes:
+            raise InputError(
+                "--rationales: a server of decisions writes no text, so it has no reasons; choose another judge"
+            )
         rubric = judge.writers[0].rubric
         self.judge = judge
         self.writer = PromptWriter(rubric, judge.writers[0].tokenizer, "question")

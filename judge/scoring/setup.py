@@ -38,8 +38,8 @@ def open_model(options: Options, hardware: Hardware, progress: Progress = SILENT
     if options.url:
         from judge.engines.server import ServerEngine
 
-        served = connect(options.url, options.judge)
-        return JudgeModel(served, hardware, lambda: ServerEngine(served, options.patience))
+        served = connect(options.url, options.judge, options.protocol, options.patience)
+        return JudgeModel(served, hardware, lambda: ServerEngine(served, options.patience, options.concurrency))
     is_file = options.judge.lower().endswith(".gguf")
     with progress.busy(f"converting {options.judge}, once") if is_file else nullcontext():
         checkpoint = resolve(options.judge)

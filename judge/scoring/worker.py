@@ -182,7 +182,7 @@ class Work:
 
     def _mass_check(self, kind: str) -> MassCheck:
         """A check of the level mass that has seen what earlier sessions of the run judged."""
-        check = MassCheck(self.judge.name, len(self.metrics) or 1, self._min_mass)
+        check = self.judge.mass_check(len(self.metrics) or 1, self._min_mass)
         for part in self.store.read_parts(kind, [name for name in self._sizes(kind) if name in self.done]):
             check.see(part["mass"][part["error"].isna() | (part["error"] == NOT_FINITE)])
             if check.is_done:
