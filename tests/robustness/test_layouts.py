@@ -18,15 +18,15 @@ from judge.cli.layouts import COSTS, PEOPLE, SCORES, show_layouts, variants_tabl
 from judge.data.dialogues import example_dialogues
 from judge.engines.packed import PackedEngine
 from judge.models.hardware import detect
-from judge.prompting.prompt_tree import PromptTree
+from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.robustness import prompt_variants as variants
 from judge.robustness.perturbation import PromptVariant
 from judge.robustness.prompt_variants import (
     REFERENCE,
-    VARIANTS,
     LayoutComparison,
     best_variant,
     compare_layouts,
+    possible,
     remarks,
     unique_tokens,
     variant_table,
@@ -93,9 +93,10 @@ def test_there_are_twelve_ways_and_one_engine_that_is_checked_once(
     monkeypatch.setattr(PackedEngine, "verify", lambda engine, tree: checked.append(tree))
     comparison = compare_layouts([], by_stand_in(limit=1))
     assert len(checked) == 1
-    assert list(comparison.overall.index) == [variant.name for variant in VARIANTS]
-    assert len(VARIANTS) == len(set(VARIANTS)) == 12 and VARIANTS[0].name == "prefill · ascending · zh"
-    assert len({tuple(scores_in(comparison, variant)[0]) for variant in VARIANTS}) == 12
+    ours = possible(tuple(LAYOUTS))
+    assert list(comparison.overall.index) == [variant.name for variant in ours]
+    assert len(ours) == len(set(ours)) == 12 and ours[0].name == "prefill · ascending · zh"
+    assert len({tuple(scores_in(comparison, variant)[0]) for variant in ours}) == 12
     assert comparison.overall[["agreement", "order_agreement", "halo"]].isna().all(axis=None)
     assert "no rank agreement is given" in comparison.remarks[1]
 
@@ -233,7 +234,7 @@ def test_a_server_that_takes_messages_is_not_asked_with_the_answer_begun(
     assert list(found.overall.index) == [question.name, question.turned.name]
     assert found.judgments["error"].isna().all()
     assert found.overall.loc[question.name, "difference"] == 0  # it is what the other is compared with
-    assert "left out" in found.remarks[0] and "prefill; the reference is question" in found.remarks[0]
+    assert "left out" in found.remarks[0] and "prefill, separate; the reference is question" in found.remarks[0]
 
 
 def test_tables_fit_a_narrow_terminal(compared: LayoutComparison, capsys: pytest.CaptureFixture[str]) -> None:

@@ -269,7 +269,10 @@ def test_a_server_that_takes_messages_writes_texts_and_one_that_fails_leaves_the
     model = Model(nameless, id="my-judge", owned_by="somebody")
     writer = PromptWriter(load_rubric("zh"), TextTokenizer(), "question")
     trees = [writer.questions(dialogue, ["为什么？", "怎么？"]) for dialogue in example_dialogues()[:2]]
-    said = [["".join(one["content"] for one in messages(tree.prompt(leaf))) for leaf in (0, 1)] for tree in trees]
+    said = [
+        ["\n\n".join([*(one["content"] for one in messages(tree.prompt(leaf))), ""]) for leaf in (0, 1)]
+        for tree in trees
+    ]
     texts = [[model.tokenizer.text(model.write(model.tokenizer.encode(text), 8)) for text in texts] for texts in said]
     marked = example_dialogues()[1].turns[0].character
     model.refuses = lambda body: "怎么？" in str(body) and marked in str(body)  # type: ignore[method-assign]
