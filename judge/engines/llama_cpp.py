@@ -41,6 +41,10 @@ ALL = 2**31 - 1
 """More tokens than any vocabulary has."""
 
 
+CHATML = "<|im_start|>"
+"""Begins a message in ChatML."""
+
+
 CONTROL = re.compile(r"[<\[\]].+[>\]\[]", re.DOTALL)
 """What a token looks like that steers a model: it begins and ends with a bracket (``<|im_end|>``, ``[INST]``)."""
 
@@ -142,6 +146,9 @@ class LlamaCppTokenizer(ChatTokenizer):
         weakref.finalize(self, self._client.close)
         (props,) = self._send("GET", Request(f"/props?model={protocol.model}", {}, lambda answer: [dict(answer)]))
         self._template = str(props.get("chat_template") or "")
+        # Where the file has none the server shows ChatML, whose marks are no tokens of such a model.
+        if CHATML in self._template and len(self._ask(protocol.tokens_of(CHATML))) != 1:
+            self._template = ""
         self.bos = str(props.get("bos_token") or "")
         self.end = str(props.get("eos_token") or "")
         begins = self._ask(protocol.tokens_of("a", with_beginning=True))[:1] != self._ask(protocol.tokens_of("a"))[:1]

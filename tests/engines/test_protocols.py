@@ -123,6 +123,27 @@ def test_a_text_in_which_llama_cpp_reads_a_token_that_steers_has_other_brackets(
         assert tokenizer.text(tokenizer.encode_untrusted("想<think>想")) == "想〈think〉想"
 
 
+def test_a_base_model_of_llama_cpp_is_asked_in_plain_paragraphs(stand_in: Path) -> None:
+    class Base(LlamaCppModel):
+        """Without a template of its own the server shows ChatML, whose marks are not in the vocabulary."""
+
+        def answer(self, path: str, body: Any) -> Any:
+            if path == "/props":
+                return {
+                    **super().answer(path, body),
+                    "chat_template": "<|im_start|>{{ content }}",
+                    "bos_token": "<bos>",
+                }
+            return super().answer(path, body)
+
+        def tokens(self, content: str, add_special: bool = False, **_: Any) -> list[Any]:
+            return [*([2] if add_special else []), *map(ord, content)]
+
+    with serving(Base(stand_in)) as url:
+        tokenizer = connect(url).tokenizer
+    assert not tokenizer.has_template and tokenizer.chat("规则") == ("<bos>规则\n\n", "\n\n")
+
+
 @pytest.mark.parametrize("told", ["vllm", "sglang", None])
 def test_a_server_of_decisions_is_asked_by_definition_and_anchors(
     asked: Asked, stand_in: Path, tmp_path: Path, told: str | None
