@@ -1,7 +1,7 @@
 """What turns prompt trees into log-probabilities of the levels: one protocol, one module an engine.
 
-``packed`` runs a model of transformers in this process, ``vllm`` runs vLLM on this machine, ``server`` asks an
-OpenAI-compatible server. Engines know token ids and nothing of dialogues, rubrics or judgments.
+``packed`` runs a model of transformers in this process, ``vllm`` runs vLLM on this machine, ``server`` asks a
+server. Engines know token ids and nothing of dialogues, rubrics or judgments.
 """
 
 from __future__ import annotations
