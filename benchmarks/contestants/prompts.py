@@ -39,7 +39,7 @@ class Prompts:
 
 def every_prompt(trees: Sequence[PromptTree]) -> list[tuple[int, ...]]:
     """The prompts of all leaves, a tree's together."""
-    return [tree.prompt(leaf) for tree in trees for leaf in range(len(tree.leaves))]
+    return [prompt for tree in trees for prompt in tree.prompts]
 
 
 def scores(logprobs: Sequence[Array]) -> list[float | None]:

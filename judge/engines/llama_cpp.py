@@ -84,8 +84,8 @@ class LlamaCpp(ByIds):
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: a request a leaf, one after another, so that a slot's cache has all but the leaf."""
         tokens = frozenset(token for ids in level_ids for token in ids)
-        for leaf in range(len(tree.leaves)):
-            yield self._listed(tree.prompt(leaf), tokens, LISTED)
+        for prompt in tree.prompts:
+            yield self._listed(prompt, tokens, LISTED)
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
         """See ``Protocol.text``."""
@@ -134,11 +134,9 @@ class LlamaCppTokenizer(ChatTokenizer):
         patience: seconds during which a server that does not answer is asked again.
 
     Raises:
-        InputError: the server refuses, or answers in another shape.
-        EngineError: it does not answer for too long.
+        InputError: the server refuses.
+        EngineError: it does not answer, or answers nonsense, for too long.
     """
-
-    control_ids: frozenset[int] = frozenset()
 
     def __init__(self, protocol: LlamaCpp, url: str, headers: dict[str, str], patience: float) -> None:
         self.protocol, self.place, self._patience = protocol, url, patience

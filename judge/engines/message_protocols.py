@@ -111,8 +111,8 @@ class Chat(Protocol):
 
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: a request a leaf."""
-        for leaf in range(len(tree.leaves)):
-            body = self._body(tree.prompt(leaf), 1) | self._listing()
+        for prompt in tree.prompts:
+            body = self._body(prompt, 1) | self._listing()
             yield Request(self.path, body, lambda answer: [likeliest(_choice(answer))])
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:

@@ -22,7 +22,7 @@ from judge.engines import PATIENCE_S
 from judge.engines.decision_protocols import OpenAIDecisions, SystemOne
 from judge.engines.llama_cpp import SAMPLE, LlamaCpp, LlamaCppTokenizer
 from judge.engines.message_protocols import Chat, Completions
-from judge.engines.server_protocols import ABSENT, ByIds, Protocol, Request, Sglang, Vllm, said
+from judge.engines.server_protocols import ABSENT, Ask, ByIds, Protocol, Sglang, Vllm, answered, said
 from judge.errors import EngineError, InputError, one_line, plain
 from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
 from judge.models.hardware import Hardware
@@ -124,7 +124,7 @@ def connect(url: str, judge: str = "auto", protocol: str = "auto", patience: flo
     served = replace(served, checkpoint=_checkpoint(served, judge))
     with _asking(served.url) as client:
         # Ids of another tokenizer would be read as other words, and nothing would fail: so the two are compared.
-        theirs = tuple(_read(client, served.url, asked.tokens_of(SAMPLE)))
+        theirs = tuple(answered(_asker(client, served.url), asked.tokens_of(SAMPLE)))
     if theirs != served.tokenizer.encode(SAMPLE):
         raise InputError(f"{served.url} serves another model than {served.name}: its tokens differ; check --judge")
     return served
@@ -149,13 +149,13 @@ def find(url: str, judge: str = "auto", protocol: str = "auto") -> Served:
     with _asking(url) as client:
         found = _chosen(client, url, judge)
         names = _candidates(client, url, found) if protocol == "auto" else [protocol]
-        for name in names:
+        for name in names[:-1]:
             try:
                 return _tried(client, url, found, PROTOCOLS[name])
             except httpx.HTTPStatusError as error:
-                if error.response.status_code not in ABSENT or name == names[-1]:
+                if error.response.status_code not in ABSENT:
                     raise
-        raise AssertionError("no protocol to try")
+        return _tried(client, url, found, PROTOCOLS[names[-1]])
 
 
 def about(url: str, judge: str = "auto", protocol: str = "auto") -> dict[str, Any]:
@@ -206,12 +206,8 @@ def _candidates(client: httpx.Client, url: str, found: dict[str, Any]) -> list[s
 
 def _tried(client: httpx.Client, url: str, found: dict[str, Any], kind: type[Protocol]) -> Served:
     """The model asked by a protocol; InputError where the server does not give probabilities by it."""
-
-    def ask(request: Request[Any]) -> httpx.Response:
-        return client.post(f"{url}{request.path}", json=request.body)
-
     try:
-        protocol = kind(found["id"]).tried(ask)
+        protocol = kind(found["id"]).tried(_asker(client, url))
     except InputError as error:
         remedy = f"; {_remedy(client, url)}" if issubclass(kind, Chat) else ""
         raise InputError(f"{url} {error}{remedy}") from error
@@ -220,6 +216,11 @@ def _tried(client: httpx.Client, url: str, found: dict[str, Any], kind: type[Pro
     # One token less than the limit, which counts the answer too.
     limit = int(longest) - 1 if longest and protocol.takes_ids else UNBOUNDED
     return Served(url, found["id"], str(found.get("root") or found["id"]), protocol, limit, props.get("total_slots"))
+
+
+def _asker(client: httpx.Client, url: str) -> Ask:
+    """What sends a server a request."""
+    return lambda request: client.post(f"{url}{request.path}", json=request.body)
 
 
 def _remedy(client: httpx.Client, url: str) -> str:
@@ -239,11 +240,6 @@ def _facts(client: httpx.Client, address: str) -> dict[str, Any]:
     except ValueError:
         content = {}
     return content if isinstance(content, dict) else {}
-
-
-def _read(client: httpx.Client, url: str, request: Request[Any]) -> list[Any]:
-    """What the answer to a request says."""
-    return request.read(client.post(f"{url}{request.path}", json=request.body).raise_for_status().json())
 
 
 def headers() -> dict[str, str]:

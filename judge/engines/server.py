@@ -168,7 +168,7 @@ class ServerEngine:
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
         """See ``Engine.generate``."""
-        prompts = [tree.prompt(leaf) for tree in trees for leaf in range(len(tree.leaves))]
+        prompts = [prompt for tree in trees for prompt in tree.prompts]
         found = self._answers([[self.served.protocol.text(prompt, max_tokens)] for prompt in prompts])
         texts = iter([one if isinstance(one, Failure) else one[0] for one in found])
         return [list(islice(texts, len(tree.leaves))) for tree in trees]

@@ -158,8 +158,7 @@ class Vllm(ByIds):
         # likely or not; `allowed_token_ids` keeps any other token from being written and listed.
         exact = {"logprobs": 0, "logprob_token_ids": tokens, "allowed_token_ids": tokens}
         more = {"max_tokens": 1, "temperature": 0, **exact, "return_tokens_as_token_ids": True}
-        prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
-        yield self._request(prompts, more, partial(self._found, frozenset(tokens)))
+        yield self._request(tree.prompts, more, partial(self._found, frozenset(tokens)))
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
         """See ``Protocol.text``."""
@@ -190,9 +189,8 @@ class Sglang(ByIds):
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: one request for all leaves."""
         tokens = [token for ids in level_ids for token in ids]
-        prompts = [tree.prompt(leaf) for leaf in range(len(tree.leaves))]
         more = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": tokens}
-        yield self._request(prompts, 1, more, partial(self._found, frozenset(tokens)))
+        yield self._request(tree.prompts, 1, more, partial(self._found, frozenset(tokens)))
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
         """See ``Protocol.text``."""

@@ -218,7 +218,7 @@ class _Listener:
 
 def _prompts(trees: Sequence[PromptTree]) -> list[dict[str, Any]]:
     """The prompts of all leaves, one after another, as vLLM takes them."""
-    return [{"prompt_token_ids": list(tree.prompt(i))} for tree in trees for i in range(len(tree.leaves))]
+    return [{"prompt_token_ids": list(prompt)} for tree in trees for prompt in tree.prompts]
 
 
 def _load(folder: Path, dtype: str, tensor_parallel: int, settings: dict[str, Any]) -> tuple[Any, Any]:

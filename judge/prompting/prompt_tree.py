@@ -74,6 +74,11 @@ class PromptTree:
         return self.root + self.character + self.opening + self.dialogue + self.leaves[leaf]
 
     @property
+    def prompts(self) -> list[Ids]:
+        """The whole prompts, one a leaf."""
+        return [self.prompt(leaf) for leaf in range(len(self.leaves))]
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each leaf's whole prompt."""
         shared = len(self.root) + len(self.character) + len(self.opening) + len(self.dialogue)

@@ -221,7 +221,7 @@ class Judge:
         fixed = Dialogue("", "角色\n名", "", (Turn("问\n话", "答"), Turn("又问", "又答")), "资料")
         answers = sample_answers([fixed] * 20)
         trees = [[writer.dialogue(fixed, METRICS), writer.answers(*answers)] for writer in self.writers]
-        prompts = [[[tree.prompt(i) for i in range(len(tree.leaves))] for tree in own] for own in trees]
+        prompts = [[tree.prompts for tree in own] for own in trees]
         return Identity(
             **self.model.digests,
             prompt=digest(prompts),
