@@ -99,8 +99,8 @@ class Pace:
         if self._best and rate < FASTER * self._best:
             self._is_found, self.limit = True, max(self.limit // 2, 1)
         else:
-            self._best, self.limit = rate, self.limit * 2
-            self._is_found = self.limit >= MOST
+            self._best, self._is_found = rate, self.limit >= MOST
+            self.limit = min(self.limit * 2, MOST)
         self.begin()
 
     def slower(self) -> None:
