@@ -144,6 +144,21 @@ def test_a_base_model_of_llama_cpp_is_asked_in_plain_paragraphs(stand_in: Path) 
     assert not tokenizer.has_template and tokenizer.chat("规则") == ("<bos>规则\n\n", "\n\n")
 
 
+def test_a_template_of_llama_cpp_that_tells_the_date_tells_always_the_same(stand_in: Path) -> None:
+    class Dated(LlamaCppModel):
+        """A template with the date of today, unless it is told another."""
+
+        def answer(self, path: str, body: Any) -> Any:
+            found = super().answer(path, body)
+            if path == "/apply-template":
+                today = body["chat_template_kwargs"].get("date_string", "today")
+                return {"prompt": f"{today}\n{found['prompt']}"}
+            return found
+
+    with serving(Dated(stand_in)) as url:
+        assert connect(url).tokenizer.chat("规则")[0].startswith("01 Jan 2025\n")
+
+
 @pytest.mark.parametrize("told", ["vllm", "sglang", None])
 def test_a_server_of_decisions_is_asked_by_definition_and_anchors(
     asked: Asked, stand_in: Path, tmp_path: Path, told: str | None
