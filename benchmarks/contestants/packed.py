@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contestants.prompts import Prompts, scores
 from benchmarks.task import Conversation, Job, run
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 
 
 class Packed:

@@ -50,13 +50,8 @@ class Engine(Protocol):
     """The longest prompt it takes, in tokens."""
 
     @property
-    def is_packed(self) -> bool:
-        """Whether it scores each prompt tree as one, and keeps the keys and values of what trees share."""
-        ...
-
-    @property
     def name(self) -> str:
-        """How it scores: ``packed``, ``plain (why not packed)``, ``vllm`` or ``server``."""
+        """How it scores: ``packed``, ``forked`` or ``plain`` with why it is not a faster one, ``vllm``, ``server``."""
         ...
 
     @property

@@ -121,7 +121,6 @@ class ServerEngine:
 
     name = "server"
     window = WINDOW
-    is_packed = False
 
     def __init__(self, served: Served, patience: float = PATIENCE_S, concurrency: int | None = None) -> None:
         self.served, self.patience = served, patience

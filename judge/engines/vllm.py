@@ -104,7 +104,6 @@ class VllmEngine:
 
     name = "vllm"
     window = WINDOW
-    is_packed = False
 
     def __init__(
         self, folder: Path, dtype: str, tensor_parallel: int = 1, patience: float = PATIENCE_S, **settings: Any

@@ -15,7 +15,7 @@ from typing import Any
 
 from judge.data.dataset import BATCH_DIALOGUES, Corpus
 from judge.data.dialogues import example_dialogues
-from judge.engines import Engine, Failure, Text
+from judge.engines import Failure, Text
 from judge.errors import InputError, plain
 from judge.models.hardware import GIB
 from judge.progress import SILENT, Progress
@@ -42,7 +42,7 @@ class Pace:
     ``tokens`` are those that it had to compute, what was shared with earlier ones left out; ``loading`` is seconds of
     loading and checking the model. ``first_tokens`` and ``first_seconds`` are the same of the very first dialogue, for
     which much is computed that a run computes once. Memory in GiB is None where the model is in another process: of the
-    weights; of the keys and values that the packed engine keeps at most of what these prompts share; and the most that
+    weights; of what the packed engine keeps at most of what these prompts share; and the most that
     was in use by this process, or on its GPU.
     """
 
@@ -164,29 +164,22 @@ def _pace(work: Work, dialogues: Iterator[Dialogue], of_all: _Tokens) -> Pace | 
         return None
     _, first_tokens, first_seconds = timed[0]
     count, new, seconds = (sum(values) for values in zip(*(timed[1:] or timed), strict=True))
-    model = getattr(judge.engine, "model", None)
-    memory = (None, None, None) if model is None else _memory(judge.engine, model, of_all)
+    memory = _memory(judge.engine, of_all) if hasattr(judge.engine, "kept_at_most") else (None, None, None)
     return Pace(judge.engine.name, count, new, seconds, first_tokens, first_seconds, loading, *memory)
 
 
-def _memory(engine: Engine, model: Any, tokens: _Tokens) -> tuple[float, float, float]:
+def _memory(engine: Any, tokens: _Tokens) -> tuple[float, float, float]:
     """GiB of the weights, of what the packed engine keeps at most, and of what was in use at most."""
-    from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES
-
+    model = engine.model
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-    kept = KEPT_PREFIXES * tokens.longest_prefix + KEPT_OPENINGS * BATCH_DIALOGUES * tokens.longest_opening
-    packed = engine.is_packed
+    kept = engine.kept_at_most(tokens.longest_prefix, tokens.longest_opening, BATCH_DIALOGUES)
     if model.device.type == "cuda":
         import torch
 
         peak = torch.cuda.max_memory_reserved()
     else:  # the system counts in KiB, that of Apple in bytes
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return weights / GIB, token * kept * packed / GIB, peak / GIB
+    return weights / GIB, kept / GIB, peak / GIB
 
 
 @dataclass(frozen=True, slots=True)

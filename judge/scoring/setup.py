@@ -84,7 +84,7 @@ def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Cal
             from judge.engines.vllm import VllmEngine
 
             return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel, options.patience)
-        from judge.engines.packed import PackedEngine
+        from judge.engines.packed.engine import PackedEngine
 
         return PackedEngine.load(checkpoint.folder)
 

@@ -10,13 +10,12 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    Gemma2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
 )
 
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import METHODS, PackedEngine
 from judge.errors import EngineError
 from judge.models.presets import PRESETS
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree, PromptWriter
@@ -172,7 +171,7 @@ def test_a_very_long_dialogue_is_scored_plainly_among_the_others(
     writer = PromptWriter(load_rubric("zh"), tokenizer)
     long = replace(example[1], turns=example[1].turns * 9)
     trees = [writer.dialogue(dialogue, METRICS[:2]) for dialogue in (example[0], long, example[2])]
-    monkeypatch.setattr("judge.engines.packed.LONGEST_ROW", 1000)
+    monkeypatch.setattr("judge.engines.packed.engine.LONGEST_ROW", 1000)
     assert [len(tree.dialogue) > 1000 for tree in trees] == [False, True, False]
     assert farthest(engine, trees, writer) < 1e-5
 
@@ -221,11 +220,11 @@ def verified(engine: PackedEngine, two: Two) -> tuple[str, float]:
     return engine.name, farthest(engine, trees, writer, each=3)
 
 
-@pytest.mark.parametrize("fallback", [None, "a test"], ids=["packed", "plain"])
-def test_answers_are_counted_as_they_come(stand_in: Path, two: Two, fallback: str | None) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_answers_are_counted_as_they_come(stand_in: Path, two: Two, method: str) -> None:
     trees, writer = two
     engine, counted = PackedEngine.load(stand_in), []
-    engine.fallback, engine.on_progress = fallback, counted.append
+    engine.refused, engine.on_progress = dict.fromkeys(METHODS[: METHODS.index(method)], "a test"), counted.append
     engine.level_logprobs(trees, writer.level_ids)
     assert counted == [len(tree.leaves) for tree in trees]
 
@@ -249,33 +248,23 @@ def test_every_presets_architecture_and_llama_are_packed(
     assert difference < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
-        (lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY), "sliding"),
-        (lambda v: MistralConfig(vocab_size=v, sliding_window=4096, **TINY), "sliding"),
-        (lambda v: LlamaConfig(vocab_size=v, rope_parameters=LONG_ROPE, **TINY), "rotary"),
-        (lambda v: Gemma2Config(vocab_size=v, sliding_window=64, **TINY), "sliding"),
-    ],
-)
-def test_attention_that_is_not_plain_is_caught_and_scored_plainly(
-    tmp_path: Path, two: Two, vocabulary: int, config: object, reason: str
-) -> None:
-    engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
+def test_a_window_shorter_than_a_dialogue_is_packed(tmp_path: Path, two: Two, vocabulary: int) -> None:
+    engine = checkpoint(tmp_path, MistralConfig(vocab_size=vocabulary, sliding_window=64, **TINY))
     name, difference = verified(engine, two)
-    assert name.startswith("plain (") and reason in name
-    assert difference < 1e-5
+    assert name == "packed" and difference < 1e-5
 
 
-@pytest.mark.parametrize("config", [lambda v: MistralConfig(vocab_size=v, sliding_window=64, **TINY)])
-def test_the_comparison_alone_would_catch_a_small_window(
-    tmp_path: Path, two: Two, vocabulary: int, config: object,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    engine = checkpoint(tmp_path, config(vocabulary))  # type: ignore[operator]
-    monkeypatch.setattr("judge.engines.packed._unsuited", lambda config: None)
-    engine.verify(two[0][0])
-    assert engine.name.startswith("plain (packed ")
+@pytest.mark.parametrize("more", [-1, 1], ids=["longer than some prompts", "longer than all"])
+def test_prompts_beyond_which_the_rotary_embedding_changes_are_plain(
+    tmp_path: Path, two: Two, vocabulary: int, more: int
+) -> None:
+    trees, _ = two
+    until = max(max(tree.lengths) for tree in trees) + more
+    rope = {**LONG_ROPE, "original_max_position_embeddings": until}
+    engine = checkpoint(tmp_path, LlamaConfig(vocab_size=vocabulary, rope_parameters=rope, **TINY))
+    name, difference = verified(engine, two)
+    assert name == "packed" and difference < 1e-5
+    assert [engine._is_steady(tree) for tree in trees].count(False) == (1 if more < 0 else 0)
 
 
 def test_weights_that_cannot_be_read_are_an_engine_error(stand_in: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from judge import Options, load_judgments, score
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_dialogues, example_files
 from judge.engines.decision_protocols import SystemOne
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
 from judge.engines.vllm import VllmEngine

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from judge import Options, load_judgments
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 
 Fault = Callable[[str, int], tuple[int, bytes] | None]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.errors import EngineError, InputError, readable
 from judge.models import gguf as conversion
 from judge.models.checkpoint import resolve

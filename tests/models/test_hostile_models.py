@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.errors import JudgeError, readable
 from judge.models.checkpoint import Checkpoint, resolve
 from judge.prompting.safe_tokenizer import JudgeTokenizer

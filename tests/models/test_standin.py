@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.models.stand_in import stand_in_folder
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import load_rubric

@@ -16,7 +16,7 @@ from scipy import stats
 from judge.cli import main
 from judge.cli.layouts import COSTS, PEOPLE, SCORES, show_layouts, variants_table
 from judge.data.dialogues import example_dialogues
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.models.hardware import detect
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.robustness import prompt_variants as variants

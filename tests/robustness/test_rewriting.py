@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.errors import InputError, Interrupted, UnfitJudge
 from judge.models.hardware import detect
 from judge.progress import Silent

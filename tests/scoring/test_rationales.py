@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 from judge import Options, load_judgments, score
 from judge.data.dialogues import example_dialogues
 from judge.engines import Failure
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.engines.served_model import connect
 from judge.engines.server import ServerEngine
 from judge.errors import EngineError, InputError, Interrupted
@@ -121,7 +121,7 @@ def test_what_the_models_folder_says_of_sampling_counts_for_nothing(nameless: Pa
         pad_token_id=2,
     )
     assert engine.generate(trees, 8) == plain
-    engine.fallback = "its attention is not plain"
+    engine.refused = dict.fromkeys(("packed", "forked"), "a test")
     assert engine.generate(trees, 8) == plain
 
 

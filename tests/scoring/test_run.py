@@ -16,7 +16,7 @@ import pytest
 from judge import load_judgments, score
 from judge.data.dialogues import example_dialogues
 from judge.engines import Array
-from judge.engines.packed import PackedEngine
+from judge.engines.packed.engine import PackedEngine
 from judge.errors import EngineError, InputError, Interrupted, UnfitJudge
 from judge.progress import Silent
 from judge.prompting.prompt_tree import Ids, PromptTree

@@ -27,7 +27,9 @@ Prepare = Callable[[], None]
 """What a session does to itself before it begins, such as to plant a fault."""
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["judge.scoring.run", "judge.engines.packed", "judge.models.stand_in", "transformers"])
+_context.set_forkserver_preload(
+    ["judge.scoring.run", "judge.engines.packed.engine", "judge.models.stand_in", "transformers"]
+)
 
 
 def write_data(path: Path, sources: int) -> Path:

@@ -1,18 +1,14 @@
-"""Keys and values that are computed once and used again: of shared prefixes and of openings.
+"""What is computed once and used again: of shared prefixes and of openings.
 
-The packed engine keeps few of them, since they are large: a prefix of 5,000 tokens takes 0.7 GB in a model of 8
-billion parameters. Knows nothing of what the tokens mean.
+Few of them are kept, since they are large: a prefix of 5,000 tokens takes 0.7 GB in a model of 8 billion parameters.
+Knows nothing of what the tokens mean.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
-
-import torch
-
-from judge.engines.tree_attention import Layers
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Generic, TypeVar
 
 KEPT_PREFIXES = 4
 """How many shared prefixes are kept: the roots in use (one for each order of the levels), and the last characters."""
@@ -42,13 +38,6 @@ class Kept(Generic[Value]):
             self._values.popitem(last=False)
         return self._values[key]
 
-
-def joined(layers: Sequence[Layers]) -> Layers:
-    """Keys and values of several stretches of tokens as those of one; empty stretches are left out."""
-    filled = [some for some in layers if some]
-    if len(filled) < 2:
-        return filled[0] if filled else []  # as it is: a copy would take the memory of a prefix once more
-    return [
-        (torch.cat([keys for keys, _ in pairs], dim=2), torch.cat([values for _, values in pairs], dim=2))
-        for pairs in zip(*filled, strict=True)
-    ]
+    def items(self) -> Iterator[tuple[Any, Value]]:
+        """Keys and values."""
+        return iter(self._values.items())

@@ -1,12 +1,15 @@
-"""Packed scoring on torch and transformers: one forward pass returns every metric of a batch of dialogues.
+"""Scoring with a model of transformers in this process: all metrics of a batch of dialogues in one forward pass.
 
-Each token of the prompt tree is computed once: rules and rubrics once, a character once, the opening of a dialogue
-once for all systems that answer it, and each dialogue once for all its leaves. Attention lets each token see its
-ancestors only (``judge.engines.tree_attention``), so that a pass gives what a separate call per leaf would give.
+Three methods give the same scores:
 
-This is right only where a model's attention is plain. On loading, packed is compared with plain calls on a short tree,
-and where the two differ the engine scores plainly from then on and says why: one call per leaf, which goes on from
-transformers' own cache of what stands above it. Knows token ids and nothing of dialogues or metrics.
+- packed: each token of the prompt tree is computed once, rules and rubrics once, a character once, the opening of a
+  dialogue once for all systems that answer it, and each dialogue once for all its leaves. Every layer is led along the
+  tree (``tree_layers``).
+- forked: the library's own cache is computed once for what leaves share, and copied (``forked``).
+- plain: a call per leaf, of its whole prompt.
+
+On loading, packed and forked are compared with plain on a short tree, and the first that equals it is used from then
+on. Knows token ids and nothing of dialogues or metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -24,25 +26,27 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from judge.engines import Array, silent, tree_attention
-from judge.engines.prefix_cache import KEPT_OPENINGS, KEPT_PREFIXES, Kept, joined
-from judge.engines.tree_attention import Layers, Row, TreePass
+from judge.engines import Array, silent
+from judge.engines.packed.forked import LONGEST_PIECE, ForkedCaches
+from judge.engines.packed.kept import KEPT_OPENINGS, KEPT_PREFIXES, Kept
+from judge.engines.packed.tree_layers import led_along
+from judge.engines.packed.tree_pass import Computed, Place, Row, TreePass
 from judge.errors import EngineError, one_line
 from judge.prompting.prompt_tree import Ids, PromptTree
 
+METHODS = ("packed", "forked", "plain")
+"""How a tree may be scored, the fastest first; the last needs no check."""
+
+
 LONGEST_ROW = 6144
-"""Tokens. A longer dialogue is scored plainly, as the memory of a mask grows with the square of the length."""
+"""Tokens. A longer dialogue is not packed, as the memory of a mask grows with the square of the length."""
 
 
 CHECKED = 24
-"""Tokens of each part of a tree on which packed is compared with plain."""
-
-
-LONGEST_PIECE = 2048
-"""Tokens. A shared prefix is computed in pieces of at most this length, for the same reason."""
+"""Tokens of each part of a tree on which the methods are compared."""
 
 
 SMALLEST_BATCH = 256
@@ -54,7 +58,7 @@ MALLOC = {-3: 2**25, -1: 2**30}
 
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""By precision, the largest difference of a token's probability at which packed counts as equal to plain."""
+"""By precision, the largest difference of a token's probability at which two methods count as equal."""
 
 
 Item = TypeVar("Item")
@@ -76,13 +80,16 @@ class PackedEngine:
 
     def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
         self.model, self.device = model, model.device
-        self.fallback: str | None = None
+        self.refused: dict[str, str] = {}  # methods that are not used, and why
         self.on_progress: Callable[[int], None] = silent
         self.batch_tokens = batch_tokens or (16384 if self.device.type == "cuda" else 4096)
         self._halved = 0
         config = model.config.get_text_config()
+        if getattr(config, "attn_logit_softcapping", None):
+            model.set_attn_implementation("eager")  # the library's other ways leave the cap out without a word
         self.max_tokens = int(getattr(config, "max_position_embeddings", 2**31))
-        self._group = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or 1)
+        self._steady_until = _steady_until(config)
+        self._forked_caches = ForkedCaches(model)
         self._forget()
 
     @classmethod
@@ -114,30 +121,29 @@ class PackedEngine:
         return cls(model, batch_tokens)
 
     def _forget(self) -> None:
-        """Let go of what was computed and kept: keys and values of packed passes, and caches of plain calls."""
-        self._prefixes: Kept[Layers] = Kept(KEPT_PREFIXES)
-        self._openings: Kept[tuple[Layers, dict[Ids, tuple[int, int]]]] = Kept(KEPT_OPENINGS)
-        self._caches: Kept[Any] = Kept(KEPT_PREFIXES)
+        """Let go of what was computed and kept."""
+        self._prefixes: Kept[Computed] = Kept(KEPT_PREFIXES)
+        self._openings: Kept[tuple[Computed, dict[Ids, Place]]] = Kept(KEPT_OPENINGS)
+        self._forked_caches.forget()
 
     @property
-    def is_packed(self) -> bool:
-        """Whether it scores packed; otherwise ``fallback`` says why it does not."""
-        return self.fallback is None
+    def method(self) -> str:
+        """The method in use."""
+        return next(method for method in METHODS if method not in self.refused)
 
     @property
     def name(self) -> str:
-        """``packed``, or ``plain`` with the reason."""
-        return "packed" if self.is_packed else f"plain ({self.fallback})"
+        """The method in use, with why it is not a faster one."""
+        why = "; ".join(f"{method}: {reason}" for method, reason in self.refused.items())
+        return f"{self.method} ({why})" if self.method != "packed" else "packed"
 
     def verify(self, tree: PromptTree) -> None:
-        """Compare packed with plain on a short piece of a tree, and fall back to plain, for good, where they differ.
+        """Compare packed and forked with plain on a short piece of a tree, and do without, for good, what differs.
 
-        Two leaves of some hundred tokens are enough: a wrong mask or position shows in the first token after it. The
-        whole vocabulary is compared, since on so little text the levels may have no probability that could differ.
+        Two leaves of some hundred tokens are enough: a wrong mask, state or position shows in the first token after
+        it, and windows are the library's own rule. The whole vocabulary is compared, since on so little text the
+        levels may have no probability that could differ.
         """
-        self.fallback = self.fallback or _unsuited(self.model.config.get_text_config())
-        if self.fallback is not None:
-            return
         shared = (part[-CHECKED:] for part in (tree.root, tree.character, tree.opening, tree.dialogue))
         root, character, opening, dialogue = shared
         short = PromptTree(root, character, opening, dialogue, tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2]))
@@ -150,25 +156,28 @@ class PackedEngine:
             plain = self._plain([short], probabilities)[0]
         except RuntimeError as error:
             raise EngineError(f"the model fails on this machine: {one_line(error)}; choose another judge") from error
-        try:
-            packed = self._packed([short], probabilities)[0]
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"the model leaves too little memory: {one_line(error)}; free some") from error
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            # Models that call attention in a way of their own fail in many ways here, and are still right plainly.
-            self.fallback = f"packed scoring fails on this model: {one_line(error)}"
-            return
-        if (largest := float(np.abs(packed - plain).max())) > TOLERANCE[self.model.dtype]:
-            self.fallback = f"packed differs from plain by {largest:.2g} in probability"
+        for method, score in (("packed", self._packed), ("forked", self._forked)):
+            if method in self.refused:
+                continue
+            try:
+                found = score([short], probabilities)[0]
+            except torch.OutOfMemoryError as error:
+                raise EngineError(f"the model leaves too little memory: {one_line(error)}; free some") from error
+            except Exception as error:  # a model with layers of a way of their own fails in a way of its own
+                self.refused[method] = f"it fails on this model: {one_line(error) or type(error).__name__}"
+                continue
+            if (largest := float(np.abs(found - plain).max())) > TOLERANCE[self.model.dtype]:
+                self.refused[method] = f"it differs from plain by {largest:.2g} in probability"
+        self._forget()  # of so short a tree nothing is asked again
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         """See ``Engine.level_logprobs``."""
-        score = self._packed if self.is_packed else self._plain
+        score = {"packed": self._packed, "forked": self._forked, "plain": self._plain}[self.method]
         while True:
             try:
                 return score(trees, partial(_level_logprobs, level_ids=level_ids))
             except torch.OutOfMemoryError as error:
-                if self.batch_tokens < 2 * SMALLEST_BATCH or not self.is_packed:
+                if self.batch_tokens < 2 * SMALLEST_BATCH or self.method == "plain":
                     lack = f"out of memory: {one_line(error)}; free some or choose a smaller judge"
                     raise EngineError(lack) from error
                 # What is kept of earlier batches goes first: it is the memory that can be had back for sure.
@@ -188,10 +197,7 @@ class PackedEngine:
         greedy = GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
 
         def continued(tree: PromptTree, leaf: int) -> Ids:
-            above = DynamicCache()  # a new one each time, as generating appends to it
-            if self.is_packed:
-                for layer, (keys, values) in enumerate(self._prefix(tree.root, tree.character)):
-                    above.update(keys, values, layer)
+            above = None if "forked" in self.refused else self._forked_caches.prefix(tree)  # generating appends to it
             prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
             mask = torch.ones_like(prompt)
             found = self.model.generate(prompt, attention_mask=mask, past_key_values=above, generation_config=greedy)
@@ -202,6 +208,20 @@ class PackedEngine:
         except RuntimeError as error:  # out of memory too
             raise EngineError(f"the model failed: {one_line(error)}; free some memory or choose another") from error
 
+    def kept_at_most(self, prefix: int, opening: int, openings: int) -> float:
+        """Bytes that are kept at most of shared prefixes and openings of these many tokens, so many openings a batch.
+
+        Worked out from what is kept at the time, as layers of different kinds keep different things.
+        """
+        if self.method == "plain":
+            return 0.0
+        if self.method == "forked":
+            return self._forked_caches.token_bytes * (KEPT_PREFIXES * prefix + prefix + opening)
+        token = max(
+            (computed.bytes / computed.tokens for _, computed in self._prefixes.items() if computed.tokens), default=0.0
+        )
+        return token * (KEPT_PREFIXES * prefix + KEPT_OPENINGS * openings * opening)
+
     @property
     def report(self) -> dict[str, Any]:
         """See ``Engine.report``."""
@@ -209,31 +229,36 @@ class PackedEngine:
 
     @torch.inference_mode()
     def _plain(self, trees: Sequence[PromptTree], read: Read) -> list[Array]:
-        """What is read off each tree's logits, by a call per leaf on a copy of transformers' cache of all above it.
+        """What is read off each tree's logits, by a call per leaf; nothing is kept from one to the next."""
 
-        The cache is the model's own, so this is right for windows, recurrent layers and whatever else it has.
-        """
-
-        def extended(cache: Any, ids: Ids) -> Any:
-            cache = deepcopy(cache)  # calls append to it, and others go on from the same one
-            for start in range(0, len(ids), LONGEST_PIECE):
-                piece = torch.tensor([ids[start : start + LONGEST_PIECE]], device=self.device)
-                self.model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return cache
-
-        config, found = self.model.config.get_text_config(decoder=True), []
+        found = []
         for tree in trees:
-            begun = self._caches.get(tree.root, partial(extended, DynamicCache(config=config), tree.root))
-            played = self._caches.get(tree.root + tree.character, partial(extended, begun, tree.character))
-            above = extended(played, tree.opening + tree.dialogue)
             rows = []
-            for leaf in tree.leaves:
-                ids = torch.tensor([leaf], device=self.device)
-                output = self.model(input_ids=ids, past_key_values=deepcopy(above), use_cache=True, logits_to_keep=1)
+            for prompt in tree.prompts:
+                ids = torch.tensor([prompt], device=self.device)
+                output = self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
                 rows.append(_to_array(read(output.logits[0])))
             found.append(np.concatenate(rows))
             self.on_progress(len(tree.leaves))
         return found
+
+    @torch.inference_mode()
+    def _forked(self, trees: Sequence[PromptTree], read: Read) -> list[Array]:
+        """What is read off each tree's logits, by copies of the library's cache."""
+        found: list[Array] = [np.empty(0)] * len(trees)
+        at_once = max(1, self.batch_tokens // SMALLEST_BATCH)
+        # Trees with the same opening after one another, so that its cache is at hand.
+        for i in sorted(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character, trees[i].opening)):
+            if self._is_steady(trees[i]):
+                found[i] = _to_array(read(self._forked_caches.leaf_logits(trees[i], at_once)))
+                self.on_progress(len(found[i]))
+            else:
+                found[i] = self._plain([trees[i]], read)[0]
+        return found
+
+    def _is_steady(self, tree: PromptTree) -> bool:
+        """Whether what stands above a branch is the same whatever follows."""
+        return max(tree.lengths) <= self._steady_until
 
     @torch.inference_mode()
     def _packed(self, trees: Sequence[PromptTree], read: Read) -> list[Array]:
@@ -242,8 +267,9 @@ class PackedEngine:
         for (root, character), group in groupby(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character)):
             short = []
             for i in group:
-                if max(trees[i].own, len(trees[i].opening)) > LONGEST_ROW:
-                    found[i] = self._plain([trees[i]], read)[0]
+                if not self._is_steady(trees[i]) or max(trees[i].own, len(trees[i].opening)) > LONGEST_ROW:
+                    otherwise = self._plain if "forked" in self.refused else self._forked
+                    found[i] = otherwise([trees[i]], read)[0]
                 else:
                     short.append(i)
             if not short:
@@ -263,72 +289,69 @@ class PackedEngine:
         return found
 
     def _leaf_logits(
-        self, trees: Sequence[PromptTree], prefix: Layers, above: Layers, places: dict[Ids, tuple[int, int]]
+        self, trees: Sequence[PromptTree], prefix: Computed, above: Computed, places: dict[Ids, Place]
     ) -> Tensor:
         """Logits at the leaves of all trees, shape (leaves, vocabulary), on the model's device."""
         ids = [token for tree in trees for part in (tree.dialogue, *tree.leaves) for token in part]
         rows = [
-            Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, (0, 0))) for tree in trees
+            Row(len(tree.dialogue), tuple(map(len, tree.leaves)), places.get(tree.opening, Place())) for tree in trees
         ]
         return self._run(ids, rows, prefix, above)[0]
 
-    def _prefix(self, root: Ids, character: Ids) -> Layers:
-        """The keys and values of root and character, computed once; the last few are kept."""
+    def _prefix(self, root: Ids, character: Ids) -> Computed:
+        """What layers need of root and character, computed once; the last few are kept."""
 
-        def extended(prefix: Layers, ids: Ids) -> Layers:
+        def extended(prefix: Computed, ids: Ids) -> Computed:
             for start in range(0, len(ids), LONGEST_PIECE):
                 piece = ids[start : start + LONGEST_PIECE]
-                prefix = joined([prefix, self._run(piece, [Row(len(piece))], prefix, [])[1]])
+                prefix = prefix.followed_by(self._run(piece, [Row(len(piece))], prefix, Computed())[1])
             return prefix
 
-        start = self._prefixes.get(root, lambda: extended([], root))
+        start = self._prefixes.get(root, lambda: extended(Computed(), root))
         return self._prefixes.get(root + character, lambda: extended(start, character))
 
-    def _computed_openings(
-        self, trees: Sequence[PromptTree], prefix: Layers
-    ) -> tuple[Layers, dict[Ids, tuple[int, int]]]:
-        """Keys and values of the openings of some trees, and from where to where in them each opening stands.
+    def _computed_openings(self, trees: Sequence[PromptTree], prefix: Computed) -> tuple[Computed, dict[Ids, Place]]:
+        """What layers need of the openings of some trees, and where each opening stands in it.
 
         Systems that answer the same openings find them computed.
         """
         openings = tuple(sorted({tree.opening for tree in trees if tree.opening}, key=lambda ids: (len(ids), ids)))
 
-        def compute() -> tuple[Layers, dict[Ids, tuple[int, int]]]:
+        def compute() -> tuple[Computed, dict[Ids, Place]]:
             ends = list(accumulate(map(len, openings)))
-            places = {ids: (end - len(ids), end) for ids, end in zip(openings, ends, strict=True)}
+            places = {
+                ids: Place(number, end - len(ids), end)
+                for number, (ids, end) in enumerate(zip(openings, ends, strict=True), start=1)
+            }
             passes = [
-                self._run([token for ids in batch for token in ids], [Row(len(ids)) for ids in batch], prefix, [])[1]
+                self._run(
+                    [token for ids in batch for token in ids], [Row(len(ids)) for ids in batch], prefix, Computed()
+                )
                 for batch in _by_budget(openings, len, self.batch_tokens)
             ]
-            return joined(passes), places
+            return Computed.beside([computed for _, computed in passes]), places
 
         # Looked up as a whole set and never one by one. The last bits of a float depend on what is computed beside
         # it, so openings taken from an earlier batch would make these scores depend on what was judged before.
         return self._openings.get((trees[0].root, trees[0].character, openings), compute)
 
-    def _run(self, ids: Sequence[int], rows: Sequence[Row], prefix: Layers, above: Layers) -> tuple[Tensor, Layers]:
+    def _run(
+        self, ids: Sequence[int], rows: Sequence[Row], prefix: Computed, above: Computed
+    ) -> tuple[Tensor, Computed]:
         """One forward pass over some rows.
 
         Args:
             ids: the tokens of all rows, one row after another.
             rows: how the tokens belong together.
-            prefix, above: keys and values that were computed before: of what all rows share, and of the openings.
+            prefix, above: what was computed before: of what all rows share, and of the openings.
 
         Returns:
-            The logits at the ends of the leaves, shape (leaves, vocabulary), and the keys and values of all tokens.
+            The logits at the ends of the leaves, shape (leaves, vocabulary), and what layers leave behind.
         """
-        layers = self.model.config.get_text_config().num_hidden_layers
-        tree = TreePass(rows, prefix, above, self._group, layers, self.device, self.model.dtype)
-        with tree_attention.used_by(self.model), tree_attention.last_mlp_at(self.model, tree.last):
-            output = self.model(
-                input_ids=torch.tensor([ids], device=self.device),
-                position_ids=tree.positions,
-                # Four dimensions are a mask that is ready, so transformers makes none; ours is in `tree`.
-                attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),
-                use_cache=False,
-                logits_to_keep=tree.last,
-                tree=tree,
-            )
+        tree = TreePass(rows, prefix, above, self.device)
+        with led_along(self.model, tree) as more:
+            tokens = torch.tensor([ids], device=self.device)
+            output = self.model(input_ids=tokens, use_cache=False, logits_to_keep=tree.last, **more)
         return output.logits[0], tree.computed
 
 
@@ -355,19 +378,13 @@ def _to_array(logprobs: Tensor) -> Array:
     return np.asarray(logprobs.double().cpu().numpy())
 
 
-def _unsuited(config: Any) -> str | None:
-    """Why packed scoring cannot be right for a model, where its configuration says so; otherwise None.
+def _steady_until(config: Any) -> float:
+    """How long a prompt may be, in tokens, before its length changes how its beginning is computed.
 
-    The comparison on two dialogues would not find these: they are shorter than a window, or than the length from
-    which on the embedding changes.
+    LongRoPE (Ding et al. 2024) has one set of frequencies for prompts up to a length and another for longer ones.
     """
-    rope = str(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or "")
-    if "longrope" in rope or "dynamic" in rope:
-        return "its rotary embedding changes with the length of the prompt"
-    kinds = sorted(set(getattr(config, "layer_types", None) or []) - {"full_attention"})
-    if kinds:
-        return f"its layers use {', '.join(kinds)}"
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True):
-        return f"its attention has a sliding window of {window} tokens"
-    return None
+    rope = getattr(config, "rope_parameters", None) or {}
+    if "longrope" not in str(rope):
+        return float("inf")
+    until = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return float(until or 0)
