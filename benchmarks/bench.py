@@ -1,7 +1,8 @@
-"""``make bench``: the same judgments by the packed engine, by vLLM and by peers, on one model and one machine.
+"""``make bench``: the same judgments by the packed engine, by vLLM and by peers, on the same models and one machine.
 
-Every contestant is a process in an environment of its own, started anew for each repeat; repeats take turns. What comes
-out is written to ``results.json`` beside this file and as a table to ``docs/performance.md``.
+Peers take part on the first model only. Every contestant is a process in an environment of its own, started anew for
+each repeat; repeats take turns. What comes out is written to ``results.json`` beside this file and as tables to
+``docs/performance.md``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, model, table
-from benchmarks.entries import ENTRIES, VLLM, Entry
+from benchmarks.entries import ENTRIES, VLLM, Entry, entries
 from benchmarks.runner import ROOT, missing, python_of, run_once
 from benchmarks.server import Server
 from benchmarks.task import Conversation, Guide, Job, one_line
@@ -27,6 +28,7 @@ from benchmarks.tokens import Requests
 from judge.data.chatanime import chatanime_folder, is_complete
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
+from judge.errors import JudgeError
 from judge.prompting.rubric import load_rubric
 
 DIALOGUES = 200
@@ -34,10 +36,10 @@ MAX_TOKENS = 8192
 """The longest prompt with its answer that vLLM is set up for."""
 TRIED = [{"dtype": dtype, "block_size": size} for dtype in ("float32", "bfloat16") for size in (None, 32)]
 """vLLM's settings, of which the fastest is used."""
-TRIED_ON = 40
+TRIED_ON = 20
 """Dialogues that they are tried on."""
 
-SAME_PROMPTS = ("packed", "vllm")
+SAME_PROMPTS = ("packed", "forked", "vllm")
 """Contestants whose scores must be those of separate calls."""
 
 Result = dict[str, Any]
@@ -82,27 +84,17 @@ def main() -> None:
     """The command."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    with tempfile.TemporaryDirectory(prefix="esrp-bench-") as name:
-        folder = Path(name)
-        (folder / "model").mkdir()
-        parameters = model.build(folder / "model")
-        dialogues, data = _dialogues(options.data)
-        guides = [
-            Guide(metric.title, metric.definition, {str(level): text for level, text in metric.levels.items()})
-            for metric in load_rubric().metrics.values()
-        ]
-        bench = Bench(folder / "model", dialogues, guides, options.environments, folder)
-        chosen, tried = _fastest_vllm(bench)
-        entries = [entry for entry in ENTRIES if not options.only or entry.key in options.only]
-        repeats = _rounds(bench, entries, chosen, options.repeats)
+    dialogues, data = _dialogues(options.data)
+    guides = [
+        Guide(metric.title, metric.definition, {str(level): text for level, text in metric.levels.items()})
+        for metric in load_rubric().metrics.values()
+    ]
     results = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine.describe(),
-        "versions": _versions(bench.home),
-        "model": {**model.SHAPE, "parameters": parameters},
+        "versions": _versions(options.environments),
         "data": data,
-        "vllm": {"chosen": chosen, "tried": tried},
-        "contestants": _figures(bench, entries, repeats),
+        "models": [_on_model(name, dialogues, guides, options) for name in options.models],
     }
     options.out.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     page = options.page.read_text(encoding="utf-8") if options.page.is_file() else ""
@@ -110,9 +102,35 @@ def main() -> None:
     print(f"\n{table.markdown(results)}\n\nwritten to {options.out} and {options.page}")
 
 
+def _on_model(
+    name: str, dialogues: list[Conversation], guides: list[Guide], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Everybody's figures on a model; ``error`` where the model is not to be had."""
+    print(f"{name}:", flush=True)
+    with tempfile.TemporaryDirectory(prefix="esrp-bench-") as temporary:
+        folder = Path(temporary)
+        (folder / "model").mkdir()
+        try:
+            built, parameters = model.build(name, folder / "model")
+        except JudgeError as error:
+            print(f"  {one_line(str(error))}", flush=True)
+            return {"model": {"name": name}, "error": one_line(str(error))}
+        bench = Bench(built, dialogues, guides, options.environments, folder)
+        taking_part = [entry for entry in entries(name) if not options.only or entry.key in options.only]
+        served = any(entry.environment == VLLM or entry.is_served for entry in taking_part)
+        chosen, tried = _fastest_vllm(bench) if served else ({}, [])
+        repeats = _rounds(bench, taking_part, chosen, options.repeats)
+        return {
+            "model": {"name": name, "parameters": parameters, "is_random": name in model.RANDOM},
+            "vllm": {"chosen": chosen, "tried": tried},
+            "contestants": _figures(bench, taking_part, repeats),
+        }
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="dialogues; ChatAnime where it was fetched")
+    parser.add_argument("--models", nargs="*", default=list(model.MODELS), choices=model.MODELS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], metavar="KEY", choices=[entry.key for entry in ENTRIES])
     parser.add_argument("--environments", type=Path, default=ROOT, help="the folder that holds .venv, .venv-vllm, …")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from judge.models.presets import PACKAGED as REAL
 
 T = TypeVar("T")
 
@@ -68,6 +70,16 @@ ENTRIES = (
         dialogues=10,
     ),
     Entry("packed", "(b) packed", "packed", OURS, ("torch", "transformers"), "float32.", dialogues=200),
+    Entry(
+        "forked",
+        "(b) forked",
+        "packed",
+        OURS,
+        ("torch", "transformers"),
+        "float32, by copies of transformers' own cache.",
+        dialogues=40,
+        mode="forked",
+    ),
     Entry(
         "vllm",
         "(c) vLLM, the project's prompts",
@@ -144,3 +156,18 @@ ENTRIES = (
         "The score by a call of a tool; an answer that is none stops its run.",
     ),
 )
+
+
+DIALOGUES = {
+    "qwen3.5": {"plain": 10, "packed": 200, "forked": 40, "vllm": 40},
+    "falcon-h1": {"plain": 10, "forked": 40},
+    REAL: {"plain": 1, "packed": 40, "forked": 10, "vllm": 20},
+}
+"""For models other than the first: who takes part, on how many dialogues."""
+
+
+def entries(model: str) -> list[Entry]:
+    """Who takes part on a model."""
+    if model not in DIALOGUES:
+        return list(ENTRIES)
+    return [replace(entry, dialogues=DIALOGUES[model][entry.key]) for entry in ENTRIES if entry.key in DIALOGUES[model]]

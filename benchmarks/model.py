@@ -37,8 +37,23 @@ RANDOM: dict[str, tuple[str, dict[str, Any]]] = {
             **ATTENTION,
         },
     ),
+    "falcon-h1": (
+        "falcon_h1",
+        {
+            "hidden_size": 256,
+            "intermediate_size": 768,
+            "num_hidden_layers": 6,
+            "mamba_d_ssm": 256,
+            "mamba_n_heads": 8,
+            "mamba_d_head": 32,
+            "mamba_d_state": 64,
+            "mamba_n_groups": 1,
+            **ATTENTION,
+        },
+    ),
 }
-"""Architecture and shape by name. Of Qwen3.5's layers every fourth is full attention, the others gated delta nets."""
+"""Architecture and shape by name. Of Qwen3.5's layers every fourth is full attention, the others gated delta nets;
+Falcon H1 has Mamba 2 beside attention in each, which packed does not know."""
 REAL = PACKAGED
 """Gemma 3 270M, with sliding windows, as the extra ``small`` has it."""
 MODELS = (*RANDOM, REAL)
@@ -78,9 +93,9 @@ def _random_model(config: Any, digits: list[int]) -> Any:
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 1.0
         for layer in model.model.layers:
-            mixer = layer.self_attn.o_proj if hasattr(layer, "self_attn") else layer.linear_attn.out_proj
-            mixer.weight[0] = 0.0
-            layer.mlp.down_proj.weight[0] = 0.0
+            for name, part in layer.named_modules():
+                if name.endswith(("o_proj", "out_proj", "down_proj")):  # what is added to each token's state
+                    part.weight[0] = 0.0
         model.lm_head.weight[digits] = SPREAD * torch.randn(len(digits), config.hidden_size)
         # What the constant dimension has become before the output head, on average over some random tokens.
         tokens = torch.randint(0, config.vocab_size, (1, 256))

@@ -63,13 +63,31 @@ def ratios(contestants: Sequence[Figures]) -> dict[str, float]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Everything between the markers: the machine, what was judged, the table and its remarks."""
-    contestants = results["contestants"]
+    """Everything between the markers: the machine, what was judged, and each model's table with its remarks."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
+    preface = (
+        f"{results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['system']}, Python {machine['python']}; {versions}. {results['data']}, nine metrics each."
+    )
+    return "\n\n".join([preface, *map(_of_model, results["models"])])
+
+
+def _of_model(found: Mapping[str, Any]) -> str:
+    """A model's heading, the table of its contestants, and its remarks."""
+    model = found["model"]
+    title = f"### {model['name']}"
+    if "error" in found:
+        return f"{title}\n\nNot measured: {found['error']}"
+    contestants = found["contestants"]
     ratio = ratios(contestants)
     rows = [_row(figures, ratio.get(figures["key"])) for figures in contestants]
     remarks = [f"- {figures['title']}: {_remark(figures)}" for figures in contestants]
     rule = "|".join(["", "---", *["--:"] * (len(HEAD) - 1), ""])
-    return "\n".join([*_preface(results), "", _line(HEAD), rule, *rows, "", *remarks])
+    weights = "random weights" if model["is_random"] else "real weights"
+    what = f"{model['parameters'] / 1e6:.1f} million parameters, {weights}."
+    settings = _vllm_settings(found["vllm"])
+    return "\n".join([title, "", f"{what}{settings}", "", _line(HEAD), rule, *rows, "", *remarks])
 
 
 def inserted(page: str, text: str) -> str:
@@ -84,19 +102,14 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _preface(results: Mapping[str, Any]) -> list[str]:
-    """The lines above the table: the machine, the model, what was judged, and vLLM's settings with their rates."""
-    machine, model, setting = results["machine"], results["model"], results["vllm"]["chosen"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
-    done = [one for one in results["vllm"]["tried"] if "error" not in one]
+def _vllm_settings(vllm: Mapping[str, Any]) -> str:
+    """vLLM's settings with their rates, where it took part."""
+    if not vllm["chosen"]:
+        return ""
+    done = [one for one in vllm["tried"] if "error" not in one]
     rates = [f"{_setting(one)}: {_rate(one['judgments'] / one['seconds'])}/s" for one in done]
     tried = f" ({'; '.join(rates)})" if rates else ""
-    return [
-        f"{results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}, Python {machine['python']}; {versions}.",
-        f"A random Qwen3 of {model['parameters'] / 1e6:.1f} million parameters; {results['data']}, nine metrics each. "
-        f"vLLM with {_setting(setting)}, the fastest of those tried{tried}.",
-    ]
+    return f" vLLM with {_setting(vllm['chosen'])}, the fastest of those tried{tried}."
 
 
 def _setting(setting: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""(b) The packed engine."""
+"""(b) The engine in this process: packed, or forked where it is told to do without packed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from judge.engines.packed.engine import PackedEngine
 
 
 class Packed:
-    """All metrics of a batch of dialogues in one pass."""
+    """All metrics of a batch of dialogues in one pass; in the mode ``forked`` a dialogue's in one batch."""
 
     def __init__(self, job: Job) -> None:
-        self._folder = Path(job.model)
+        self._folder, self._refused = Path(job.model), {"packed": "the comparison"} if job.settings["mode"] else {}
         self._prompts = Prompts(job.model)
         self.forget()
 
@@ -26,6 +26,7 @@ class Packed:
     def forget(self) -> None:
         """A new engine, which has computed nothing yet, watched from outside."""
         self._engine = PackedEngine.load(self._folder)
+        self._engine.refused = self._refused
         self._tokens, self._seconds = 0, 0.0
         self._engine.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         self._engine.model.register_forward_hook(self._end)

@@ -136,7 +136,10 @@ def settle(
     return list(data) or default, replace(options, judge=name), reason, hardware
 
 
-PACKAGES = ("esrp-judge", "torch", "transformers", "tokenizers", "vllm", "pandas", "pyarrow", "scikit-learn")
+PACKAGES = (
+    "esrp-judge", "torch", "transformers", "tokenizers", "vllm", "flash-linear-attention", "pandas", "pyarrow",
+    "scikit-learn",
+)  # fmt: skip
 
 
 VARIABLES = (

@@ -22,16 +22,21 @@ def _results(*contestants: dict[str, Any]) -> dict[str, Any]:
         "date": "2025-01-01",
         "machine": {"cpu": "a CPU", "cores": 2, "memory_gib": 24, "system": "Linux", "python": "3.11"},
         "versions": {"torch": "2.13.0"},
-        "model": {"parameters": 7_800_000},
         "data": "200 dialogues of ChatAnime",
-        "vllm": {
-            "chosen": {"dtype": "float32", "block_size": 32},
-            "tried": [
-                {"dtype": "float32", "block_size": 32, **_repeat(3)},
-                {"dtype": "bfloat16", "block_size": None, "error": "lost"},
-            ],
-        },
-        "contestants": contestants,
+        "models": [
+            {
+                "model": {"name": "qwen3", "parameters": 7_800_000, "is_random": True},
+                "vllm": {
+                    "chosen": {"dtype": "float32", "block_size": 32},
+                    "tried": [
+                        {"dtype": "float32", "block_size": 32, **_repeat(3)},
+                        {"dtype": "bfloat16", "block_size": None, "error": "lost"},
+                    ],
+                },
+                "contestants": contestants,
+            },
+            {"model": {"name": "gemma"}, "error": "not installed"},
+        ],
     }
 
 
@@ -70,6 +75,8 @@ def test_the_table_shows_what_was_computed_beside_what_had_to_be_and_says_why_a_
         "float32 and blocks of 32 tokens, the fastest of those tried (float32 and blocks of 32 tokens: 30.0/s)." in text
     )
     assert "90% of the time is inside the model" in text
+    assert "### qwen3\n\n7.8 million parameters, random weights. vLLM with float32" in text
+    assert "### gemma\n\nNot measured: not installed" in text
     assert "- broken: As it is. **No score**: no such package" in text
 
 

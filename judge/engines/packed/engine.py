@@ -15,6 +15,7 @@ on. Knows token ids and nothing of dialogues or metrics.
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -100,6 +101,8 @@ class PackedEngine:
             EngineError: the model cannot be loaded.
         """
         device, dtype = torch.device("cpu"), torch.float32
+        faster = logging.getLogger("transformers.integrations.hub_kernels")
+        faster.setLevel(logging.WARNING if torch.cuda.is_available() else logging.ERROR)  # kernels for GPUs to install
         if torch.cuda.is_available():
             free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
             device, dtype = torch.device("cuda", free.index(max(free))), torch.bfloat16
@@ -168,7 +171,17 @@ class PackedEngine:
                 continue
             if (largest := float(np.abs(found - plain).max())) > TOLERANCE[self.model.dtype]:
                 self.refused[method] = f"it differs from plain by {largest:.2g} in probability"
+        # Weights may be such that an unknown layer hardly shows in so few tokens. The library's cache tells of it.
+        if not self.refused and (unknown := self._unknown_layers(short)):
+            self.refused["packed"] = f"it does not know what layer {min(unknown)} keeps"
         self._forget()  # of so short a tree nothing is asked again
+
+    @torch.inference_mode()
+    def _unknown_layers(self, tree: PromptTree) -> set[int]:
+        """The layers of which the library's cache keeps something that a pass over a tree does not."""
+        ours = self._prefix(tree.root, tree.character)
+        kept = self._forked_caches.kept(tree)
+        return {layer for field, layer in kept if layer not in getattr(ours, field)}
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Array]:
         """See ``Engine.level_logprobs``."""

@@ -62,6 +62,18 @@ class ForkedCaches:
             found.append(logits[torch.arange(len(leaves)), torch.from_numpy(which)])
         return torch.cat(found)
 
+    def kept(self, tree: PromptTree) -> set[tuple[str, int]]:
+        """What the library keeps of a tree's prefix: fields of ``Computed``, each with the number of a layer."""
+        found = set()
+        for number, layer in enumerate(self.prefix(tree).layers):
+            fields = {
+                "keys_values": isinstance(getattr(layer, "keys", None), Tensor),
+                "inputs": any(getattr(layer, "is_conv_states_initialized", {}).values()),
+                "states": any(getattr(layer, "is_recurrent_states_initialized", {}).values()),
+            }
+            found |= {(name, number) for name, is_there in fields.items() if is_there}
+        return found
+
     @property
     def token_bytes(self) -> float:
         """Bytes that are kept of a token of a prefix."""
