@@ -2,7 +2,7 @@
 
 Peers take part on the first model only. Every contestant is a process in an environment of its own, started anew for
 each repeat; repeats take turns. What comes out is written to ``results.json`` beside this file and as tables to
-``docs/performance.md``.
+``docs/performance.md``; models that are left out keep what is there.
 """
 
 from __future__ import annotations
@@ -89,14 +89,16 @@ def main() -> None:
         Guide(metric.title, metric.definition, {str(level): text for level, text in metric.levels.items()})
         for metric in load_rubric().metrics.values()
     ]
-    results = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine.describe(),
-        "versions": _versions(options.environments),
-        "data": data,
-        "models": [_on_model(name, dialogues, guides, options) for name in options.models],
-    }
-    options.out.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    results = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    for name in options.models:
+        results[name] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": machine.describe(),
+            "versions": _versions(options.environments, name),
+            "data": data,
+            **_on_model(name, dialogues, guides, options),
+        }
+        options.out.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     page = options.page.read_text(encoding="utf-8") if options.page.is_file() else ""
     options.page.write_text(table.inserted(page, table.markdown(results)), encoding="utf-8")
     print(f"\n{table.markdown(results)}\n\nwritten to {options.out} and {options.page}")
@@ -114,14 +116,14 @@ def _on_model(
             built, parameters = model.build(name, folder / "model")
         except JudgeError as error:
             print(f"  {one_line(str(error))}", flush=True)
-            return {"model": {"name": name}, "error": one_line(str(error))}
+            return {"error": one_line(str(error))}
         bench = Bench(built, dialogues, guides, options.environments, folder)
         taking_part = [entry for entry in entries(name) if not options.only or entry.key in options.only]
         served = any(entry.environment == VLLM or entry.is_served for entry in taking_part)
         chosen, tried = _fastest_vllm(bench) if served else ({}, [])
         repeats = _rounds(bench, taking_part, chosen, options.repeats)
         return {
-            "model": {"name": name, "parameters": parameters, "is_random": name in model.RANDOM},
+            "model": {"parameters": parameters, "is_random": name in model.RANDOM},
             "vllm": {"chosen": chosen, "tried": tried},
             "contestants": _figures(bench, taking_part, repeats),
         }
@@ -233,10 +235,10 @@ def _without_scores(result: Result) -> Result:
     return {name: value for name, value in result.items() if name != "scores"}
 
 
-def _versions(home: Path) -> dict[str, str]:
-    """The versions of everything compared, with the environment where two have the same package."""
+def _versions(home: Path, model: str) -> dict[str, str]:
+    """The versions of everything compared on a model; the first where two environments have the same package."""
     found: dict[str, str] = {}
-    for entry in ENTRIES:
+    for entry in entries(model):
         installed = machine.versions(home / entry.environment, entry.packages)
         found |= {name: version for name, version in installed.items() if name not in found}
     return found

@@ -7,14 +7,15 @@ from statistics import median
 from typing import Any
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
-REFERENCE = "packed"
+OURS = ("packed", "forked")
+"""What others are compared with: the first of these that took part."""
 MEASURED = ("peak_mb", "load_seconds", "prompt_tokens", "unique_tokens", "computed_tokens", "generated_tokens")
 """What is reported as the median over the repeats."""
 HEAD = (
     "",
     "judgments timed",
     "judgments/s (min–max)",
-    "packed is",
+    "ours is",
     "unique tokens",
     "computed ÷ unique",
     "peak memory, MB",
@@ -57,37 +58,34 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def ratios(contestants: Sequence[Figures]) -> dict[str, float]:
-    """By key: how many times as fast as each contestant packed is, by medians; none where a rate is 0 or missing."""
+    """By key: how many times as fast as each contestant ours is, by medians; none where a rate is 0 or missing."""
     rates = {figures["key"]: figures["rate"]["median"] for figures in contestants if "rate" in figures}
-    return {key: rates[REFERENCE] / rate for key, rate in rates.items() if rate and REFERENCE in rates}
+    ours = next((rates[key] for key in OURS if key in rates), None)
+    return {key: ours / rate for key, rate in rates.items() if rate and ours}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Everything between the markers: the machine, what was judged, and each model's table with its remarks."""
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
-    preface = (
-        f"{results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}, Python {machine['python']}; {versions}. {results['data']}, nine metrics each."
-    )
-    return "\n\n".join([preface, *map(_of_model, results["models"])])
+    """Everything between the markers: for each model where and on what it was measured, its table, its remarks."""
+    return "\n\n".join(f"### {name}\n\n{_of_model(found)}" for name, found in results.items())
 
 
 def _of_model(found: Mapping[str, Any]) -> str:
-    """A model's heading, the table of its contestants, and its remarks."""
-    model = found["model"]
-    title = f"### {model['name']}"
     if "error" in found:
-        return f"{title}\n\nNot measured: {found['error']}"
-    contestants = found["contestants"]
+        return f"Not measured: {found['error']}"
+    machine, model, contestants = found["machine"], found["model"], found["contestants"]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items()))
+    where = (
+        f"{found['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['system']}, Python {machine['python']}; {versions}."
+    )
+    weights = "random" if model["is_random"] else "real"
+    what = f"{model['parameters'] / 1e6:.1f} million {weights} weights; {found['data']}, nine metrics each."
     ratio = ratios(contestants)
     rows = [_row(figures, ratio.get(figures["key"])) for figures in contestants]
     remarks = [f"- {figures['title']}: {_remark(figures)}" for figures in contestants]
     rule = "|".join(["", "---", *["--:"] * (len(HEAD) - 1), ""])
-    weights = "random weights" if model["is_random"] else "real weights"
-    what = f"{model['parameters'] / 1e6:.1f} million parameters, {weights}."
     settings = _vllm_settings(found["vllm"])
-    return "\n".join([title, "", f"{what}{settings}", "", _line(HEAD), rule, *rows, "", *remarks])
+    return "\n".join([where, f"{what}{settings}", "", _line(HEAD), rule, *rows, "", *remarks])
 
 
 def inserted(page: str, text: str) -> str:

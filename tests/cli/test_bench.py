@@ -18,26 +18,22 @@ def _repeat(seconds: float, judgments: int = 90, failed: int = 0, **more: Any) -
 
 
 def _results(*contestants: dict[str, Any]) -> dict[str, Any]:
-    return {
+    measured = {
         "date": "2025-01-01",
         "machine": {"cpu": "a CPU", "cores": 2, "memory_gib": 24, "system": "Linux", "python": "3.11"},
         "versions": {"torch": "2.13.0"},
         "data": "200 dialogues of ChatAnime",
-        "models": [
-            {
-                "model": {"name": "qwen3", "parameters": 7_800_000, "is_random": True},
-                "vllm": {
-                    "chosen": {"dtype": "float32", "block_size": 32},
-                    "tried": [
-                        {"dtype": "float32", "block_size": 32, **_repeat(3)},
-                        {"dtype": "bfloat16", "block_size": None, "error": "lost"},
-                    ],
-                },
-                "contestants": contestants,
-            },
-            {"model": {"name": "gemma"}, "error": "not installed"},
-        ],
+        "model": {"parameters": 7_800_000, "is_random": True},
+        "vllm": {
+            "chosen": {"dtype": "float32", "block_size": 32},
+            "tried": [
+                {"dtype": "float32", "block_size": 32, **_repeat(3)},
+                {"dtype": "bfloat16", "block_size": None, "error": "lost"},
+            ],
+        },
+        "contestants": contestants,
     }
+    return {"qwen3": measured, "gemma": {"error": "not installed"}}
 
 
 def test_what_prompts_share_counts_once() -> None:
@@ -64,6 +60,7 @@ def test_ratios_are_to_packed_and_none_for_what_has_no_rate() -> None:
     broken = summarise({**ENTRY, "key": "broken"}, [{"error": "lost"}])
     assert ratios([summarise(ENTRY, [_repeat(1)]), slow, never, broken]) == {"packed": 1, "slow": 30}
     assert ratios([slow]) == {}
+    assert ratios([slow, summarise({**ENTRY, "key": "forked"}, [_repeat(15)])]) == {"slow": 2, "forked": 1}
 
 
 def test_the_table_shows_what_was_computed_beside_what_had_to_be_and_says_why_a_contestant_failed() -> None:
@@ -75,7 +72,7 @@ def test_the_table_shows_what_was_computed_beside_what_had_to_be_and_says_why_a_
         "float32 and blocks of 32 tokens, the fastest of those tried (float32 and blocks of 32 tokens: 30.0/s)." in text
     )
     assert "90% of the time is inside the model" in text
-    assert "### qwen3\n\n7.8 million parameters, random weights. vLLM with float32" in text
+    assert "7.8 million random weights; 200 dialogues of ChatAnime, nine metrics each. vLLM with float32" in text
     assert "### gemma\n\nNot measured: not installed" in text
     assert "- broken: As it is. **No score**: no such package" in text
 
