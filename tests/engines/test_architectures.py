@@ -204,6 +204,20 @@ def test_memory_that_runs_out_halves_the_batch(architecture: str, trees: list[Pr
     assert max(np.abs(np.exp(a) - np.exp(b)).max() for a, b in zip(found, expected, strict=True)) < EQUAL
 
 
+@pytest.mark.parametrize("architecture", [*SOME, "gpt_oss", "mamba"])
+def test_what_is_written_goes_on_from_what_is_kept(architecture: str, trees: list[PromptTree]) -> None:
+    """And is what the model writes after the whole prompt."""
+    engine = tiny(architecture, **OTHERS.get(architecture, {"sliding_window": 20}))
+    engine.verify(trees[0])
+    written = engine.generate(trees[3:], 6)
+    for tree, found in zip(trees[3:], written, strict=True):
+        for prompt, ids in zip(tree.prompts, found, strict=True):
+            whole = list(prompt)
+            for _ in ids:
+                whole.append(int(engine.model(input_ids=torch.tensor([whole]), use_cache=False).logits[0, -1].argmax()))
+            assert tuple(whole[len(prompt) :]) == ids and len(ids) > 0
+
+
 def _positions(monkeypatch: pytest.MonkeyPatch) -> None:
     right = TreePass.positions.fget  # type: ignore[attr-defined]
     monkeypatch.setattr(TreePass, "positions", property(lambda tree: right(tree) + (tree.prefix.tokens > 0)))

@@ -65,7 +65,7 @@ class ForkedCaches:
     def kept(self, tree: PromptTree) -> set[tuple[str, int]]:
         """What the library keeps of a tree's prefix: fields of ``Computed``, each with the number of a layer."""
         found = set()
-        for number, layer in enumerate(self.prefix(tree).layers):
+        for number, layer in enumerate(getattr(self.prefix(tree), "layers", ())):
             fields = {
                 "keys_values": isinstance(getattr(layer, "keys", None), Tensor),
                 "inputs": any(getattr(layer, "is_conv_states_initialized", {}).values()),
