@@ -350,6 +350,8 @@ def _warnings(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> 
     judged, rated = set(scores["metric"]), set(ratings["metric"])
     if judged - rated:
         yield f"Nobody rated {', '.join(sorted(judged - rated))}."
+    if rated - judged:
+        yield f"The judge has no scores on {', '.join(sorted(rated - judged))}, which people rated."
     if only := judged & rated - set(pairing.metrics):
         yield f"No rated item was judged on {', '.join(sorted(only))}."
     for one in pairing.metrics.values():

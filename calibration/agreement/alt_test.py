@@ -31,6 +31,10 @@ PASS = 0.5
 """The winning rate from which a judge passes."""
 
 
+MIN_ITEMS = 30
+"""Items that an annotator must have rated beside others, for the test's normal approximation to hold."""
+
+
 TIE = 1e-9
 """Alignments that differ by less are a tie: sums of the same numbers differ by rounding."""
 
@@ -94,7 +98,7 @@ def alternative_annotator_test(
     kind: Literal["expert", "skilled", "crowd"] = "expert",
     raters: Literal["people", "slots"] = "people",
     q: float = 0.05,
-    min_items: int = 30,
+    min_items: int = MIN_ITEMS,
 ) -> AltTest:
     """Test a judge against the annotators of one metric.
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from calibration.agreement.alt_test import AltTest, alternative_annotator_test
+from calibration.agreement.alt_test import MIN_ITEMS, AltTest, alternative_annotator_test
 from calibration.agreement.metrics import Agreement, Discriminant, agreement, discriminant_validity
 from calibration.agreement.reliability import Reliability, reliability
 from calibration.pairing import Paired, Pairing
@@ -175,6 +175,7 @@ def assess(
     scoring: Literal["rmse", "accuracy"] = "rmse",
     epsilon: float | None = None,
     kind: Literal["expert", "skilled", "crowd"] = "expert",
+    min_items: int = MIN_ITEMS,
     composites: Iterable[str] = (),
     same_family: Sequence[str] = (),
     seed: int = 0,
@@ -185,7 +186,7 @@ def assess(
         judge: its name, for the sentences.
         raters: whether an annotator's name is one person everywhere ("people") or only a slot of a form.
         characters: intervals that hold for other characters too.
-        scoring, epsilon, kind: of the alternative annotator test.
+        scoring, epsilon, kind, min_items: of the alternative annotator test.
         composites: metrics that are means of others, which the matrix of metrics leaves out.
         same_family: systems of the judge's own family of models.
         seed: random seed of the bootstrap.
@@ -194,7 +195,9 @@ def assess(
     def one(paired: Paired) -> MetricAssessment:
         own = reliability(paired, raters=raters, characters=characters, seed=seed)
         found = agreement(paired, characters=characters, seed=seed)
-        test = alternative_annotator_test(paired, scoring=scoring, epsilon=epsilon, kind=kind, raters=raters)
+        test = alternative_annotator_test(
+            paired, scoring=scoring, epsilon=epsilon, kind=kind, raters=raters, min_items=min_items
+        )
         bias = _family_bias(paired, same_family, characters)
         return MetricAssessment(own, found, test, verdict(found, own, judge), bias)
 

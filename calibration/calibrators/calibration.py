@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from calibration.calibrators.drift import Anchor, Drift, anchor_of, drift_of
 from calibration.calibrators.features import Items, features, signals_table, training
-from calibration.calibrators.maps import KINDS, Calibrator, in_range
+from calibration.calibrators.maps import KINDS, Calibrator, Raters, in_range
 from calibration.calibrators.model_selection import Evaluation, select
 from calibration.errors import InputError
 from calibration.pairing import Pairing, one_judge
@@ -189,13 +189,16 @@ class Calibration:
         Args:
             scores: columns item_id, metric, score and, where the judge gives them, p1..pK; a row an item and metric,
                 or several told apart by sample_index, which are averaged.
-            annotator: whose ratings to predict; one who was not seen in training is taken for an average one.
+            annotator: whose ratings to predict; one whose ratings were trained on.
 
         Raises:
             InputError: a column is missing, a judgment is there twice or of several judges, no metric has a map,
-                or levels that a map needs are missing.
+                levels that a map needs are missing, or nothing is known of the annotator.
         """
         _check_columns(scores)
+        known = {name for one in self.metrics.values() for name in getattr(one.named, "severity_", ())}
+        if annotator is not None and known and annotator not in known:
+            raise InputError(f"nothing is known of annotator {annotator!r} (known: {', '.join(sorted(known))})")
         if not scores["metric"].isin(list(self.metrics)).any():
             raise InputError(f"the scores are of no metric that was calibrated ({', '.join(self.metrics)})")
         if "judge" in scores and scores["judge"].nunique() > 1:
@@ -229,6 +232,31 @@ class Calibration:
             inside = in_range(rows["score"].to_numpy(float), fitted.trained)
             parts.append(rows[["item_id", "metric"]].assign(**columns, in_range=inside))
         return pd.concat(parts).sort_index().reset_index(drop=True)
+
+    def stand_ins(self, scores: pd.DataFrame, annotator: str | None = None) -> list[str]:
+        """Where ``predict`` has to do without something that the maps were fitted on, a sentence each.
+
+        A map may read what the judge said on every metric; where a metric or its levels are not in the table, their
+        averages in training stand in for them.
+        """
+        said, names = [], list(self.metrics)
+        by_metric = {metric: scores[scores["metric"] == metric] for metric in names}
+        # By column of ``features``: the score of each metric, then its levels.
+        is_there = [
+            there for rows in by_metric.values() for there in (rows["score"].notna().any(), _levels(rows) is not None)
+        ]
+        for number, (metric, fitted) in enumerate(self.metrics.items()):
+            chosen = fitted.calibrator if annotator is None else fitted.named
+            if not is_there[2 * number]:
+                continue
+            if isinstance(chosen, Raters):
+                lacking = [names[column // 2] for column in chosen.standardiser_.used_ if not is_there[column]]
+                if lacking:
+                    listed = ", ".join(dict.fromkeys(lacking))
+                    said.append(f"The map of {metric} reads more of {listed} than is there: averages stand in for it.")
+            elif annotator is not None:
+                said.append(f"The map of {metric} does not tell annotators apart: these are mean ratings.")
+        return said
 
     def drift(self, scores: pd.DataFrame) -> Drift:
         """How far the judge's scores of the anchor items have moved; raises InputError where none is there."""

@@ -17,6 +17,7 @@ from judge.cli.common import (
     Epsilon,
     Generalise,
     Json,
+    MinItems,
     OfJudge,
     Raters,
     Repeats,
@@ -45,6 +46,11 @@ LEGEND = """alpha: Krippendorff's, ordinal, of annotators; Spearman: of judge an
 MAE: mean absolute difference from the mean rating; constant: that of saying the same of every item
 QWK: quadratic weighted kappa with each rating; systems: pairs of systems ordered as annotators do
 alt: winning rate of the alternative annotator test (the judge may replace an annotator from .5 on)"""
+
+
+DETAILS = """within: Spearman of judge and mean rating within each scenario, a mean over scenarios; exact: the same
+level as one annotator; advantage: how often the judge is as near to the other annotators as the one left out
+(alternative annotator test), of whom it may lose by epsilon"""
 
 
 ROOM_FOR_ALL = 110
@@ -95,19 +101,34 @@ def show_agreement(assessment: Assessment) -> None:
     out.print(Text(LEGEND + "\n"))
     for one in assessment.metrics.values():
         out.print(line(f"* {one.verdict.sentence}"))
-    if halo := assessment.discriminant:
-        among = [cell(halo.judge_halo), cell(halo.human_halo)]
-        own = cell(halo.own_is_highest, ".0%")
+    halo = assessment.discriminant
+    if halo and halo.judge_halo is not None and halo.human_halo is not None and halo.own_is_highest is not None:
         out.print(
             line(
-                f"* Metrics correlate at {among[0]} among themselves in the judge's scores and at {among[1]} in human "
-                f"ratings; {own} of the judge's metrics go with annotators' same metric more than with any other."
+                f"* Metrics correlate at {halo.judge_halo:.2f} among themselves in the judge's scores and at "
+                f"{halo.human_halo:.2f} in human ratings; {halo.own_is_highest:.0%} of the judge's metrics go with "
+                "annotators' same metric more than with any other."
             )
         )
     for remark in assessment.remarks:
         out.print(line(f"- {remark}"))
     if assessment.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
+
+
+def show_details(assessment: Assessment) -> None:
+    """Print a second table: what the first leaves out."""
+    from rich.text import Text
+
+    rows = []
+    for name, one in assessment.metrics.items():
+        found, within, test = one.agreement.judge, one.agreement.within, one.alt_test
+        figures = [found["bias"], found["rmse"], found["pearson"], found["kendall"], within.get("spearman")]
+        figures += [found.get("exact"), found.get("log_loss")]
+        rows.append((name, *map(_cell, figures), cell(test.advantage_probability), f"{test.epsilon:g}"))
+    heads = ("metric", "bias", "RMSE", "Pearson", "Kendall", "within", "exact", "log loss", "advantage", "epsilon")
+    console().print(plain_table("in detail", heads, rows))
+    console().print(Text(DETAILS + "\n"))
 
 
 def _cell(estimate: Estimate | None, form: str = ".2f") -> str:
@@ -158,10 +179,14 @@ def agree(
     raters: Raters = "people",
     scoring: Scoring = "rmse",
     epsilon: Epsilon = None,
+    min_items: MinItems = 30,
     annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
     average_repeats: Repeats = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also print bias, RMSE, Pearson, Kendall, within scenarios and more.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Agreement of the judge with human ratings, beside that of annotators with each other, and a verdict per metric.
@@ -189,6 +214,7 @@ def agree(
             characters=generalise == "characters",
             scoring=scoring,
             epsilon=epsilon,
+            min_items=min_items,
             kind=annotator_kind,
         )
     )
@@ -200,6 +226,8 @@ def agree(
         return 0
     if assessment:
         show_agreement(assessment)
+        if details:
+            show_details(assessment)
     if published:
         show_published(published)
     return 0

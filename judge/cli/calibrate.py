@@ -60,7 +60,7 @@ def to_dict(calibration: Calibration) -> dict[str, Any]:
     return {**facts, "metrics": metrics}
 
 
-def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
+def show(calibration: Calibration, scores: Path, path: Path, remarks: list[str]) -> None:
     """Print what was chosen for each metric, how well it does on items left out, and warnings."""
     from rich.text import Text
 
@@ -84,7 +84,8 @@ def show(calibration: Calibration, path: Path, remarks: list[str]) -> None:
             out.print(line(f"* {name}: {text}"))
     for remark in remarks:
         out.print(line(f"- {remark}"))
-    out.print(line(f"written to {path}; use it: esrp-judge score … --calibration {path}"))
+    command = "esrp-judge score … --calibration" if scores.is_dir() else "esrp-judge calibrate TABLE --use"
+    out.print(line(f"written to {path}; use it: {command} {path}"))
 
 
 def calibrate(
@@ -122,9 +123,13 @@ def calibrate(
     out = out or Path("calibrated.csv" if use else "calibration.json")
     refuse_unwritable(out)
     if use:
-        table = calibrated_run.use(use, scores, judge, annotator)
+        table, remarks = calibrated_run.use(use, scores, judge, annotator)
         save_csv(out, table)
-        print(as_one_json({"file": str(out)}, scores=table) if as_json else f"{len(table):,} scores in {out}")
+        if as_json:
+            print(as_one_json({"file": str(out), "remarks": remarks}, scores=table))
+        else:
+            for text in (f"{len(table):,} scores in {out}", *(f"- {remark}" for remark in remarks)):
+                console().print(line(text))
         return 0
     assert annotations is not None
     people = some_names(annotators, "--annotators")
@@ -135,5 +140,5 @@ def calibrate(
     if as_json:
         print(as_json_text({"file": str(out), **to_dict(calibration), "remarks": remarks}))
     else:
-        show(calibration, out, remarks)
+        show(calibration, scores, out, remarks)
     return 0

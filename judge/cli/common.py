@@ -158,6 +158,11 @@ Epsilon = Annotated[
 ]
 
 
+MinItems = Annotated[
+    int, typer.Option(help="Items that an annotator must have rated beside two others for that test.", min=2)
+]
+
+
 AnnotatorKind = Annotated[
     Literal["expert", "skilled", "crowd"], typer.Option(help="Which annotators: epsilon is .2, .15 or .1.")
 ]

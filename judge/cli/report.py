@@ -17,6 +17,7 @@ from judge.cli.common import (
     Epsilon,
     Generalise,
     Json,
+    MinItems,
     OfJudge,
     Raters,
     Repeats,
@@ -42,6 +43,7 @@ def report(
     raters: Raters = "people",
     scoring: Scoring = "rmse",
     epsilon: Epsilon = None,
+    min_items: MinItems = 30,
     annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
@@ -66,7 +68,13 @@ def report(
         characters = generalise == "characters"
         pairing = read_pairing(run, annotations, scale, judge, chosen, average_repeats)
         assessment = assess_pairing(
-            pairing, raters=raters, characters=characters, scoring=scoring, epsilon=epsilon, kind=annotator_kind
+            pairing,
+            raters=raters,
+            characters=characters,
+            scoring=scoring,
+            epsilon=epsilon,
+            min_items=min_items,
+            kind=annotator_kind,
         )
         people = People(pairing, assessment, estimate_all(pairing, characters))
     path = _write(run, people, out, dialogues, language)

@@ -246,6 +246,9 @@ def make_plan(
     ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
     table = read_judge_scores(scores, scales, ratings)
     # A plan is for one judge; ``plan`` refuses a table that still holds several.
-    if judge is not None and "judge" in table:
+    if judge is not None:
+        there = sorted(table["judge"].unique()) if "judge" in table else []
+        if judge not in there:
+            raise InputError(f"--judge {judge}: not in {scores} (found: {', '.join(there) or 'no column judge'})")
         table = table[table["judge"] == judge].reset_index(drop=True)
     return plan(table, budget, ratings=ratings, **how)

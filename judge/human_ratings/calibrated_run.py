@@ -145,8 +145,8 @@ class Calibrated:
         save_csv(run / CALIBRATED_SCORES, scores_table(table.assign(score=table["calibrated"]), metrics))
 
 
-def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> pd.DataFrame:
-    """The scores of a run or a table on the human scale.
+def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """The scores of a run or a table on the human scale, and what the user should know of them.
 
     Args:
         path: the calibration.
@@ -170,7 +170,7 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> p
         # A table may hold the anchors or not. Where it does, they show whether the judge is still the same.
         if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
             refuse_moved(calibration, table)
-        return calibration.predict(table, annotator)
+        return calibration.predict(table, annotator), calibration.stand_ins(table, annotator)
 
 
 def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:

@@ -199,3 +199,40 @@ def test_a_plan_has_a_known_chance_for_each_dialogue(
     assert len(table) == 40 and table["overlap"].sum() == 30
     assert table["inclusion_probability"].between(0, 1, inclusive="right").all()
     assert set(table["item_id"]) <= set(load_judgments(run)[["source", "character", "scenario"]].agg("/".join, axis=1))
+
+
+def test_what_was_left_out_is_said_with_estimates_and_comparisons_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ratings = pd.read_csv(RATINGS)
+    first = ratings.iloc[0]
+    more = [first.to_dict() | {"scenario": "nowhere"}, first.to_dict() | {"metric": "patience"}]
+    pd.concat([ratings, pd.DataFrame(more)]).to_csv(tmp_path / "more.csv", index=False)
+    sources = sorted(load_scores(run)["source"].unique())[:2]
+    for command in (["estimate", run], ["compare", run, *sources], ["agree", run]):
+        capsys.readouterr()
+        assert typed(*command, "--annotations", tmp_path / "more.csv") == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "ratings have no score of the judge" in shown
+        assert "The judge has no scores on patience, which people rated." in shown
+
+
+def test_a_judge_that_is_not_there_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "plan", run, "--judge", "nosuch", "--budget", 40)
+    assert "--judge nosuch: not in" in line and "STAND-IN" in line
+
+
+def test_a_calibration_says_how_it_is_used(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_scores(run).to_csv(tmp_path / "scores.csv", index=False)
+    for scores, use in ((run, "score … --calibration"), (tmp_path / "scores.csv", "calibrate TABLE --use")):
+        assert typed("calibrate", scores, "--annotations", RATINGS, "--out", tmp_path / "made.json") == 0
+        assert use in " ".join(capsys.readouterr().out.split())
+
+
+def test_details_are_printed_and_the_test_of_annotators_may_ask_for_fewer_items(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("agree", run, "--annotations", RATINGS, "--details", "--min-items", 5) == 0
+    shown = capsys.readouterr().out
+    assert "RMSE" in shown and "Kendall" in shown and "epsilon" in shown
+    refused(capsys, "agree", run, "--annotations", RATINGS, "--min-items", 1)

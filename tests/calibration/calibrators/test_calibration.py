@@ -103,10 +103,31 @@ def test_intervals_cover_new_items(fitted):
 
 
 def test_a_named_annotator_is_predicted_by_name_with_an_interval_of_ratings(fitted, scores):
-    hard, soft, nobody = (fitted.predict(scores, who) for who in ("hard", "soft", "someone new"))
+    hard, soft = (fitted.predict(scores, who) for who in ("hard", "soft"))
     assert (soft["calibrated"] - hard["calibrated"]).mean() == pytest.approx(1.0, abs=0.15)
-    between = (hard["calibrated"] + soft["calibrated"]) / 2
-    assert nobody["calibrated"].to_numpy() == pytest.approx(between.to_numpy(), abs=0.1)
+
+
+def test_an_annotator_of_whom_nothing_is_known_is_refused(fitted, scores):
+    with pytest.raises(InputError, match=r"nothing is known of annotator 'someone new' \(known: hard, soft\)"):
+        fitted.predict(scores, "someone new")
+
+
+def test_what_averages_stand_in_for_is_said(ratings, scores):
+    reading_all = fit(ratings, scores, kinds=["raters"])
+    names = list(reading_all.metrics)
+    assert reading_all.stand_ins(scores) == []
+    one = scores[scores["metric"] == names[0]]
+    assert reading_all.stand_ins(one) == [
+        f"The map of {names[0]} reads more of {', '.join(names[1:])} than is there: averages stand in for it."
+    ]
+    no_levels = scores.drop(columns=[f"p{level}" for level in range(1, 6)])
+    assert all(text.count(names[0]) for text in reading_all.stand_ins(no_levels)[:1])
+    assert len(reading_all.stand_ins(no_levels)) == len(names)
+    of_one_score = fit(ratings, scores, kinds=["linear"])
+    assert of_one_score.stand_ins(one) == []
+    assert of_one_score.stand_ins(one, "hard") == [
+        f"The map of {names[0]} does not tell annotators apart: these are mean ratings."
+    ]
 
 
 def test_the_conformal_quantile_is_the_twentieth_of_twenty():
@@ -197,7 +218,7 @@ def test_one_rater_is_enough(ratings, scores):
 
 def test_what_was_loaded_predicts_the_same(fitted, saved, scores):
     again = Calibration.load(saved)
-    for who in (None, "hard", "nobody"):
+    for who in (None, "hard"):
         one, other = (which.predict(scores, who)[["calibrated", "low", "high"]] for which in (fitted, again))
         assert one.to_numpy() == pytest.approx(other.to_numpy(), abs=1e-12)
     assert again.metrics["style"].evaluations == fitted.metrics["style"].evaluations
