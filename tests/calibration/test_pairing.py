@@ -138,6 +138,7 @@ def test_what_has_no_counterpart_is_listed_and_told():
         "3 of 4 ratings have no score of the judge (first items: i2, i3, i1).",
         "1 judgments are missing and left out.",
         "Nobody rated only judge.",
+        "The judge has no scores on only people, which people rated.",
     )
 
 

@@ -211,14 +211,14 @@ def test_what_was_left_out_is_said_with_estimates_and_comparisons_too(
     sources = sorted(load_scores(run)["source"].unique())[:2]
     for command in (["estimate", run], ["compare", run, *sources], ["agree", run]):
         capsys.readouterr()
-        assert typed(*command, "--annotations", tmp_path / "more.csv") == 0
+        assert typed(*command, "--annotations", tmp_path / "more.csv", "--scale", "1-5") == 0
         shown = " ".join(capsys.readouterr().out.split())
         assert "ratings have no score of the judge" in shown
         assert "The judge has no scores on patience, which people rated." in shown
 
 
 def test_a_judge_that_is_not_there_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, "plan", run, "--judge", "nosuch", "--budget", 40)
+    line = refused(capsys, "plan", run, "--judge", "nosuch", "--budget", 40, "--out", run.parent / "plan.csv")
     assert "--judge nosuch: not in" in line and "STAND-IN" in line
 
 
