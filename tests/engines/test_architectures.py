@@ -78,10 +78,14 @@ PLAIN = ("falcon_mamba", "mamba")
 """Their state is not gone on from in the library where more than one token follows."""
 
 
+def fields_of(config: Any) -> dict[str, Any]:
+    """What is set of a configuration."""
+    return {name: value for name, value in TINY.items() if name in config.to_dict() or name in config.attribute_map}
+
+
 def tiny(architecture: str, **more: Any) -> PackedEngine:
     """The engine of a random model."""
-    own = AutoConfig.for_model(architecture)
-    fields = {name: value for name, value in TINY.items() if name in own.to_dict() or name in own.attribute_map}
+    fields = fields_of(AutoConfig.for_model(architecture))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **{**fields, **more}))
     assert model.num_parameters() < 2e7
@@ -133,6 +137,27 @@ def test_packed_and_forked_equal_plain(architecture: str, trees: list[PromptTree
 def test_windows_of_any_length(architecture: str, window: int, trees: list[PromptTree]) -> None:
     name = "attention_chunk_size" if architecture == "llama4_text" else "sliding_window"
     engine = tiny(architecture, **WINDOWED[architecture], **{name: window})
+    engine.verify(trees[0])
+    assert engine.name == "packed"
+    assert difference(engine, engine._packed, trees) < EQUAL
+    assert difference(engine, engine._forked, trees) < EQUAL
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "gemma4", "llama4", "qwen3_5"])
+def test_models_that_can_also_see_are_packed_where_they_read(architecture: str, trees: list[PromptTree]) -> None:
+    """As the checkpoints of these families are: a decoder of text inside a model of text and images."""
+    text = f"{architecture}_text"
+    more = {"gemma4": GEMMA4, "gemma3": {"sliding_window": 20}}.get(architecture, {})
+    eyes = {
+        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14, "projector_input_dim": 32, "projector_output_dim": 32, "vision_output_dim": 32,
+    }  # fmt: skip
+    inner = {**fields_of(AutoConfig.for_model(text)), **more, "model_type": text}
+    outer = {"gemma3": {"vision_config": eyes, "mm_tokens_per_image": 4}, "llama4": {"vision_config": eyes}}
+    kind = type(AutoConfig.for_model(architecture))
+    torch.manual_seed(0)
+    config = kind(text_config=inner, **outer.get(architecture, {}))
+    engine = PackedEngine(AutoModelForCausalLM.from_config(config).float().eval())
     engine.verify(trees[0])
     assert engine.name == "packed"
     assert difference(engine, engine._packed, trees) < EQUAL

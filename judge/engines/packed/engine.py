@@ -18,6 +18,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -210,7 +211,9 @@ class PackedEngine:
         greedy = GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
 
         def continued(tree: PromptTree, leaf: int) -> Ids:
-            above = None if "forked" in self.refused else self._forked_caches.prefix(tree)  # generating appends to it
+            above = None  # or what generating appends to
+            if "forked" not in self.refused:
+                above = deepcopy(self._forked_caches.prefix(tree))
             prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
             mask = torch.ones_like(prompt)
             found = self.model.generate(prompt, attention_mask=mask, past_key_values=above, generation_config=greedy)

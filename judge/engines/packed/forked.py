@@ -39,10 +39,10 @@ class ForkedCaches:
         self._openings: Kept[Any] = Kept(1)
 
     def prefix(self, tree: PromptTree) -> Any:
-        """The cache of a tree's root and character; a copy, to go on from."""
+        """The cache of a tree's root and character, to be copied."""
         root = self._prefixes.get(tree.root, lambda: self._extended(None, tree.root))
         whole = tree.root + tree.character
-        return deepcopy(self._prefixes.get(whole, lambda: self._extended(root, tree.character)))
+        return self._prefixes.get(whole, lambda: self._extended(root, tree.character))
 
     def leaf_logits(self, tree: PromptTree, at_once: int) -> Tensor:
         """Logits at the leaves of a tree, shape (leaves, vocabulary); so many leaves a batch."""
