@@ -60,7 +60,12 @@ TOO_MANY = 429
 
 
 TRIES = 5
-"""Failures of one request after which the server is asked something that it has answered before."""
+"""Failures of one request after which the server is asked something that it has answered before; and dialogues that a
+server may refuse before it has answered one."""
+
+
+class _Refused(EngineError):
+    """A server that has answered nothing yet finds fault with a request: with this one, or with all of ours."""
 
 
 class _Transient(Exception):
@@ -193,6 +198,7 @@ class ServerEngine:
             waiting = deque(enumerate(asked))
             running: dict[asyncio.Task[Any], int] = {}
             found: dict[int, list[Value] | Failure] = {}
+            refused = 0
             self.pace.begin()
             async with httpx.AsyncClient(headers=headers(), timeout=TIMEOUT, limits=limits) as client:
                 try:
@@ -201,7 +207,15 @@ class ServerEngine:
                             place, requests = waiting.popleft()
                             running[asyncio.create_task(one(client, requests))] = place
                         for task in (await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))[0]:
-                            found[running.pop(task)] = task.result()
+                            place = running.pop(task)
+                            try:
+                                found[place] = task.result()
+                            except _Refused:
+                                # Once it answers others it is this dialogue that it finds fault with.
+                                refused += 1
+                                if self._answered is None and (refused >= TRIES or not (waiting or running)):
+                                    raise
+                                found[place] = Failure(ENGINE_FAILED)
                             self.pace.done()
                 finally:  # the first error ends it all, and what still runs must not outlive the client
                     for task in running:
@@ -254,7 +268,8 @@ class ServerEngine:
         if response.status_code in REFUSED and self._answered:
             return Failure(ENGINE_FAILED)
         if not response.is_success:
-            raise EngineError(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
+            error = _Refused if response.status_code in REFUSED else EngineError
+            raise error(f"{self.served.url} answers HTTP {response.status_code}: {said(response)}")
         try:
             found = asked.read(answer_of(response))
         except UNREADABLE as error:

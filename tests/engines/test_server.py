@@ -109,14 +109,14 @@ class Poisoned(Model):
         return not self.cured and any("毒药" in text for text in texts)
 
 
-@pytest.mark.parametrize("status", [500, 400])
+@pytest.mark.parametrize(("status", "place"), [(500, 1), (400, 1), (400, 0)])
 def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_call(
-    asked: Asked, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+    asked: Asked, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, place: int
 ) -> None:
     monkeypatch.setattr(server_module, "LONGEST_PAUSE_S", 0.5)
     rows = [
         {"source": "s", "character": "c", "scenario": str(i), "question_r1": "问", "answer_r1": answer}
-        for i, answer in enumerate(["好", "毒药", "好的"])
+        for i, answer in enumerate(np.insert(np.array(["好", "好的"], dtype=object), place, "毒药"))
     ]
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -125,11 +125,34 @@ def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_cal
         options = asked(url, tmp_path / "run", sources=(), limit=None, concurrency=1)
         assert score([data], options).missing == {"engine_failed": 3}
         judgments = load_judgments(tmp_path / "run").set_index("scenario")
-        assert judgments.loc["1", ["p1", "score", "mass"]].isna().all(axis=None)
-        assert judgments.loc[["0", "2"], "score"].notna().all()
+        assert judgments.loc[str(place), ["p1", "score", "mass"]].isna().all(axis=None)
+        assert judgments.drop(index=str(place))["score"].notna().all()
         model.cured = True
         assert score([data], options).missing == {}
     assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_server_that_refuses_all_is_soon_left_alone(
+    asked: Asked, stand_in: Path, tmp_path: Path, concurrency: int
+) -> None:
+    rows = [
+        {"source": "s", "character": "c", "scenario": str(i), "question_r1": "问", "answer_r1": f"毒药{i}"}
+        for i in range(12)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    refused = []
+
+    class Counted(Poisoned):
+        def refuses(self, body: Any) -> bool:
+            refuses = super().refuses(body)
+            refused.extend([body] * refuses)
+            return refuses
+
+    with serving(Counted(stand_in, 400)) as url, pytest.raises(EngineError, match="HTTP 400"):
+        score([data], asked(url, tmp_path / "run", sources=(), limit=None, concurrency=concurrency))
+    assert 0 < len(refused) <= server_module.TRIES + concurrency
 
 
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(
