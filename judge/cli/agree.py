@@ -29,7 +29,7 @@ from judge.cli.common import (
     some_names,
     writing_to,
 )
-from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, show_remarks
 from judge.errors import InputError
 from judge.files import as_json_text, replacing, save_csv
 from judge.types import STAND_IN
@@ -110,8 +110,7 @@ def show_agreement(assessment: Assessment) -> None:
                 "annotators' same metric more than with any other."
             )
         )
-    for remark in assessment.remarks:
-        out.print(line(f"- {remark}"))
+    show_remarks(assessment.remarks)
     if assessment.judge == STAND_IN:
         out.print(Text(STAND_IN_WARNING, style="bold red"))
 

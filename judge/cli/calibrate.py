@@ -23,7 +23,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import cell, console, line, plain_table
+from judge.cli.console import cell, console, line, plain_table, show_remarks
 from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
@@ -82,8 +82,7 @@ def show(calibration: Calibration, scores: Path, path: Path, remarks: list[str])
     for name, one in calibration.metrics.items():
         for text in (one.chosen_by, *one.remarks):
             out.print(line(f"* {name}: {text}"))
-    for remark in remarks:
-        out.print(line(f"- {remark}"))
+    show_remarks(remarks)
     command = "esrp-judge score … --calibration" if scores.is_dir() else "esrp-judge calibrate TABLE --use"
     out.print(line(f"written to {path}; use it: {command} {path}"))
 
@@ -128,8 +127,8 @@ def calibrate(
         if as_json:
             print(as_one_json({"file": str(out), "remarks": remarks}, scores=table))
         else:
-            for text in (f"{len(table):,} scores in {out}", *(f"- {remark}" for remark in remarks)):
-                console().print(line(text))
+            console().print(line(f"{len(table):,} scores in {out}"))
+            show_remarks(remarks)
         return 0
     assert annotations is not None
     people = some_names(annotators, "--annotators")

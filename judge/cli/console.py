@@ -214,3 +214,9 @@ class FetchProgress:
         self._bars.update(self._tasks[name], completed=done)
         if done == size and not self._console.is_terminal:
             self._console.print(line(f"{name}: {size:,} bytes"))
+
+
+def show_remarks(remarks: Iterable[str]) -> None:
+    """Print warnings below a table, a line each."""
+    for remark in remarks:
+        console().print(line(f"- {remark}"))

@@ -26,7 +26,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import console, line, plain_table
+from judge.cli.console import console, line, plain_table, show_remarks
 from judge.errors import InputError
 from judge.files import as_json_text, rows_of, save_csv
 from judge.types import OVERALL
@@ -81,13 +81,7 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
     shown = table[table["metric"].isin(metrics) & (table["reason"].fillna("") != "")]
     for (target, reason), part in shown.groupby(["target", "reason"], sort=False):
         out.print(line(f"- {target} of {', '.join(dict.fromkeys(part['source']))}: {reason}"))
-    show_remarks(pairing)
-
-
-def show_remarks(pairing: Pairing) -> None:
-    """Print what was left out, and what does not fit."""
-    for remark in pairing.remarks:
-        console().print(line(f"- {remark}"))
+    show_remarks(pairing.remarks)
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None, form: str = ".2f") -> str:
@@ -122,7 +116,7 @@ def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
         out.print(line(f"by annotators: difference of prediction-powered means, target: {LABELLED}"))
     elif any(one.annotators for one in pairing.metrics.values()):
         out.print(line(f"by annotators: {first.human.reason}"))
-    show_remarks(pairing)
+    show_remarks(pairing.remarks)
 
 
 def comparison_json(pairing: Pairing, found: dict[str, Comparison]) -> str:
