@@ -32,6 +32,26 @@ SCALE_TOLERANCE = 1e-6
 """Scores of a judge may leave the scale by so much, in points: an expected score is off by rounding."""
 
 
+STEPS = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.2, 0.1)
+"""How far apart neighbouring scores of a scale may be."""
+
+
+MANY = 6
+"""Different ratings from which on all of them lying more than 1 apart is taken for the scale's step."""
+
+
+MOST_OFF = 0.1
+"""Up to this share of ratings may lie between a scale's steps, as means of repeats do."""
+
+
+STRAY, LEAST_STRAY = 0.005, 1000
+"""Ratings at an end of the scale that are under this share, of at least so many, may be slips."""
+
+
+MOST_APART = 0.5
+"""By how many points scores may differ on average from the means of their levels, for the levels to be of the scale."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """One metric: a judge's scores of some items, and the human ratings of those items.
@@ -87,6 +107,44 @@ class Paired:
         """Shape (K,): the whole scores of the scale."""
         return np.arange(np.floor(self.scale[0]), np.ceil(self.scale[1]) + 1)
 
+    @property
+    def step(self) -> float | None:
+        """How far apart neighbouring scores are: the largest of ``STEPS`` in which the ratings lie; None for none.
+
+        Counted from the lowest rating, or, but for a tenth of the ratings, from 0.
+        """
+        return self._steps[0]
+
+    @property
+    def off_step(self) -> NDArray[np.bool_]:
+        """Shape (items, annotators): which ratings lie between the steps."""
+        step, first = self._steps
+        known = np.isfinite(self.ratings)
+        return known if step is None else known & ~_is_multiple(np.where(known, self.ratings - first, 0.0), step)
+
+    @property
+    def _steps(self) -> tuple[float | None, float]:
+        """The step, and a score that they are counted from."""
+        values, counts = np.unique(np.round(self.ratings[np.isfinite(self.ratings)], 9), return_counts=True)
+        if not len(values):
+            return None, 0.0
+        first = float(values[0])
+        for step in STEPS:
+            if (step <= 1 or len(values) >= MANY) and _is_multiple(values - first, step).all():
+                return step, first
+        for step in (step for step in STEPS if step <= 1):
+            if counts[~_is_multiple(values, step)].sum() <= MOST_OFF * counts.sum():
+                return step, 0.0
+        return None, 0.0
+
+    def in_steps(self, scores: Floats) -> Floats:
+        """Scores rounded to the scale's steps, half up, and kept on the scale."""
+        found, first = self._steps
+        step = found or 1.0
+        low = first + step * np.floor((self.scale[0] - first) / step + 1e-9)
+        high = first + step * np.ceil((self.scale[1] - first) / step - 1e-9)
+        return np.asarray(np.clip(np.round(first + step * np.floor((scores - first) / step + 0.5), 9), low, high))
+
     def at(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Paired:
         """Some of the items."""
         return replace(
@@ -123,6 +181,11 @@ class Pairing:
     """How many judged items of each metric nobody rated."""
     remarks: tuple[str, ...]
     """Warnings about the pairing, a sentence each."""
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float, float | None]]:
+        """Lowest and highest score of each metric, and its step; None where ratings lie in none, or there are none."""
+        return {name: (*one.scale, one.step) for name, one in self.metrics.items()}
 
 
 def pair(
@@ -189,7 +252,7 @@ def pair(
         unrated={metric: int((one.counts == 0).sum()) for metric, one in metrics.items()},
         remarks=(),
     )
-    return replace(pairing, remarks=tuple(_warnings(pairing, ratings, every)))
+    return replace(pairing, remarks=tuple(_warnings(pairing, ratings, every, scale is None)))
 
 
 def without_ratings(
@@ -300,7 +363,9 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
         # A distribution is of use only if it is known which score each level is.
         # There must be a level for each whole score; where the scale was not named, the levels must also start from 1.
         low, high = np.floor(ends[0]), np.ceil(ends[1])
-        levels = levels if levels.shape[1] == high - low + 1 and (named is not None or low == 1) else None
+        fits = levels.shape[1] == high - low + 1 and (named is not None or low == 1)
+        if not fits or np.abs(levels @ np.arange(low, high + 1) - judge).mean() > MOST_APART:
+            levels = None
     lengths = None
     if "length" in scores:
         lengths = pd.to_numeric(scores["length"], errors="coerce").to_numpy(float, na_value=np.nan)
@@ -322,6 +387,11 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
     )
 
 
+def _is_multiple(values: Floats, step: float) -> NDArray[np.bool_]:
+    """Which values are whole steps from 0, to the rounding of a file."""
+    return np.asarray(np.abs(values / step - np.round(values / step)) < 1e-6)
+
+
 def _levels(scores: pd.DataFrame) -> Floats | None:
     """Shape (items, K): the probabilities p1..pK; None where an item lacks one."""
     levels = scores[level_columns(scores)].to_numpy(float)
@@ -338,7 +408,7 @@ def _scale(named: tuple[float, float] | None, levels: Floats | None, given: Floa
     return float(np.floor(low)), float(np.ceil(high))
 
 
-def _warnings(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
+def _warnings(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame, is_guessed: bool) -> Iterator[str]:
     """What a reader has to know of the two tables: what was left out, and scores that do not fit the scale."""
     if repeats := int(ratings.duplicated([*KEY, "annotator"]).sum()):
         yield f"{repeats:,} ratings repeat one by the same annotator; they were averaged."
@@ -364,6 +434,8 @@ def _warnings(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame) -> 
         if "length" in own and one.lengths is None:
             yield f"On {one.metric} the column 'length' does not hold a number for every item: it was not used."
         yield from _about_scales(one)
+        if is_guessed:
+            yield from _about_a_guessed_scale(one)
 
 
 def _about_scales(one: Paired) -> Iterator[str]:
@@ -383,3 +455,32 @@ def _about_scales(one: Paired) -> Iterator[str]:
         )
     if known.min() < low or known.max() > high:
         yield f"On {one.metric} {ratings} leave the scale of {low:g} to {high:g}."
+
+
+def _about_a_guessed_scale(one: Paired) -> Iterator[str]:
+    """What speaks against a scale that was read off the scores and ratings."""
+    (low, high), judge, known = one.scale, one.judge, one.ratings[np.isfinite(one.ratings)]
+    first, last = known.min(), known.max()
+    vary = last > first and judge.max() > judge.min()
+    overlaps = judge.min() <= last and judge.max() >= first
+    beyond = max(judge.max() - last, first - judge.min())
+    if (
+        one.levels is None
+        and vary
+        and overlaps
+        and (beyond > last - first or last == judge.min() or first == judge.max())
+    ):
+        yield (
+            f"On {one.metric} the judge's scores ({judge.min():.2f} to {judge.max():.2f}) and human ratings "
+            f"({first:g} to {last:g}) seem to be on different scales: differences then mean nothing, correlations may; "
+            "fit a map to the scale of ratings (calibrate), or name the scale (--scale) if it is one."
+        )
+    values, counts = np.unique(known, return_counts=True)
+    is_common = np.flatnonzero(counts >= STRAY * len(known))
+    ends = np.r_[values[: is_common[0]], values[is_common[-1] + 1 :]] if len(is_common) else values[:0]
+    if len(known) >= LEAST_STRAY and len(ends) and len(is_common) > 1:
+        count = int(np.isin(known, ends).sum())
+        yield (
+            f"On {one.metric} {count:,} of {len(known):,} ratings are {', '.join(f'{end:g}' for end in ends)}, and the "
+            f"scale is taken to be {low:g} to {high:g}: name it (--scale) if it is not."
+        )

@@ -105,7 +105,7 @@ def alternative_annotator_test(
     Args:
         paired: the metric. Items count by their weight.
         scoring: "rmse" (the negative of it, from the others' ratings) or "accuracy" (how many of the others gave the
-            same score; the judge's is rounded to whole scores of the scale, half up).
+            same score; the judge's is rounded to the scale's steps, half up).
         epsilon: what the judge may lose by; by default that of the ``kind`` of annotators.
         raters: "slots" is refused, as nobody in particular stands behind a slot.
         q: the false discovery rate over annotators (Benjamini and Yekutieli 2001).
@@ -119,6 +119,8 @@ def alternative_annotator_test(
     if min_items < 2:
         raise ValueError(f"min_items is {min_items}; give 2 or more")
     epsilon = EPSILON[kind] if epsilon is None else epsilon
+    if scoring == "accuracy":
+        paired = paired.judged_by(paired.in_steps(paired.judge))  # an expected score would never equal a rating
     active = np.flatnonzero(np.isfinite(paired.ratings).any(axis=0))
     compared = {paired.annotators[column]: _compared(paired, int(column), scoring) for column in active}
     reason = _refusal(compared, raters, min_items)
@@ -153,12 +155,10 @@ def _compared(paired: Paired, column: int, scoring: Scoring) -> _Comparison:
         """How near scores, shape (items,), are to the others' ratings: higher is nearer."""
         apart = np.where(known, others - scores[:, None], np.inf)  # a missing rating agrees with no score
         if scoring == "accuracy":
-            return np.asarray((apart == 0).sum(axis=1) / count)
+            return np.asarray((np.abs(apart) < TIE).sum(axis=1) / count)
         return np.asarray(-np.sqrt((np.where(known, apart, 0.0) ** 2).sum(axis=1) / count))
 
-    # An expected score would never equal a whole rating, so for accuracy it is rounded.
-    judge = np.clip(np.floor(items.judge + 0.5), *items.scale) if scoring == "accuracy" else items.judge
-    of_judge, of_annotator = alignment(judge), alignment(items.ratings[:, column])
+    of_judge, of_annotator = alignment(items.judge), alignment(items.ratings[:, column])
     return _Comparison(
         wins=of_judge >= of_annotator - TIE,
         losses=of_annotator >= of_judge - TIE,

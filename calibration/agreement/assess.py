@@ -17,6 +17,7 @@ import pandas as pd
 
 from calibration.agreement.alt_test import MIN_ITEMS, AltTest, alternative_annotator_test
 from calibration.agreement.metrics import Agreement, Discriminant, agreement, discriminant_validity
+from calibration.agreement.nominal import nominal_agreement, with_names_as_scores, without_order
 from calibration.agreement.reliability import Reliability, reliability
 from calibration.pairing import Paired, Pairing
 from calibration.stats.intervals import MIN_GROUPS, Estimate, clustered_mean
@@ -96,6 +97,9 @@ class MetricAssessment:
             "n": found.items,
             "groups": found.groups,
             "sources": found.sources,
+            "scale": list(found.scale),
+            "step": found.step,
+            "nominal": found.is_nominal,
             "reliability": {
                 **values["raters"],
                 "raters": own.raters,
@@ -177,6 +181,7 @@ def assess(
     kind: Literal["expert", "skilled", "crowd"] = "expert",
     min_items: int = MIN_ITEMS,
     composites: Iterable[str] = (),
+    nominal: Iterable[str] = (),
     same_family: Sequence[str] = (),
     seed: int = 0,
 ) -> Assessment:
@@ -188,28 +193,46 @@ def assess(
         characters: intervals that hold for other characters too.
         scoring, epsilon, kind, min_items: of the alternative annotator test.
         composites: metrics that are means of others, which the matrix of metrics leaves out.
+        nominal: metrics whose scores are names of kinds; only whether two are equal is asked of them.
         same_family: systems of the judge's own family of models.
         seed: random seed of the bootstrap.
+
+    Raises:
+        ValueError: a nominal metric is not there; characters are asked for and not known.
     """
+    names = set(nominal)
+    if unknown := sorted(names - set(pairing.metrics)):
+        raise ValueError(f"no metric {', '.join(unknown)} (there are {', '.join(pairing.metrics)})")
 
     def one(paired: Paired) -> MetricAssessment:
         own = reliability(paired, raters=raters, characters=characters, seed=seed)
+        how: dict[str, Any] = {"epsilon": epsilon, "kind": kind, "raters": raters, "min_items": min_items}
+        if paired.metric in names:
+            own, found = without_order(own), nominal_agreement(paired, characters=characters, seed=seed)
+            test = alternative_annotator_test(with_names_as_scores(paired), scoring="accuracy", **how)
+            return MetricAssessment(own, found, test, nominal_verdict(found, judge), None)
         found = agreement(paired, characters=characters, seed=seed)
-        test = alternative_annotator_test(
-            paired, scoring=scoring, epsilon=epsilon, kind=kind, raters=raters, min_items=min_items
-        )
+        test = alternative_annotator_test(paired, scoring=scoring, **how)
         bias = _family_bias(paired, same_family, characters)
         return MetricAssessment(own, found, test, verdict(found, own, judge), bias)
 
     rated = {name: paired.labelled for name, paired in pairing.metrics.items()}
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # most of the time is spent in numpy, which runs in parallel
         metrics = dict(zip(rated, threads.map(one, rated.values()), strict=True))
-    simple = {name: paired for name, paired in rated.items() if name not in set(composites)}
+    simple = {name: paired for name, paired in rated.items() if name not in names | set(composites)}
     # A warning that holds for all metrics is given once, one that holds for some with their names.
     by_warning: dict[str, list[str]] = {}
     for name, found in metrics.items():
         refused = found.alt_test.reason
         not_done = [f"The alternative annotator test was not done: {refused}."] if refused else []
+        between = found.agreement.off_step
+        if between:
+            not_done.append(
+                f"{between:,} ratings lie between the scale's steps of {found.agreement.step:g}: exact agreement, QWK "
+                "and log loss are without them."
+            )
+        if found.agreement.step is None and not found.agreement.is_nominal:
+            not_done.append("Ratings lie in no even steps: exact agreement, QWK and log loss are not given.")
         for warning in (*found.reliability.remarks, *not_done):
             by_warning.setdefault(warning, []).append(name)
     warnings = (
@@ -273,6 +296,31 @@ def verdict(agreement: Agreement, reliability: Reliability, judge: str) -> Verdi
         f"difference {of_judge:.2f} (the constant predictor's: {of_constant:.2f})."
     )
     return Verdict(word, why, f"On {agreement.metric}, {judge} {USES[word]}: {why}. {evidence}")
+
+
+def nominal_verdict(agreement: Agreement, judge: str) -> Verdict:
+    """The verdict on a nominal metric: *estimate* (of shares) where the interval of kappa lies above 0."""
+    kappa, exact = agreement.judge["kappa"], agreement.judge["exact"]
+    groups = _counted(agreement.groups, "rated group")
+    word: Word = "do not use"
+    use = USES[word]
+    if kappa.value is None:
+        why = f"its kappa with ratings is undefined ({kappa.reason})"
+    elif kappa.low is None:
+        why = f"{groups} of at least {MIN_GROUPS} say too little"
+    elif kappa.low <= 0:
+        why = "its agreement with ratings may be chance"
+    else:
+        word, use = "estimate", "may be used to estimate shares beside human labels, not to rank systems"
+        why = "it agrees with ratings more than by chance"
+    people = agreement.people["kappa"]
+    beside = f" (one annotator's with another's: {_said(people)})" if people.value is not None else ""
+    evidence = (
+        f"Over {_counted(agreement.items, 'item')} its Cohen's kappa with each rating is {_said(kappa)}{beside}, its "
+        f"exact agreement {_said(exact, percent=True)} (the most frequent rating's: "
+        f"{_said(Estimate(agreement.constant['exact'].value), percent=True)})."
+    )
+    return Verdict(word, why, f"On {agreement.metric}, {judge} {use}: {why}. {evidence}")
 
 
 def _counted(count: int, what: str) -> str:

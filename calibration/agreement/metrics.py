@@ -36,6 +36,9 @@ STRATA = {"the same rating": (0.0, 0.0), "at most one apart": (1e-9, 1.0), "more
 """Items by how far apart their highest and lowest ratings are, in points of the scale."""
 
 
+STRATA_COLUMNS = ["people", "items", "bias", "mae", "spearman"]
+
+
 MOST_PERMUTED = 8
 """With more systems than this the permutations are too many to list."""
 
@@ -52,6 +55,12 @@ class Agreement:
     groups: int
     sources: int
     """How many systems."""
+    scale: tuple[float, float]
+    """Lowest and highest score."""
+    step: float | None
+    """How far apart neighbouring scores are, by the ratings; None where they lie in no even steps."""
+    off_step: int
+    """How many ratings lie between the steps, and are left out of comparisons with single ratings."""
     judge: Estimates
     """Over items. With each rating: ``exact, within_one, qwk, rps, log_loss``. With the mean rating of an item:
     ``bias, mae, rmse, pearson, spearman, kendall, pairwise_accuracy``. Differences are in points of the scale."""
@@ -67,6 +76,8 @@ class Agreement:
     """``people, items, bias, mae, spearman``: by how far apart the ratings of an item are."""
     length: Estimates = field(default_factory=dict)
     """Spearman with length: ``judge``, ``people`` (the mean rating), and ``partial``: of both, given length."""
+    is_nominal: bool = False
+    """Whether scores are names of kinds; then ``judge`` and ``people`` also have ``kappa``, Cohen's (1960)."""
 
 
 def agreement(paired: Paired, *, characters: bool = False, seed: int = 0) -> Agreement:
@@ -96,6 +107,9 @@ def agreement(paired: Paired, *, characters: bool = False, seed: int = 0) -> Agr
         items=len(paired.items),
         groups=len(np.unique(paired.groups)),
         sources=len(np.unique(paired.sources)),
+        scale=paired.scale,
+        step=paired.step,
+        off_step=int(paired.off_step.sum()) if paired.step is not None else 0,
         judge={
             **agreement_with_ratings(paired, resampler, characters),
             **_differences(paired, paired.judge, characters),
@@ -191,7 +205,7 @@ def _by_stratum(paired: Paired) -> pd.DataFrame:
             bias, mae = (float(np.average(values, weights=part.weights)) for values in (apart, np.abs(apart)))
             rank = float(spearman(part.judge, part.human, part.weights)) if n >= MIN_CORRELATED else np.nan
             rows.append((name, n, bias, mae, rank))
-    return pd.DataFrame(rows, columns=["people", "items", "bias", "mae", "spearman"])
+    return pd.DataFrame(rows, columns=STRATA_COLUMNS)
 
 
 def _with_length(paired: Paired) -> Estimates:

@@ -115,6 +115,30 @@ def kappa(x: Floats, y: Floats, weights: Floats) -> float:
     return float(_kappa(_about_the_middle(x, y, weights).sum(axis=0)))
 
 
+def nominal_kappa(x: Floats, y: Floats, weights: Floats) -> float:
+    """Cohen's (1960) kappa of two names of each item: agreement beyond chance; NaN where all are one same name."""
+    return float(_nominal_kappa(_by_kind(x, y, weights).sum(axis=0)))
+
+
+def nominal_kappa_draws(x: Floats, y: Floats, weights: Floats, resampler: Resampler) -> Floats:
+    """``nominal_kappa`` in every draw: shape (draws,). The arguments have shape (items,)."""
+    return _nominal_kappa(resampler.sums(_by_kind(x, y, weights)))
+
+
+def _by_kind(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Shape (items, 1 + 2 kinds): weight times whether both are equal, and which kind x and y are of."""
+    kinds = np.union1d(x, y)
+    return np.column_stack([x == y, x[:, None] == kinds, y[:, None] == kinds]) * weights[:, None]
+
+
+def _nominal_kappa(sums: Floats) -> Floats:
+    """Kappa from sums of ``_by_kind`` along the last axis; NaN where no disagreement is expected."""
+    equal, (x, y) = sums[..., 0], np.split(sums[..., 1:], 2, axis=-1)
+    total = x.sum(axis=-1)
+    by_chance = total**2 - (x * y).sum(axis=-1)
+    return 1 - ratio(total * (total - equal), np.where(by_chance > 1e-12 * total**2, by_chance, 0.0))
+
+
 def pearson_draws(x: Floats, y: Floats, weights: Floats, resampler: Resampler) -> Floats:
     """``pearson`` in every draw: shape (draws,). The arguments have shape (items,)."""
     # Each side is centred on its own mean first: far from 0, differences of sums of squares would be rounding only.

@@ -18,18 +18,20 @@ from judge.cli.common import (
     Generalise,
     Json,
     MinItems,
+    Nominal,
     OfJudge,
     Raters,
     Repeats,
     Scale,
     Scores,
     Scoring,
+    names,
     refuse_unwritable_folder,
     refuse_wrong_epsilon,
     some_names,
     writing_to,
 )
-from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, show_remarks
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, show_remarks, show_scales
 from judge.errors import InputError
 from judge.files import as_json_text, replacing, save_csv
 from judge.types import STAND_IN
@@ -76,19 +78,21 @@ def show_agreement(assessment: Assessment) -> None:
     from rich.text import Text
 
     out = console()
+    ordered = {name: one for name, one in assessment.metrics.items() if not one.agreement.is_nominal}
     rows = []
     for name, one in assessment.metrics.items():
         found, rate = one.agreement, one.alt_test.winning_rate
+        own = one.reliability
         rows.append(
             {
                 "metric": name,
                 "n": f"{found.items:,}",
-                "alpha": _cell(one.reliability.alpha_ordinal),
+                "alpha": _cell(own.alpha_nominal if found.is_nominal else own.alpha_ordinal),
                 "Spearman": _cell(found.judge["spearman"]),
-                "human": _cell(one.reliability.ceiling.get("spearman")),
+                "human": _cell(own.ceiling.get("spearman")),
                 "MAE": _cell(found.judge["mae"]),
                 "constant": _cell(found.constant["mae"]),
-                "QWK": _cell(found.judge["qwk"]),
+                "QWK": _cell(found.judge["kappa" if found.is_nominal else "qwk"]),
                 "systems": _cell(found.systems["pairwise_accuracy"], ".0%"),
                 "alt": cell(rate),
                 "verdict": one.verdict.word,
@@ -99,6 +103,9 @@ def show_agreement(assessment: Assessment) -> None:
     cells = [[row[head] for head in heads] for row in rows]
     out.print(plain_table(f"{assessment.judge} and human ratings", heads, cells))
     out.print(Text(LEGEND + "\n"))
+    show_scales({name: (*one.agreement.scale, one.agreement.step) for name, one in ordered.items()})
+    if of_names := [name for name in assessment.metrics if name not in ordered]:
+        out.print(line(f"* Nominal: {', '.join(of_names)}; alpha is the nominal one, and QWK Cohen's kappa."))
     for one in assessment.metrics.values():
         out.print(line(f"* {one.verdict.sentence}"))
     halo = assessment.discriminant
@@ -182,6 +189,7 @@ def agree(
     annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
+    nominal: Nominal = "",
     average_repeats: Repeats = False,
     details: Annotated[
         bool, typer.Option("--details", help="Also print bias, RMSE, Pearson, Kendall, within scenarios and more.")
@@ -215,6 +223,7 @@ def agree(
             epsilon=epsilon,
             min_items=min_items,
             kind=annotator_kind,
+            nominal=names(nominal),
         )
     )
     found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}

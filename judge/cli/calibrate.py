@@ -23,7 +23,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import cell, console, line, plain_table, show_remarks
+from judge.cli.console import cell, console, line, plain_table, show_remarks, show_scales
 from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
@@ -44,6 +44,7 @@ def to_dict(calibration: Calibration) -> dict[str, Any]:
             "map": one.calibrator.kind,
             "map_of_a_named_annotator": one.named.kind,
             "why": one.chosen_by,
+            "scale": list(one.scale),
             "items": one.items,
             "ratings": one.ratings,
             "trained_on_scores": list(one.trained),
@@ -82,6 +83,7 @@ def show(calibration: Calibration, scores: Path, path: Path, remarks: list[str])
     for name, one in calibration.metrics.items():
         for text in (one.chosen_by, *one.remarks):
             out.print(line(f"* {name}: {text}"))
+    show_scales({name: (*ends, None) for name, ends in calibration.scales.items()})
     show_remarks(remarks)
     command = "esrp-judge score … --calibration" if scores.is_dir() else "esrp-judge calibrate TABLE --use"
     out.print(line(f"written to {path}; use it: {command} {path}"))

@@ -130,6 +130,11 @@ Scale = Annotated[
 ]
 
 
+Nominal = Annotated[
+    str, typer.Option(help="Metrics whose scores are names of kinds, with commas: no order, no mean, no rank.")
+]
+
+
 OfJudge = Annotated[str | None, typer.Option(help="Which judge, where a table holds several.")]
 
 

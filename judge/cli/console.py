@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -214,6 +214,15 @@ class FetchProgress:
         self._bars.update(self._tasks[name], completed=done)
         if done == size and not self._console.is_terminal:
             self._console.print(line(f"{name}: {size:,} bytes"))
+
+
+def show_scales(scales: Mapping[str, tuple[float, float, float | None]]) -> None:
+    """Print the scale of each metric, as (lowest, highest, step or None): once, where it is that of all."""
+    metrics: dict[str, list[str]] = {}
+    for name, (low, high, step) in scales.items():
+        metrics.setdefault(f"{low:g} to {high:g}" + ("" if step is None else f" in steps of {step:g}"), []).append(name)
+    for scale, of in metrics.items():
+        console().print(line(f"* Scale: {scale}" + ("." if len(metrics) == 1 else f" ({', '.join(of)}).")))
 
 
 def show_remarks(remarks: Iterable[str]) -> None:

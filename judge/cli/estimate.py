@@ -26,7 +26,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import console, line, plain_table, show_remarks
+from judge.cli.console import console, line, plain_table, show_remarks, show_scales
 from judge.errors import InputError
 from judge.files import as_json_text, rows_of, save_csv
 from judge.types import OVERALL
@@ -81,6 +81,7 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
     shown = table[table["metric"].isin(metrics) & (table["reason"].fillna("") != "")]
     for (target, reason), part in shown.groupby(["target", "reason"], sort=False):
         out.print(line(f"- {target} of {', '.join(dict.fromkeys(part['source']))}: {reason}"))
+    show_scales({name: pairing.scales[name] for name in metrics})
     show_remarks(pairing.remarks)
 
 
@@ -116,6 +117,7 @@ def show_comparison(pairing: Pairing, found: dict[str, Comparison]) -> None:
         out.print(line(f"by annotators: difference of prediction-powered means, target: {LABELLED}"))
     elif any(one.annotators for one in pairing.metrics.values()):
         out.print(line(f"by annotators: {first.human.reason}"))
+    show_scales(pairing.scales)
     show_remarks(pairing.remarks)
 
 
@@ -129,8 +131,8 @@ def comparison_json(pairing: Pairing, found: dict[str, Comparison]) -> str:
         for name, one in found.items()
     }
     first = next(iter(found.values()))
-    facts = {"judge": pairing.judge, "a": first.a, "b": first.b, "remarks": list(pairing.remarks)}
-    return as_json_text({**facts, "metrics": metrics})
+    about = {"judge": pairing.judge, "scales": pairing.scales, "remarks": list(pairing.remarks)}
+    return as_json_text({**about, "a": first.a, "b": first.b, "metrics": metrics})
 
 
 def estimate(
@@ -156,7 +158,8 @@ def estimate(
     if out:
         save_csv(out, table)
     if as_json:
-        print(as_one_json({"judge": pairing.judge, "remarks": list(pairing.remarks)}, estimates=table))
+        facts = {"judge": pairing.judge, "scales": pairing.scales, "remarks": list(pairing.remarks)}
+        print(as_one_json(facts, estimates=table))
     else:
         show_estimates(pairing, table, shown)
     return 0

@@ -18,6 +18,7 @@ from judge.cli.common import (
     Generalise,
     Json,
     MinItems,
+    Nominal,
     OfJudge,
     Raters,
     Repeats,
@@ -47,6 +48,7 @@ def report(
     annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
+    nominal: Nominal = "",
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
@@ -55,7 +57,7 @@ def report(
     The options from --judge to --average-repeats are those of agree, and need --annotations: with the same ones the
     page states the same verdicts as agree.
     """
-    from judge.cli.common import refuse_unwritable, refuse_wrong_epsilon, some_names
+    from judge.cli.common import names, refuse_unwritable, refuse_wrong_epsilon, some_names
 
     refuse_unwritable(out)
     refuse_wrong_epsilon(epsilon)
@@ -75,6 +77,7 @@ def report(
             epsilon=epsilon,
             min_items=min_items,
             kind=annotator_kind,
+            nominal=names(nominal),
         )
         people = People(pairing, assessment, estimate_all(pairing, characters))
     path = _write(run, people, out, dialogues, language)

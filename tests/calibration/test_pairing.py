@@ -328,3 +328,54 @@ def test_other_scores_in_the_judges_place_have_no_distribution():
 )
 def test_an_empty_table_is_refused(spoil: Callable):
     assert "no metric in common" in refusal(*spoil(ratings({}), scores({})))
+
+
+# Scales that were not named
+
+
+def _beside(judged: list[float], rated: list[float], **more: object) -> tuple[str, ...]:
+    """What is said of a judge's scores beside ratings of the same items."""
+    ids = [{"item_id": f"i{number}"} for number in range(len(judged))]
+    judge = scores(*(one | {"score": value} for one, value in zip(ids, judged, strict=True)))
+    people = ratings(*(one | {"score": value} for one, value in zip(ids, rated, strict=True)))
+    return pair(people, judge, **more).remarks
+
+
+@pytest.mark.parametrize(
+    ("judged", "rated"),
+    [
+        ([0, 0.5, 1], [1, 3, 5]), ([1, 100, 298], [1, 2, 3]), ([1, 3, 5], [5, 7, 10]), ([-3, 0, 3], [1, 2, 3]),
+    ],
+)  # fmt: skip
+def test_scales_that_seem_to_differ_are_told(judged: list[float], rated: list[float]):
+    said = _beside(judged, rated)
+    assert any("different scales" in text and "--scale" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("judged", "rated"), [([1.2, 3, 4.8], [1, 3, 5]), ([2.9, 3, 3.1], [1, 3, 5]), ([1, 3, 5], [2, 3, 4]), ([3], [3])]
+)
+def test_scales_that_agree_are_not(judged: list[float], rated: list[float]):
+    assert not any("different scales" in text for text in _beside(judged, rated))
+
+
+def test_a_scale_that_was_named_is_not_doubted():
+    assert not any("different scales" in text for text in _beside([1, 2, 5], [1, 1, 2], scale=(1, 5)))
+
+
+def test_stray_ratings_at_the_ends_are_counted():
+    rated = [1.0, 2, 3, 4, 5] * 400 + [0, 6, 6]
+    said = _beside([3.0] * len(rated), rated)
+    assert any("3 of 2,003 ratings are 0, 6, and the scale is taken to be 0 to 6" in text for text in said)
+    assert not any("is taken to be" in text for text in _beside([3.0] * 2000, [1.0, 2, 3, 4, 5] * 400))
+
+
+def test_levels_that_do_not_mean_the_scores_are_not_used():
+    """p1 to p5 stand for 0 to 4, and nobody gave a 0."""
+    rows = [np.eye(5)[level] for level in (1, 2, 3, 4)]
+    levels = [{f"p{place + 1}": value for place, value in enumerate(row)} for row in rows]
+    ids = [{"item_id": f"i{number}", "score": float(number + 1)} for number in range(4)]
+    judge, people = scores(*(one | row for one, row in zip(ids, levels, strict=True))), ratings(*ids)
+    guessed = pair(people, judge)
+    assert guessed.metrics["m"].levels is None and any("name the scale" in text for text in guessed.remarks)
+    assert pair(people, judge, scale=(0, 4)).metrics["m"].levels is not None

@@ -120,15 +120,44 @@ def test_without_a_distribution_its_scores_are_undefined():
     assert "no probabilities" in found.judge["rps"].reason and found.constant["log_loss"].value is None
 
 
-def test_a_few_ratings_between_whole_ones_are_left_out_and_many_refuse():
+def test_half_points_are_compared_in_half_points():
+    """A judge that gives 1.4 to a rating of 1.5 is right, one that gives 1.8 is half a point off; none is left out."""
+    ratings = [[1.5], [2], [3], [4.5]]
+    found = agreement(metric([1.4, 1.8, 3.2, 4.5], ratings))
+    assert (found.step, found.off_step) == (0.5, 0)
+    assert found.judge["exact"].value == 1 and found.judge["qwk"].value == 1
+    found = agreement(metric([1.8, 1.8, 3.2, 4.5], ratings))
+    assert found.judge["exact"].value == 0.75 and found.judge["within_one"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("ratings", "step"),
+    [
+        ([1, 2, 5], 1), ([1, 3, 5], 1), ([0, 0.5, 1], 0.5), ([0.5, 1.5, 2.5], 1), ([0, 0.1, 0.7], 0.1),
+        ([0, 10, 20, 40, 70, 100], 10), ([0, 25, 75], 1), ([3, 3], 1), ([0.3, 0.37, 0.91], None), ([-2, -1, 2], 1),
+    ],
+)  # fmt: skip
+def test_the_step_of_a_scale_is_read_off_the_ratings(ratings: list[float], step: float | None):
+    assert metric(ratings, ratings, scale=(-2, 100)).step == step
+
+
+def test_scores_are_rounded_half_up_to_the_steps_and_stay_on_the_scale():
+    halves = metric([0.24, 0.25, 0.8, 3], [0, 0.5, 1, 1], scale=(0, 1))
+    assert halves.in_steps(halves.judge).tolist() == [0, 0.5, 1, 1]
+    tens = metric([44, 45, 101, -3, 50, 60], [0, 10, 20, 40, 70, 100], scale=(0, 100))
+    assert tens.in_steps(tens.judge).tolist() == [40, 50, 100, 0, 50, 60]
+
+
+def test_a_few_ratings_between_the_steps_are_left_out_and_many_refuse():
     whole = [[1], [2], [3], [4], [5]] * 4
-    few, many = ([[2.5]] * count + whole for count in (2, 5))
+    few, many = ([[7 / 3]] * count + whole for count in (2, 5))
     judge = [1, 2, 3, 4, 5] * 4
-    assert agreement(metric([5] * 2 + judge, few)).judge["exact"].value == 1
+    found = agreement(metric([5] * 2 + judge, few))
+    assert found.judge["exact"].value == 1 and (found.step, found.off_step) == (1, 2)
     refused = agreement(metric([5] * 5 + judge, many))
     for block in (refused.judge, refused.constant):
-        assert {block[name].reason for name in ("exact", "within_one", "qwk")} == {"ratings are not whole numbers"}
-    assert refused.judge["mae"].value == pytest.approx(2.5 * 5 / 25)
+        assert {block[name].reason for name in ("exact", "within_one", "qwk")} == {"ratings lie in no even steps"}
+    assert refused.judge["mae"].value == pytest.approx((5 - 7 / 3) * 5 / 25)
 
 
 # Against the mean rating

@@ -16,7 +16,7 @@ from scipy.stats import t, ttest_1samp
 from calibration import read_ratings, read_scores
 from calibration.agreement.alt_test import AltTest, alternative_annotator_test
 from calibration.pairing import Paired, pair
-from tests.helpers.pairs import labels, many, rated
+from tests.helpers.pairs import labels, many, metric, rated
 
 N = np.nan
 EXPERTS = ("expert1", "expert2", "expert3")
@@ -59,6 +59,19 @@ def test_four_items_worked_out_by_hand():
     assert column(found, "p_value") == pytest.approx(expected.tolist(), abs=1e-12)
     assert column(found, "rejected") == [False, False, False]
     assert (found.winning_rate, found.passed) == (0, False)
+
+
+@pytest.mark.parametrize("step", [1, 0.5, 0.1, 10])
+def test_accuracy_is_the_same_whatever_the_steps_of_the_scale(step: float):
+    """Three annotators nearly always give the highest score, the judge always the middle one: it beats nobody."""
+    levels = np.full((60, 3), 3.0)
+    levels[::10] = [2, 3, 3]
+    levels[5] = [1, 3, 3]
+    paired = metric([2] * 60, levels, scale=(1, 3))
+    scaled = replace(paired, ratings=levels * step, judge=paired.judge * step, scale=(step, 3 * step))
+    found, expected = (alternative_annotator_test(one, scoring="accuracy") for one in (scaled, paired))
+    assert found.winning_rate == expected.winning_rate == 0
+    assert found.advantage_probability == expected.advantage_probability
 
 
 @settings(deadline=None, max_examples=40)
