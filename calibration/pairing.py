@@ -89,8 +89,10 @@ class Paired:
 
         Rounded to 9 decimals, so that equal means are ties.
         """
-        means = np.nansum(self.ratings, axis=1) / np.maximum(self.counts, 1)
-        return np.where(self.counts > 0, np.round(means, 9), np.nan)
+        item, _, value = self.one_by_one
+        counts = np.bincount(item, minlength=len(self.items))
+        means = np.bincount(item, value, minlength=len(self.items)) / np.maximum(counts, 1)
+        return np.where(counts > 0, np.round(means, 9), np.nan)
 
     @property
     def counts(self) -> NDArray[np.intp]:
@@ -98,9 +100,19 @@ class Paired:
         return np.asarray(np.isfinite(self.ratings).sum(axis=1), dtype=np.intp)
 
     @property
+    def one_by_one(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """The place of the item, of the annotator, and the score of each rating, item by item: shape (ratings,) each.
+
+        With thousands of annotators nearly all of ``ratings`` is NaN: what is done here costs one rating, not one cell.
+        """
+        item, annotator = np.nonzero(np.isfinite(self.ratings))
+        return item, annotator, self.ratings[item, annotator]
+
+    @property
     def labelled(self) -> Paired:
         """The items with at least one rating."""
-        return self.at(self.counts > 0)
+        rated = self.counts > 0
+        return self if rated.all() else self.at(rated)
 
     @property
     def values(self) -> Floats:
@@ -119,13 +131,15 @@ class Paired:
     def off_step(self) -> NDArray[np.bool_]:
         """Shape (items, annotators): which ratings lie between the steps."""
         step, first = self._steps
-        known = np.isfinite(self.ratings)
-        return known if step is None else known & ~_is_multiple(np.where(known, self.ratings - first, 0.0), step)
+        item, annotator, value = self.one_by_one
+        off = np.zeros(self.ratings.shape, dtype=bool)
+        off[item, annotator] = step is None or ~_is_multiple(value - first, step)
+        return off
 
     @property
     def _steps(self) -> tuple[float | None, float]:
         """The step, and a score that they are counted from."""
-        values, counts = np.unique(np.round(self.ratings[np.isfinite(self.ratings)], 9), return_counts=True)
+        values, counts = np.unique(np.round(self.one_by_one[2], 9), return_counts=True)
         if not len(values):
             return None, 0.0
         first = float(values[0])
@@ -440,7 +454,7 @@ def _warnings(pairing: Pairing, ratings: pd.DataFrame, scores: pd.DataFrame, is_
 
 def _about_scales(one: Paired) -> Iterator[str]:
     """Whether judge and human ratings seem to be on one scale, and on the scale of the metric."""
-    (low, high), judge, known = one.scale, one.judge, one.ratings[np.isfinite(one.ratings)]
+    (low, high), judge, known = one.scale, one.judge, one.one_by_one[2]
     scores = f"On {one.metric} the judge's scores ({judge.min():.2f} to {judge.max():.2f})"
     ratings = f"human ratings ({known.min():g} to {known.max():g})"
     if judge.min() > known.max() or judge.max() < known.min():
@@ -459,7 +473,7 @@ def _about_scales(one: Paired) -> Iterator[str]:
 
 def _about_a_guessed_scale(one: Paired) -> Iterator[str]:
     """What speaks against a scale that was read off the scores and ratings."""
-    (low, high), judge, known = one.scale, one.judge, one.ratings[np.isfinite(one.ratings)]
+    (low, high), judge, known = one.scale, one.judge, one.one_by_one[2]
     first, last = known.min(), known.max()
     vary = last > first and judge.max() > judge.min()
     overlaps = judge.min() <= last and judge.max() >= first

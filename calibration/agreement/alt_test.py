@@ -121,8 +121,12 @@ def alternative_annotator_test(
     epsilon = EPSILON[kind] if epsilon is None else epsilon
     if scoring == "accuracy":
         paired = paired.judged_by(paired.in_steps(paired.judge))  # an expected score would never equal a rating
-    active = np.flatnonzero(np.isfinite(paired.ratings).any(axis=0))
-    compared = {paired.annotators[column]: _compared(paired, int(column), scoring) for column in active}
+    item, annotator, _ = paired.one_by_one
+    beside_others = paired.counts[item] > 1
+    compared = {
+        paired.annotators[column]: _compared(paired, int(column), item[beside_others & (annotator == column)], scoring)
+        for column in np.unique(annotator)
+    }
     reason = _refusal(compared, raters, min_items)
     if reason is not None:
         nothing = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
@@ -144,9 +148,12 @@ def alternative_annotator_test(
     )
 
 
-def _compared(paired: Paired, column: int, scoring: Scoring) -> _Comparison:
-    """The judge beside the annotator in a column of the ratings: which of them is nearer to the others."""
-    items = paired.at(np.isfinite(paired.ratings[:, column]) & (paired.counts > 1))
+def _compared(paired: Paired, column: int, rated: NDArray[np.intp], scoring: Scoring) -> _Comparison:
+    """The judge beside the annotator in a column of the ratings: which of them is nearer to the others.
+
+    ``rated`` are the places of the annotator's items that others rated too.
+    """
+    items = paired.at(rated)
     others = np.delete(items.ratings, column, axis=1)
     known = np.isfinite(others)
     count = known.sum(axis=1)

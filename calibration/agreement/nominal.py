@@ -38,8 +38,8 @@ def nominal_agreement(paired: Paired, *, characters: bool = False, seed: int = 0
     The constant predictor gives the most frequent rating.
     """
     paired = with_names_as_scores(paired.labelled)
-    item, annotator = np.nonzero(np.isfinite(paired.ratings))
-    given, weights = paired.ratings[item, annotator], paired.weights[item]
+    item, _, given = paired.one_by_one
+    weights = paired.weights[item]
     over = paired.characters if characters else None
     resampler = Resampler(paired.groups, over, seed=seed)
 
@@ -51,7 +51,7 @@ def nominal_agreement(paired: Paired, *, characters: bool = False, seed: int = 0
     def kappa(value: float, draws: Floats | None = None) -> Estimate:
         if not np.isfinite(value):
             return Estimate(None, reason=ALL_SAME)
-        return Estimate(value) if draws is None else Estimate(value, *resampler.interval(draws))
+        return Estimate(value) if draws is None else Estimate(value, *resampler.interval(value, draws))
 
     judge = paired.judge[item]
     draws = nominal_kappa_draws(judge, given, weights, resampler.at(item)) if resampler.is_enough else None

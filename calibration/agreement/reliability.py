@@ -7,12 +7,14 @@ the ratings cannot tell is not estimated; a warning says so. Scores of the judge
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
+from math import comb
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from calibration.pairing import MOST_LISTED, Paired
@@ -22,6 +24,10 @@ from calibration.stats.krippendorff import ALONE, LEVELS, alphas
 
 STATISTICS = ("spearman", "pearson", "rmse", "mae")
 """What the human ceiling consists of."""
+
+
+CORRELATIONS = ("spearman", "pearson")
+"""Those of them that lie from -1 to 1."""
 
 
 MOST_LEVELS = 24
@@ -88,9 +94,11 @@ def reliability(
     """
     if characters and paired.characters is None:
         raise ValueError("no column 'character' to generalise over; leave it out")
-    active = np.flatnonzero(np.isfinite(paired.ratings).any(axis=0))
-    names = tuple(paired.annotators[column] for column in active)
-    rated = replace(paired, ratings=paired.ratings[:, active], annotators=names).labelled
+    rated = paired.labelled
+    active = np.unique(rated.one_by_one[1])
+    if len(active) < len(rated.annotators):
+        names = tuple(rated.annotators[column] for column in active)
+        rated = replace(rated, ratings=rated.ratings[:, active], annotators=names)
     over = rated.characters if characters else None
     people = raters == "people"
     alpha = dict.fromkeys(LEVELS, Estimate(None, reason="nobody rated an item"))
@@ -121,21 +129,24 @@ def reliability(
 def ceiling(rated: Paired, resampler: Resampler) -> dict[str, Estimate]:
     """The human ceiling: each of ``STATISTICS`` of an annotator against the mean of the others, on average.
 
-    An annotator for whom a correlation is undefined is left out of its mean; in a draw, of the mean of that draw.
+    An annotator for whom a correlation is undefined is left out of its mean; in a draw, of the mean of that draw. With
+    few items an annotator the draws are biased, so intervals are moved to lie about the value.
 
     Args:
         rated: items with at least one rating.
         resampler: of the same items.
     """
-    others = others_mean(rated.ratings)
-    known = np.isfinite(others)
-    included = np.flatnonzero(known.sum(axis=0) >= MIN_CORRELATED)
+    item, annotator, value = rated.one_by_one
+    others = others_mean(item, value)
+    shared = np.isfinite(others)
+    beside = np.bincount(annotator[shared], minlength=len(rated.annotators))
+    included = np.flatnonzero(beside >= MIN_CORRELATED)
     if not len(included):
-        return dict.fromkeys(STATISTICS, Estimate(None, reason=FEW if known.any() else ALONE))
+        return dict.fromkeys(STATISTICS, Estimate(None, reason=FEW if shared.any() else ALONE))
     points, draws = [], []
-    for annotator in included:
-        at = known[:, annotator]
-        own, rest, weights = rated.ratings[at, annotator], others[at, annotator], rated.weights[at]
+    for one_of_them in included:
+        mine = shared & (annotator == one_of_them)
+        at, own, rest, weights = item[mine], value[mine], others[mine], rated.weights[item[mine]]
         one = (own, rest, weights)
         errors = np.stack([np.ones(len(own)), (own - rest) ** 2, np.abs(own - rest)], axis=1) * weights[:, None]
         _, squared, absolute = errors.sum(axis=0) / weights.sum()
@@ -149,22 +160,31 @@ def ceiling(rated: Paired, resampler: Resampler) -> dict[str, Estimate]:
             rest_of_them = pearson_draws(*one, drawn), np.sqrt(ratio(squared, n)), ratio(absolute, n)
             draws.append(np.stack([ranks, *rest_of_them], axis=1))
     by_statistic = dict(zip(STATISTICS, _mean(draws).T, strict=True)) if draws else {}
-    return {
-        name: resampler.estimate(value, by_statistic.get(name), STILL)
-        for name, value in zip(STATISTICS, _mean(points)[0], strict=True)
-    }
+    found = {}
+    for name, value in zip(STATISTICS, _mean(points)[0].tolist(), strict=True):
+        if not np.isfinite(value):
+            found[name] = Estimate(None, reason=STILL)
+        elif name not in by_statistic:
+            found[name] = Estimate(value)
+        else:
+            low, high = resampler.interval(value, by_statistic[name], centred=True)
+            least, most = (-1.0, 1.0) if name in CORRELATIONS else (0.0, np.inf)
+            within = None if low is None else max(low, least), None if high is None else min(high, most)
+            found[name] = Estimate(value, *within)
+    return found
 
 
-def others_mean(ratings: Floats) -> Floats:
-    """The mean of the other annotators' ratings beside each rating: shape (items, annotators), NaN where there is none.
+def others_mean(item: NDArray[np.intp], value: Floats) -> Floats:
+    """The mean of the other ratings of the same item beside each rating; NaN where there is none.
 
     Rounded to 9 decimals, so that equal means are ties in whatever order they were added.
+
+    Args:
+        item, value: shape (ratings,), the place of each rating's item, and its score.
     """
-    known = np.isfinite(ratings)
-    given = np.where(known, ratings, 0.0)
-    left = known.sum(axis=1, keepdims=True) - known  # how many others rated the item
-    mean = (given.sum(axis=1, keepdims=True) - given) / np.maximum(left, 1)
-    return np.where(known & (left > 0), np.round(mean, 9), np.nan)
+    left = np.bincount(item)[item] - 1  # how many others rated the item
+    mean = (np.bincount(item, value)[item] - value) / np.maximum(left, 1)
+    return np.where(left > 0, np.round(mean, 9), np.nan)
 
 
 def _bins(values: Floats) -> Floats:
@@ -183,26 +203,41 @@ def _mean(annotators: list[Floats]) -> Floats:
 
 def _tables(rated: Paired, characters: Labels | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``Reliability.pairs`` and ``Reliability.annotators``: who agrees with whom, and who rates strictly."""
-    known = np.isfinite(rated.ratings)
+    item, annotator, value = rated.one_by_one
+    of_annotator = np.split(np.argsort(annotator, kind="stable"), np.cumsum(np.bincount(annotator))[:-1])
     pairs = []
-    for one, other in combinations(range(len(rated.annotators)), 2):
-        both = known[:, one] & known[:, other]
-        if n := int(both.sum()):
-            shared = rated.ratings[both, one], rated.ratings[both, other], rated.weights[both]
-            enough = n >= MIN_CORRELATED
-            agreement = (float(spearman(*shared)), kappa(*shared)) if enough else (np.nan, np.nan)
-            pairs.append((rated.annotators[one], rated.annotators[other], n, *agreement))
+    for one, other, n in _shared_items(rated):
+        agreement = (np.nan, np.nan)
+        if n >= MIN_CORRELATED:
+            first, second = of_annotator[one], of_annotator[other]
+            both, at, beside = np.intersect1d(item[first], item[second], assume_unique=True, return_indices=True)
+            shared = value[first[at]], value[second[beside]], rated.weights[both]
+            agreement = float(spearman(*shared)), kappa(*shared)
+        pairs.append((rated.annotators[one], rated.annotators[other], n, *agreement))
     annotators = []
-    apart = rated.ratings - others_mean(rated.ratings)
-    for column, name in enumerate(rated.annotators):
-        severity = clustered_mean(apart[:, column], rated.groups, rated.weights, characters)
-        own, weights = rated.ratings[known[:, column], column], rated.weights[known[:, column]]
+    apart = value - others_mean(item, value)
+    for name, mine in zip(rated.annotators, of_annotator, strict=True):
+        own, at = value[mine], item[mine]
+        weights = rated.weights[at]
+        over = None if characters is None else characters[at]
+        severity = clustered_mean(apart[mine], rated.groups[at], weights, over)
         variance = float(np.average((own - np.average(own, weights=weights)) ** 2, weights=weights))
         # Weights say whom an item stands for, not how often it was rated: the correction for n is by ratings.
         spread = (variance * len(own) / (len(own) - 1)) ** 0.5 if len(own) > 1 else None
         annotators.append((name, len(own), severity.value, severity.low, severity.high, spread))
     table = pd.DataFrame(annotators, columns=ANNOTATORS)
     return pd.DataFrame(pairs, columns=PAIRS), table.astype(dict.fromkeys(ANNOTATORS[2:], float))
+
+
+def _shared_items(rated: Paired) -> Iterator[tuple[int, int, int]]:
+    """Every two annotators who share an item, and how many they share."""
+    item, annotator, _ = rated.one_by_one
+    shape = len(rated.items), len(rated.annotators)
+    known = sparse.csr_array((np.ones(len(item), dtype=int), (item, annotator)), shape=shape)
+    shared = sparse.triu(known.T @ known, 1).tocsr()  # by the first annotator, then by the second
+    shared.sort_indices()
+    found = shared.tocoo()
+    yield from zip(found.row.tolist(), found.col.tolist(), found.data.tolist(), strict=True)
 
 
 def _warnings(rated: Paired, characters: Labels | None, people: bool) -> list[str]:
@@ -229,11 +264,10 @@ def _warnings(rated: Paired, characters: Labels | None, people: bool) -> list[st
             f"Items have from {counts.min()} to {counts.max()} ratings; alpha is of the {several:,} of {len(counts):,} "
             "items that have two or more."
         )
-    # The product counts, for every two annotators, the items that both rated.
-    known = np.isfinite(rated.ratings).astype(float)
-    shared = (known.T @ known)[np.triu_indices(known.shape[1], 1)].astype(int)
-    if people and len(shared) and shared.min() < shared.max():
-        warnings.append(f"Two annotators have from {shared.min():,} to {shared.max():,} items in common.")
+    shared = [n for _, _, n in _shared_items(rated)]
+    fewest = 0 if len(shared) < comb(len(rated.annotators), 2) else min(shared, default=0)
+    if people and shared and fewest < max(shared):
+        warnings.append(f"Two annotators have from {fewest:,} to {max(shared):,} items in common.")
     if np.ptp(rated.weights) > 0:
         warnings.append(
             "Items were drawn with unequal chances: the human ceiling, pairs and severity are weighted for it, "
@@ -246,7 +280,7 @@ def _about_annotators(rated: Paired) -> list[str]:
     """Who cannot be compared with whom, as they rated nothing in common; and who is not in the human ceiling."""
     warnings = []
     by = {"characters": rated.characters, "sources": rated.sources, "items": rated.items}
-    item, annotator = np.nonzero(np.isfinite(rated.ratings))
+    item, annotator, value = rated.one_by_one
     for name, code in ((name, codes(way)) for name, way in by.items() if way is not None):
         # Sets without a link are the connected components of a graph of labels and annotators, an edge for each rating.
         labels = int(code.max()) + 1
@@ -259,7 +293,7 @@ def _about_annotators(rated: Paired) -> list[str]:
                 f"the same set, and how strict a set is cannot be told from what its {name} are like."
             )
             break
-    beside_others = np.isfinite(others_mean(rated.ratings)).sum(axis=0)
+    beside_others = np.bincount(annotator[np.isfinite(others_mean(item, value))], minlength=len(rated.annotators))
     names = [name for name, n in zip(rated.annotators, beside_others, strict=True) if n < MIN_CORRELATED]
     if names and len(names) < len(rated.annotators):
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""

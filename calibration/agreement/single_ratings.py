@@ -112,7 +112,7 @@ def agreement_with_ratings(paired: Paired, resampler: Resampler, characters: boo
     qwk = _kappa(ratings, rounded)
     if qwk.value is not None:
         draws = kappa_draws(rounded, ratings.value, ratings.weights, resampler.at(ratings.item))
-        qwk = Estimate(qwk.value, *resampler.interval(draws))
+        qwk = Estimate(qwk.value, *resampler.interval(qwk.value, draws))
     return ratings.measures(rounded, paired.levels, qwk, characters)
 
 
@@ -158,10 +158,10 @@ def pairs_of_ratings(paired: Paired) -> tuple[Floats, Floats, Floats]:
 
     A pair has the weight of its item over the number of the item's ratings less one, so that a rating counts once.
     """
-    item, annotator = np.nonzero(np.isfinite(paired.ratings))
+    item, _, value = paired.one_by_one
     counts = paired.counts
     shared = counts[item] > 1
-    value, item = paired.ratings[item, annotator][shared], item[shared]
+    value, item = value[shared], item[shared]
     # The ratings of an item stand side by side, so any two of them are fewer than its number of ratings apart.
     firsts = [np.flatnonzero(item[lag:] == item[:-lag]) for lag in range(1, int(counts.max()))]
     first = np.concatenate(firsts)
@@ -172,10 +172,10 @@ def pairs_of_ratings(paired: Paired) -> tuple[Floats, Floats, Floats]:
 def _ratings(paired: Paired) -> _Ratings:
     """All ratings; without the few between the steps (means of repeats, say) where there are steps."""
     step = paired.step
-    if step is not None:
-        paired = replace(paired, ratings=np.where(paired.off_step, np.nan, paired.ratings))
-    item, annotator = np.nonzero(np.isfinite(paired.ratings))
-    return _Ratings(paired.ratings[item, annotator], item, paired, step)
+    if step is not None and (off := paired.off_step).any():
+        paired = replace(paired, ratings=np.where(off, np.nan, paired.ratings))
+    item, _, value = paired.one_by_one
+    return _Ratings(value, item, paired, step)
 
 
 def _kappa(ratings: _Ratings, rounded: Floats) -> Estimate:

@@ -52,7 +52,7 @@ def association(x: Floats, y: Floats, weights: Floats, resampler: Resampler) -> 
         *_tau_and_accuracy(*(((resampler.weights @ matrix) * resampler.weights).sum(axis=1) for matrix in pairs)),
     )
     return {
-        name: Estimate(value, *resampler.interval(found))
+        name: Estimate(value, *resampler.interval(value, found))
         for (name, value), found in zip(values.items(), draws, strict=True)
     }
 

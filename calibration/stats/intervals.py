@@ -124,8 +124,11 @@ class Resampler:
         for start in range(0, self.draws, step):
             yield np.ascontiguousarray(self.weights[start : start + step].T)
 
-    def interval(self, draws: Floats) -> tuple[float | None, float | None]:
+    def interval(self, value: float, draws: Floats, *, centred: bool = False) -> tuple[float | None, float | None]:
         """The percentile interval of a statistic from its draws, shape (draws,); NaN draws are left out.
+
+        It contains the value: it is widened to it or, ``centred``, moved so that the median of the draws is the value.
+        That is for statistics for which draws are biased, as a correlation over few items, some of them drawn twice.
 
         None, None where there are too few groups, or where more than a tenth of the draws are NaN.
         """
@@ -133,14 +136,16 @@ class Resampler:
         # A draw may lack a system, or be constant; an interval over the few others would be of another population.
         if not self.is_enough or len(known) < 0.9 * len(draws):
             return None, None
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(low), float(high)
+        low, median, high = np.quantile(known, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+        if centred:
+            return float(low + value - median), float(high + value - median)
+        return min(float(low), value), max(float(high), value)
 
     def estimate(self, value: float, draws: Floats | None, undefined: str) -> Estimate:
         """A value with its interval from draws (None for no interval); ``undefined`` is the reason if it is NaN."""
         if not np.isfinite(value):
             return Estimate(None, reason=undefined)
-        return Estimate(float(value), *(self.interval(draws) if draws is not None else (None, None)))
+        return Estimate(float(value), *(self.interval(float(value), draws) if draws is not None else (None, None)))
 
 
 def clustered_mean(

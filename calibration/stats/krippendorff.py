@@ -73,6 +73,7 @@ def alphas(ratings: Floats, resampler: Resampler) -> dict[str, Estimate]:
         ratings: shape (items, annotators), NaN where an annotator did not rate an item.
         resampler: of the same items.
     """
+    ratings = _side_by_side(ratings)
     known = np.isfinite(ratings)
     # A rating that stands alone pairs with no other, so it says nothing of agreement, nor of chance.
     pairable = known.sum(axis=1) > 1
@@ -89,6 +90,16 @@ def alphas(ratings: Floats, resampler: Resampler) -> dict[str, Estimate]:
     draws = sums.alphas(resampler.weights) if resampler.is_enough else {}
     many = f"the ratings take {len(values):,} different values, and it is for at most {MOST_VALUES}"
     return {level: resampler.estimate(points.get(level, np.nan), draws.get(level), many) for level in LEVELS}
+
+
+def _side_by_side(ratings: Floats) -> Floats:
+    """The ratings of each item in as few columns as the item with most has: alpha does not ask who gave them."""
+    item, annotator = np.nonzero(np.isfinite(ratings))
+    counts = np.bincount(item, minlength=len(ratings))
+    place = np.arange(len(item)) - (np.cumsum(counts) - counts)[item]
+    found = np.full((len(ratings), int(counts.max(initial=0))), np.nan)
+    found[item, place] = ratings[item, annotator]
+    return found
 
 
 def coincidences(ratings: Floats, cells: NDArray[np.intp], count: int) -> Coincidences:

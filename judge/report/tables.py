@@ -39,12 +39,12 @@ class People:
         """Every rating of an item that was judged: ``item_id, metric, annotator, score``."""
         tables = []
         for paired in self.pairing.metrics.values():
-            item, annotator = np.nonzero(np.isfinite(paired.ratings))
+            item, annotator, score = paired.one_by_one
             columns = {
                 "item_id": paired.items[item],
                 "metric": paired.metric,
                 "annotator": np.array(paired.annotators, dtype=object)[annotator],
-                "score": paired.ratings[item, annotator],
+                "score": score,
             }
             tables.append(pd.DataFrame(columns))
         return pd.concat(tables, ignore_index=True)

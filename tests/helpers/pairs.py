@@ -74,7 +74,9 @@ def tables(
 def rated(ratings: Any, judge: Any = None, **how: Any) -> Paired:
     """The metric fluency: ratings, shape (items, annotators), of annotators a, b, c, …; a judge that says 3 of all."""
     one = metric(np.full(len(ratings), 3.0) if judge is None else judge, ratings, **how)
-    return replace(one, metric="fluency", annotators=tuple("abcdefghij"[: one.ratings.shape[1]]))
+    many = one.ratings.shape[1]
+    names = tuple("abcdefghij"[:many]) if many <= 10 else one.annotators
+    return replace(one, metric="fluency", annotators=names)
 
 
 def many(items: int, annotators: int = 3, *, groups: int = 60, grid: float = 1.0, seed: int = 0) -> Paired:

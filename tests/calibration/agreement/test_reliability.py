@@ -111,15 +111,31 @@ def test_the_ceiling_worked_out_by_hand():
 @pytest.mark.parametrize("grid", [1.0, 0.001])
 def test_the_ceiling_and_its_draws_are_those_of_scipy(grid: float):
     paired = many(60, 3, groups=12, grid=grid)
-    resampler = Resampler(paired.groups, draws=1, seed=3)
-    times = resampler.weights[0][resampler.cells].astype(int)
+    resampler = Resampler(paired.groups, draws=2, seed=3)
+    times = resampler.weights[:, resampler.cells].astype(int)
     found = ceiling(paired, resampler)
-    point, drawn = (one_left_out(np.repeat(paired.ratings, n, axis=0)) for n in (np.ones(60, dtype=int), times))
-    near = 1e-9 if grid == 1 else 2e-3  # ranks of many scores are put into bins
+    point, *drawn = (one_left_out(np.repeat(paired.ratings, n, axis=0)) for n in (np.ones(60, dtype=int), *times))
+    near = 1e-9 if grid == 1 else 5e-3  # ranks of many scores are put into bins
     for name in STATISTICS:
+        two = [one[name] for one in drawn]
+        ends = point[name] + np.quantile(two, [0.025, 0.975]) - np.mean(two)  # moved to lie about the value
         assert found[name].value == pytest.approx(point[name], abs=1e-9)
-        assert found[name].low == found[name].high == pytest.approx(drawn[name], abs=near)
-    assert abs(point["spearman"] - drawn["spearman"]) > 0.01
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(ends), abs=near)
+    assert np.ptp([one["spearman"] for one in drawn]) > 0.01
+
+
+@pytest.mark.parametrize(("annotators", "each"), [(40, 3), (100, 3), (60, 5), (3, 60)])
+def test_an_interval_contains_its_estimate_however_few_items_an_annotator_has(annotators: int, each: int):
+    generator = np.random.default_rng(annotators)
+    items = annotators * each // 3
+    ratings = np.full((items, annotators), np.nan)
+    for item, row in enumerate(ratings):
+        chosen = [(3 * item + place) % annotators for place in (0, 1, 2)]
+        row[chosen] = np.clip(np.round(generator.normal(3, 1) + generator.normal(0, 1, 3)), 1, 5)
+    found = reliability(rated(ratings))
+    for one in (*found.ceiling.values(), found.alpha_nominal, found.alpha_ordinal, found.alpha_interval):
+        assert one.value is None or one.low is None or one.low <= one.value <= one.high
+    assert any(one.low is not None for one in found.ceiling.values())
 
 
 def one_left_out(ratings: np.ndarray) -> dict[str, float]:
@@ -132,8 +148,8 @@ def one_left_out(ratings: np.ndarray) -> dict[str, float]:
 
 
 def test_means_of_the_same_ratings_are_ties_in_whatever_order_they_are_added():
-    means = others_mean(np.array([[1.1, 1.2, 1.3, 5], [1.3, 1.2, 1.1, 2.7]]))[:, 3]
-    assert means.tolist() == [1.2, 1.2]
+    item, value = np.repeat([0, 1], 4), np.array([1.1, 1.2, 1.3, 5, 1.3, 1.2, 1.1, 2.7])
+    assert others_mean(item, value)[[3, 7]].tolist() == [1.2, 1.2]
 
 
 def test_a_person_whose_ratings_do_not_vary_is_left_out_of_the_correlations_only():

@@ -141,7 +141,7 @@ def test_sums_are_those_of_the_items_as_often_as_they_were_drawn(numbers: np.nda
 
 def test_the_percentile_interval_is_that_of_drawing_groups_by_hand(numbers: np.ndarray):
     resampler = Resampler(grouped(12, 5), draws=4000)
-    found = resampler.interval(resampler.sums(numbers.reshape(-1, 1))[:, 0] / 60)
+    found = resampler.interval(numbers.mean(), resampler.sums(numbers.reshape(-1, 1))[:, 0] / 60)
     generator = np.random.default_rng(9)
     by_hand = [numbers[generator.integers(0, 12, 12)].mean() for _ in range(4000)]
     assert found == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])), abs=0.06)
@@ -182,7 +182,7 @@ def test_merging_keeps_a_group_whole_and_the_interval_what_it_is():
     resampler = Resampler(groups)
     assert np.array_equal(resampler.cells[::2], resampler.cells[1::2])
     sums = resampler.sums(np.stack([np.ones(6000), values], axis=1))
-    low, high = resampler.interval(sums[:, 1] / sums[:, 0])
+    low, high = resampler.interval(values.mean(), sums[:, 1] / sums[:, 0])
     by_t = clustered_mean(values, groups)
     assert high - low == pytest.approx(by_t.high - by_t.low, rel=0.1)
 
@@ -191,9 +191,9 @@ def test_draws_without_a_value_are_left_out_up_to_a_tenth():
     resampler = Resampler(grouped(10, 1), draws=100)
     draws = np.arange(100.0)
     draws[:10] = np.nan
-    assert resampler.interval(draws) == pytest.approx(tuple(np.quantile(np.arange(10, 100), [0.025, 0.975])))
+    assert resampler.interval(50, draws) == pytest.approx(tuple(np.quantile(np.arange(10, 100), [0.025, 0.975])))
     draws[10] = np.nan
-    assert resampler.interval(draws) == (None, None)
+    assert resampler.interval(50, draws) == (None, None)
 
 
 def test_an_undefined_value_has_its_reason_and_no_interval():
@@ -210,3 +210,11 @@ def test_the_mean_lies_within_its_interval_and_the_interval_around_it(rows: list
     assert (found.low is None) == (len(set(groups)) < MIN_GROUPS)
     if found.low is not None:
         assert found.low <= found.value <= found.high
+
+
+def test_an_interval_contains_its_value():
+    resampler = Resampler(grouped(10, 1), draws=101)
+    draws = np.arange(101.0)
+    assert resampler.interval(200, draws) == pytest.approx((2.5, 200))
+    assert resampler.interval(0, draws) == pytest.approx((0, 97.5))
+    assert resampler.interval(200, draws, centred=True) == pytest.approx((152.5, 247.5))
