@@ -82,6 +82,8 @@ class Paired:
     """Shape (items,): 1 / inclusion probability, or 1 where none is given."""
     lengths: Floats | None = None
     """Shape (items,): how long what was judged is, in any unit; None where the table does not say."""
+    blocks: Labels | None = None
+    """Shape (items,): the version or period that each item is of; None where a table does not say it of all."""
 
     @property
     def human(self) -> Floats:
@@ -172,6 +174,7 @@ class Paired:
             ratings=self.ratings[chosen],
             weights=self.weights[chosen],
             lengths=None if self.lengths is None else self.lengths[chosen],
+            blocks=None if self.blocks is None else self.blocks[chosen],
         )
 
     def judged_by(self, scores: Floats) -> Paired:
@@ -213,7 +216,7 @@ def pair(
 ) -> Pairing:
     """Put human ratings beside a judge's scores, joined by ``item_id`` and ``metric``.
 
-    What only the ratings say of an item (its group; its character, where all are known) is taken from them.
+    What only the ratings say of an item (its group and block; its character, where all are known) is taken from them.
 
     Args:
         ratings: as ``read_ratings`` returns them; ratings that repeat one by the same annotator are averaged.
@@ -308,7 +311,7 @@ def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
 
 
 def _completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Scores with what only the ratings say of their items: the group, and the character where all are known.
+    """Scores with what only the ratings say of their items: the group, the block, the character where all are known.
 
     Raises:
         TableError: the two tables put an item in two groups, or give it two sources.
@@ -326,7 +329,9 @@ def _completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
             raise TableError(BOTH, [(0, text)])
     scores = scores.assign(group=own.where((own != items) | group.isna(), group))
     if "character" in first and "character" not in scores and items.isin(first.index).all():
-        return scores.assign(character=items.map(first["character"]))
+        scores = scores.assign(character=items.map(first["character"]))
+    if "block" in first and "block" not in scores:
+        scores = scores.assign(block=items.map(first["block"]))
     return scores
 
 
@@ -383,7 +388,7 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
     lengths = None
     if "length" in scores:
         lengths = pd.to_numeric(scores["length"], errors="coerce").to_numpy(float, na_value=np.nan)
-    names = ("item_id", "source", "group", "character")
+    names = ("item_id", "source", "group", "character", "block")
     labels = {name: scores[name].astype(str).to_numpy(dtype=object) for name in names if name in scores}
     return Paired(
         metric=metric,
@@ -398,6 +403,7 @@ def _paired(metric: str, ratings: pd.DataFrame, scores: pd.DataFrame, scale: Sca
         annotators=annotators,
         weights=weights,
         lengths=lengths if lengths is not None and np.isfinite(lengths).all() else None,
+        blocks=labels.get("block"),  # unrated items may have none: only rated ones are left out in blocks
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from calibration.calibrators.drift import Anchor, Drift, anchor_of, drift_of
 from calibration.calibrators.features import Items, features, signals_table, training
-from calibration.calibrators.maps import KINDS, Calibrator, Raters, in_range
+from calibration.calibrators.maps import KINDS, Calibrator, Raters, usual_range
 from calibration.calibrators.model_selection import Evaluation, select
 from calibration.errors import InputError
 from calibration.pairing import Pairing, one_judge
@@ -30,8 +31,12 @@ FORMAT = "esrp-calibration"
 """What a file says it is."""
 
 
-VERSION = 1
+VERSION = 2
 """Of the file's layout; a file of another one is refused."""
+
+
+FEWEST_TO_TELL, MOST_UNLIKE = 20, 0.15
+"""Of so many items, so many unlike 95% of those in training are more than chance makes likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class FittedMetric:
     """To the rating of an annotator who is named."""
     scale: tuple[float, float]
     trained: tuple[float, float]
-    """Lowest and highest score of the judge in training."""
+    """Between which of the judge's scores the middle 95% of those in training lie."""
     half_width: float | None
     """Of the interval of an item's mean rating; None where too few items were left out to give one."""
     half_width_named: float | None
@@ -58,14 +63,25 @@ class FittedMetric:
     items: int
     ratings: int
 
-    def predict(self, items: Items, annotator: str | None = None) -> tuple[Floats, Floats, Floats]:
-        """Shape (items,) each: the calibrated score and its interval; see ``Calibration.predict``."""
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> tuple[Floats, Floats, Floats]:
+        """Shape (items,) each: the calibrated score and its interval; see ``Calibration.predict``.
+
+        ``annotators`` are whose ratings of the items to predict, one an item; None for the mean rating.
+        """
         calibrator, half = (
-            (self.calibrator, self.half_width) if annotator is None else (self.named, self.half_width_named)
+            (self.calibrator, self.half_width) if annotators is None else (self.named, self.half_width_named)
         )
-        found, (low, high) = calibrator.predict(items, annotator), self.scale
+        found, (low, high) = calibrator.predict(items, annotators), self.scale
         half = high - low if half is None else half
         return found, np.clip(found - half, low, high), np.clip(found + half, low, high)
+
+    def in_range(self, items: Items, is_named: bool = False) -> NDArray[np.bool_]:
+        """Shape (items,): which items are like 95% of those in training; the map is a guess for others."""
+        near = (items.judge >= self.trained[0] - 1e-9) & (items.judge <= self.trained[1] + 1e-9)
+        chosen = self.named if is_named else self.calibrator
+        if isinstance(chosen, Raters):
+            near &= chosen.standardiser_.distance(items.signals) <= chosen.reach_ + 1e-9
+        return near
 
 
 def fit_metric(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None, seed: int = 0) -> FittedMetric:
@@ -79,25 +95,24 @@ def fit_metric(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None
     half_width = half_width_named = None
     if selection.headline is not None:
         # Widths come from errors on items left out: on items that a map was fitted on, errors are too small.
-        of_items = np.abs(selection.headline.predicted[selection.chosen] - ratings.mean)
+        of_items = np.abs(selection.headline.predicted[selection.chosen][0] - ratings.mean)
         half_width = conformal_quantile(of_items, ratings.weights)
-        item, rater = np.nonzero(np.isfinite(ratings.scores))
-        of_ratings = np.abs(selection.headline.rated[selection.chosen_named] - ratings.scores)[item, rater]
-        half_width_named = conformal_quantile(of_ratings, ratings.weights[item])
+        of_ratings = np.abs(selection.headline.rated[selection.chosen_named][0] - ratings.scores)
+        half_width_named = conformal_quantile(of_ratings, ratings.weights[ratings.item])
     return FittedMetric(
         calibrator=chosen,
         named=named,
         scale=paired.scale,
-        trained=(float(items.judge.min()), float(items.judge.max())),
+        trained=usual_range(items.judge, ratings.weights),
         half_width=half_width,
         half_width_named=half_width_named,
         chosen_by=selection.why,
         named_by=selection.why_named,
-        evaluations={way.scheme: way.evaluations for way in ways},
+        evaluations={way.split.scheme: way.evaluations for way in ways},
         skipped=selection.skipped,
         remarks=selection.remarks,
         items=len(items.judge),
-        ratings=int(np.isfinite(ratings.scores).sum()),
+        ratings=len(ratings.scores),
     )
 
 
@@ -176,7 +191,7 @@ class Calibration:
             which = ", ".join(parts) or f"judge_id ({self.judge_id}, not {judge_id})"
             raise InputError(f"the calibration was fitted on another judge: {which} differs; fit it on this one")
 
-    def predict(self, scores: pd.DataFrame, annotator: str | None = None) -> pd.DataFrame:
+    def predict(self, scores: pd.DataFrame, annotator: str | pd.DataFrame | None = None) -> pd.DataFrame:
         """Scores on the human scale: item_id, metric, calibrated, low, high, in_range, in the order of ``scores``.
 
         Metrics without a map are left out. A missing score stays missing (NaN, and not in range).
@@ -185,20 +200,19 @@ class Calibration:
         left out (the ceil(0.95 (n + 1))-th smallest of n; of weighted items, by weight), within the scale. They hold
         the mean rating (with an annotator: that annotator's rating) of 95% of items like those rated, by as many
         annotators as those had; not of each item, and not a mean over items. Where n is under 19 they are the scale.
+        ``in_range`` is whether an item is like 95% of those in training.
 
         Args:
             scores: columns item_id, metric, score and, where the judge gives them, p1..pK; a row an item and metric,
                 or several told apart by sample_index, which are averaged.
-            annotator: whose ratings to predict; one whose ratings were trained on.
+            annotator: whose ratings to predict, one whose ratings were trained on; or a table of item_id and annotator
+                (and metric), of which each row is predicted, in its order, with the column annotator beside.
 
         Raises:
             InputError: a column is missing, a judgment is there twice or of several judges, no metric has a map,
-                levels that a map needs are missing, or nothing is known of the annotator.
+                levels that a map needs are missing, nothing is known of an annotator, or an asked item has no score.
         """
         _check_columns(scores)
-        known = {name for one in self.metrics.values() for name in getattr(one.named, "severity_", ())}
-        if annotator is not None and known and annotator not in known:
-            raise InputError(f"nothing is known of annotator {annotator!r} (known: {', '.join(sorted(known))})")
         if not scores["metric"].isin(list(self.metrics)).any():
             raise InputError(f"the scores are of no metric that was calibrated ({', '.join(self.metrics)})")
         if "judge" in scores and scores["judge"].nunique() > 1:
@@ -210,6 +224,7 @@ class Calibration:
             item, metric = twice[["item_id", "metric"]].iloc[0]
             raise InputError(f"item {item!r} is scored twice on {metric!r}; give one judge's scores, one an item")
         scores = one_judge(scores).reset_index(drop=True)
+        asked = self._asked(scores, annotator)
         by_metric = {metric: scores[scores["metric"] == metric] for metric in self.metrics}
         judged = {metric: rows[rows["score"].notna()] for metric, rows in by_metric.items()}
         # Some maps use what the judge said of the same item on other metrics: the signals of all are needed for each.
@@ -219,21 +234,53 @@ class Calibration:
         }
         parts = []
         for metric, fitted in self.metrics.items():
-            rows, own = by_metric[metric], judged[metric]
-            values = np.full((3, len(rows)), np.nan)
-            if len(own):
+            rows, levels = asked[asked["metric"] == metric], _levels(judged[metric])
+            there = rows["place"].isin(judged[metric].index)
+            values, inside = np.full((3, len(rows)), np.nan), np.zeros(len(rows), dtype=bool)
+            if there.any():
+                place = judged[metric].index.get_indexer(pd.Index(rows.loc[there, "place"]))
+                own = judged[metric].iloc[place]
                 signals = features(tables, own["item_id"].to_numpy(dtype=object))
-                items = Items(own["score"].to_numpy(float), _levels(own), signals)
+                items = Items(own["score"].to_numpy(float), None if levels is None else levels[place], signals)
+                who = None if annotator is None else rows.loc[there, "annotator"].tolist()
                 try:
-                    values[:, rows["score"].notna().to_numpy()] = fitted.predict(items, annotator)
+                    values[:, there.to_numpy()] = fitted.predict(items, who)
                 except ValueError as error:
                     raise InputError(f"scores of {metric!r}: {error}; give the levels its map was fitted on") from error
+                inside[there.to_numpy()] = fitted.in_range(items, who is not None)
             columns = dict(zip(("calibrated", "low", "high"), values, strict=True))
-            inside = in_range(rows["score"].to_numpy(float), fitted.trained)
-            parts.append(rows[["item_id", "metric"]].assign(**columns, in_range=inside))
-        return pd.concat(parts).sort_index().reset_index(drop=True)
+            parts.append(rows.drop(columns="place").assign(**columns, in_range=inside))
+        found = pd.concat(parts).sort_index().reset_index(drop=True)
+        return found if isinstance(annotator, pd.DataFrame) else found.drop(columns="annotator", errors="ignore")
 
-    def stand_ins(self, scores: pd.DataFrame, annotator: str | None = None) -> list[str]:
+    def _asked(self, scores: pd.DataFrame, annotator: str | pd.DataFrame | None) -> pd.DataFrame:
+        """What to predict, a row each: item_id, metric, annotator where one is named, and the place in ``scores``."""
+        key = ["item_id", "metric"]
+        known = {name for one in self.metrics.values() for name in getattr(one.named, "severities_", ())}
+        rows = scores[key].assign(place=np.arange(len(scores)))
+        if isinstance(annotator, pd.DataFrame):
+            if absent := [name for name in ("item_id", "annotator") if name not in annotator]:
+                raise InputError(f"the table of annotators has no column {', '.join(absent)}; add or rename one")
+            on = [name for name in key if name in annotator]
+            wanted = annotator[[*on, "annotator"]].drop_duplicates()
+            rows = wanted.merge(rows, on=on, how="left")
+            if lost := rows["place"].isna().sum():
+                item = rows.loc[rows["place"].isna(), "item_id"].iloc[0]
+                raise InputError(f"{lost:,} of {len(rows):,} rows are of items without a score (first: {item!r})")
+            rows = rows.astype({"place": int})[[*key, "annotator", "place"]]
+        elif annotator is not None:
+            rows = rows.assign(annotator=annotator)
+        strangers = sorted(set(rows.get("annotator", [])) - known) if known else []
+        if strangers:
+            more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+            listed = ", ".join(repr(name) for name in strangers[:5])
+            raise InputError(
+                f"nothing is known of annotator {listed}{more} (known: {', '.join(sorted(known)[:20])}"
+                f"{', …' if len(known) > 20 else ''})"
+            )
+        return rows
+
+    def stand_ins(self, scores: pd.DataFrame, annotator: str | pd.DataFrame | None = None) -> list[str]:
         """Where ``predict`` has to do without something that the maps were fitted on, a sentence each.
 
         A map may read what the judge said on every metric; where a metric or its levels are not in the table, their
@@ -256,6 +303,23 @@ class Calibration:
                     said.append(f"The map of {metric} reads more of {listed} than is there: averages stand in for it.")
             elif annotator is not None:
                 said.append(f"The map of {metric} does not tell annotators apart: these are mean ratings.")
+        return said
+
+    def far_from_training(self, predicted: pd.DataFrame) -> list[str]:
+        """A sentence for each metric of which many more items than usual are unlike those in training.
+
+        Args:
+            predicted: what ``predict`` returned.
+        """
+        said = []
+        for metric in self.metrics:
+            there = predicted[(predicted["metric"] == metric) & predicted["calibrated"].notna()]
+            share = 1 - there["in_range"].mean() if len(there) else 0.0
+            if len(there) >= FEWEST_TO_TELL and share > MOST_UNLIKE:
+                said.append(
+                    f"On {metric} {share:.0%} of {len(there):,} items are unlike 95% of those the map was fitted on "
+                    "(in_range): there it is a guess."
+                )
         return said
 
     def drift(self, scores: pd.DataFrame) -> Drift:

@@ -1,13 +1,11 @@
-"""What the maps learn from: the judge's side and the annotators' side of rated items, and weighted ridge regression.
+"""What the maps learn from: the judge's side and the annotators' side of rated items.
 
-scikit-learn's Ridge has one penalty for all columns. Partial pooling of annotators needs another penalty for them than
-for items, so the regression here takes a penalty for each column. Penalties are in units of observations: a column of
-variance 1 with penalty 10 is shrunk to half by 10 observations. Files and tables of the user are unknown here.
+Files and tables of the user are unknown here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -15,17 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
-from sklearn.model_selection import GroupKFold
 
 from calibration.pairing import Paired, Pairing
 from calibration.stats.intervals import Floats, Labels
 
 LEAST_PROBABILITY = 1e-3
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken."""
-
-
-FOLDS = 5
-"""Folds of cross-validation over groups, where there are as many groups."""
 
 
 def as_array(saved: Any, kind: type[np.generic]) -> NDArray[Any]:
@@ -64,11 +57,14 @@ class Items:
     """Shape (items, K): the probability of each level on this metric; None where the table has none."""
     features: Floats | None = None
     """Shape (items, 2 x metrics): of every metric the score and the log-odds (``features``), NaN where missing."""
+    metric: int = 0
+    """The place of this metric among those of the features."""
 
     def at(self, chosen: Chosen) -> Items:
         """Some of the items."""
         levels = None if self.levels is None else self.levels[chosen]
-        return Items(self.judge[chosen], levels, None if self.features is None else self.features[chosen])
+        columns = None if self.features is None else self.features[chosen]
+        return Items(self.judge[chosen], levels, columns, self.metric)
 
     @property
     def signals(self) -> Floats:
@@ -80,33 +76,57 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
-    """The human ratings of the same items on one metric; every item has at least one."""
+    """The human ratings of the same items on one metric, one by one; every item has at least one."""
 
+    item: NDArray[np.intp]
+    """Shape (ratings,): the place of each rating's item."""
+    annotator: NDArray[np.intp]
+    """Shape (ratings,): the place of its annotator."""
     scores: Floats
-    """Shape (items, annotators), NaN where an annotator did not rate an item."""
+    """Shape (ratings,)."""
     annotators: tuple[str, ...]
     weights: Floats
     """Shape (items,): 1 / inclusion probability, 1 where nothing was sampled."""
+    sources: Labels
+    """Shape (items,): the system that produced each."""
     groups: Labels
     """Shape (items,): items of a group are never split between training and testing."""
+    blocks: Labels | None = None
+    """Shape (items,): the version or period that each is of; None where none are known."""
 
     @property
     def mean(self) -> Floats:
         """Shape (items,): the mean rating of each item."""
-        return np.asarray(np.nanmean(self.scores, axis=1))
+        return np.bincount(self.item, self.scores) / np.bincount(self.item)
 
-    def at(self, chosen: Chosen) -> Ratings:
+    def of(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Shape (ratings,): which ratings are of some of the items."""
+        return chosen[self.item]
+
+    def at(self, chosen: NDArray[np.bool_]) -> Ratings:
         """Some of the items."""
-        weights, groups = self.weights[chosen], self.groups[chosen]
-        return replace(self, scores=self.scores[chosen], weights=weights, groups=groups)
+        kept, place = chosen[self.item], np.cumsum(chosen) - 1
+        return replace(
+            self,
+            item=place[self.item[kept]],
+            annotator=self.annotator[kept],
+            scores=self.scores[kept],
+            weights=self.weights[chosen],
+            sources=self.sources[chosen],
+            groups=self.groups[chosen],
+            blocks=None if self.blocks is None else self.blocks[chosen],
+        )
 
 
 def training(pairing: Pairing, metric: str) -> tuple[Paired, Items, Ratings]:
     """The rated items of a metric: as paired, the judge's side and the annotators' side."""
     paired = pairing.metrics[metric].labelled
     tables = {name: signals_table(one.items, one.judge, one.levels) for name, one in pairing.metrics.items()}
-    items = Items(paired.judge, paired.levels, features(tables, paired.items))
-    return paired, items, Ratings(paired.ratings, paired.annotators, paired.weights, paired.groups)
+    own = list(tables).index(metric)
+    items = Items(paired.judge, paired.levels, features(tables, paired.items), own)
+    item, annotator, scores = paired.one_by_one
+    names, weights = paired.annotators, paired.weights
+    return paired, items, Ratings(item, annotator, scores, names, weights, paired.sources, paired.groups, paired.blocks)
 
 
 def log_odds(levels: Floats) -> Floats:
@@ -139,66 +159,6 @@ def signals_table(items: Labels, judge: Floats, levels: Floats | None) -> pd.Dat
     return pd.DataFrame(signals(judge, levels), index=pd.Index(items))
 
 
-def group_folds(groups: Labels, seed: int, most: int = FOLDS) -> NDArray[np.intp]:
-    """Shape (items,): the fold of each item, whole groups to a fold; ``most`` folds, or as many as there are groups."""
-    folds = np.zeros(len(groups), dtype=np.intp)
-    count = min(most, len(np.unique(groups)))
-    if count > 1:
-        splitter = GroupKFold(count, shuffle=True, random_state=seed)
-        for fold, (_, held) in enumerate(splitter.split(folds, groups=groups)):
-            folds[held] = fold
-    return folds
-
-
-def ridge(design: Floats, target: Floats, weights: Floats, penalties: Floats) -> Floats:
-    """Coefficients that minimise the weighted squared error plus the sum of penalty times coefficient squared.
-
-    Args:
-        design: shape (rows, columns), the first of them 1 for the intercept.
-        target, weights: shape (rows,); weights are taken relative to their mean.
-        penalties: shape (columns,), 0 for the intercept.
-    """
-    return _solve(*_normal(design, target, weights / weights.mean()), penalties)
-
-
-def best_penalties(
-    design: Floats, target: Floats, weights: Floats, folds: NDArray[np.intp], candidates: Sequence[Floats]
-) -> int:
-    """Which of the candidates (penalties, see ``ridge``) has the least squared error on held-out folds.
-
-    With one fold nothing can be held out, and it is the last, which should be the strongest.
-
-    Args:
-        design, target, weights: as in ``ridge``.
-        folds: shape (rows,), numbered from 0.
-        candidates: of shape (columns,) each.
-    """
-    if folds.max() == 0:
-        return len(candidates) - 1
-    weights = weights / weights.mean()
-    losses = np.zeros(len(candidates))
-    # The normal equations of the other folds are those of all rows less those of the fold: each is summed only once.
-    gram, moment = _normal(design, target, weights)
-    for fold in range(int(folds.max()) + 1):
-        held = folds == fold
-        held_gram, held_moment = _normal(design[held], target[held], weights[held])
-        for index, penalties in enumerate(candidates):
-            learned = _solve(gram - held_gram, moment - held_moment, penalties)
-            losses[index] += weights[held] @ (target[held] - design[held] @ learned) ** 2
-    return int(np.argmin(losses))
-
-
-def _normal(design: Floats, target: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """The weighted normal equations: X'WX, shape (columns, columns), and X'Wy, shape (columns,)."""
-    weighted = design * weights[:, None]
-    return weighted.T @ design, weighted.T @ target
-
-
-def _solve(gram: Floats, moment: Floats, penalties: Floats) -> Floats:
-    """The ridge coefficients from normal equations."""
-    return np.asarray(np.linalg.solve(gram + np.diag(penalties), moment))
-
-
 @dataclass(slots=True)
 class Standardiser:
     """Brings columns to mean 0 and SD 1, clipped to the range seen in training; missing values take the mean.
@@ -228,6 +188,12 @@ class Standardiser:
         # A column that never varies is left as it is: its variance is rounding, and dividing by that would blow it up.
         self.sd_ = np.where(variance > 1e-18, np.sqrt(variance), 1.0)
         return self
+
+    def distance(self, columns: Floats) -> Floats:
+        """Shape (items,): the root mean square of an item's values, in SDs from the mean, not clipped."""
+        used = columns[:, self.used_]
+        apart = np.where(np.isfinite(used), (used - self.mean_) / self.sd_, 0.0)
+        return np.asarray(np.sqrt((apart**2).mean(axis=1)))
 
     def transform(self, columns: Floats) -> Floats:
         """Shape (items, columns used + columns with gaps)."""

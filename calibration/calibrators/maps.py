@@ -9,9 +9,8 @@ map is used, and how well it does, is decided elsewhere (``model_selection``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,93 +18,143 @@ from numpy.typing import NDArray
 from pydantic import Discriminator
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators.features import (
-    Items,
-    LearnedFloats,
-    Ratings,
-    Standardiser,
-    best_penalties,
-    group_folds,
-    log_odds,
-    ridge,
-)
-from calibration.stats.intervals import Floats
+from calibration.calibrators.cross_validation import simplest_within_one_standard_error, splits
+from calibration.calibrators.features import Items, LearnedFloats, Ratings, Standardiser, log_odds
+from calibration.calibrators.mixed_ridge import NormalEquations
+from calibration.stats.intervals import LEVEL, Floats
 
-COEFFICIENTS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-"""Penalties that ``raters`` tries for the coefficients of items, in observations."""
+COEFFICIENTS = (np.inf, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0)
+"""Penalties that ``raters`` and ``ordinal`` try for the coefficients of items, in observations; the strongest first."""
 
 
-SEVERITIES = (2.0, 5.0, 10.0, 30.0)
-"""Those it tries for how much higher or lower an annotator rates."""
+SEVERITIES = (30.0, 10.0, 5.0, 2.0)
+"""Those that ``raters`` tries for how much higher or lower an annotator rates."""
 
 
-SLOPES = (5.0, 15.0, 50.0, np.inf)
+SLOPES = (np.inf, 50.0, 15.0, 5.0)
 """Those it tries for how much more or less of the scale an annotator uses; infinity means no slopes at all."""
 
 
-PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-"""Those that ``ordinal`` tries."""
+USUAL = 300.0
+"""The penalty of items' coefficients while that of annotators is chosen."""
 
 
 @dataclass(slots=True)
 class Raters:
-    """Ridge regression on the signals of every metric, with a severity and a slope for each annotator.
+    """The line of ``linear``, ridge regression on the signals of every metric, and each annotator's severity and slope.
 
-    ``predict`` without an annotator, or with one that was not seen, is for the average of annotators like those seen.
+    The strongest penalties leave the line. Weaker ones are taken where they predict what was left out (the hardest that
+    the data allow) better by more than a standard error. Where the judge's score on this metric rises and all else
+    stays, no prediction falls. ``predict`` without an annotator, or with one that was not seen, is for the average
+    annotator.
     """
 
     kind: Literal["raters"] = field(default="raters", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
     standardiser_: Standardiser = field(default_factory=Standardiser)
-    slope_on_: Standardiser = field(default_factory=Standardiser)
+    score_: Standardiser = field(default_factory=Standardiser)
     intercept_: float = 0.0
+    slope_: float = 0.0
+    """On the score of this metric."""
     coefficients_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
-    severity_: dict[str, float] = field(default_factory=dict)
-    slope_: dict[str, float] = field(default_factory=dict)
+    """Of the signals."""
+    severities_: dict[str, float] = field(default_factory=dict)
+    slopes_: dict[str, float] = field(default_factory=dict)
     penalties_: dict[str, float | None] = field(default_factory=dict)
-    """Of coefficients, severity and slope as chosen; None for no slopes."""
+    """Of coefficients, severity and slope as chosen; None for an infinite one, which leaves that part out."""
+    reach_: float = 0.0
+    """How far from their mean the signals of 95% of the items lie (``Standardiser.distance``)."""
 
     def fit(self, items: Items, ratings: Ratings) -> Raters:
-        """Learn from all ratings, each with its item's weight; penalties by cross-validation over groups."""
-        item, rater = np.nonzero(np.isfinite(ratings.scores))
-        target, weights = ratings.scores[item, rater], ratings.weights[item]
-        # A row a rating; columns: 1, the signals of the item, who rated, who rated times the judge's score.
+        """Learn from all ratings, each with its item's weight."""
         columns = self.standardiser_.fit(items.signals, ratings.weights).transform(items.signals)
-        score = self.slope_on_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
-        width, annotators = columns.shape[1], len(ratings.annotators)
-        who = np.eye(annotators)[rater]
-        design = np.hstack([np.ones((len(item), 1)), columns[item], who, who * score[item]])
+        self.reach_ = usual_range(self.standardiser_.distance(items.signals), ratings.weights)[1]
+        score = self.score_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
+        own = np.isin(self.standardiser_.used_, [2 * items.metric, 2 * items.metric + 1])
+        gaps = np.zeros(columns.shape[1] - len(own), dtype=bool)
+        problem = _Problem(np.hstack([np.ones_like(score), score, columns]), score[:, 0], ratings, self.seed)
+        rising = np.concatenate([[False, True], own, gaps])
 
-        def by_column(of_item: float, severity: float, slope: float) -> Floats:
-            # The solver takes no infinity: no slopes is a penalty too great to leave any.
-            return np.repeat([0.0, of_item, severity, min(slope, 1e12)], [1, width, annotators, annotators])
+        def penalties(of_items: float) -> Floats:
+            return np.concatenate([[0.0, 0.0], np.full(columns.shape[1], of_items)])
 
-        # Trying all three penalties with each other takes four times as long: slopes are chosen after the other two.
-        pick = partial(best_penalties, design, target, weights, group_folds(ratings.groups, self.seed)[item])
-        pairs = [(of_item, severity, np.inf) for of_item in COEFFICIENTS for severity in SEVERITIES]
-        penalties = pairs[pick([by_column(*one) for one in pairs])]
-        with_slopes = [(*penalties[:2], slope) for slope in SLOPES]
-        penalties = with_slopes[pick([by_column(*one) for one in with_slopes])]
-
-        learned = ridge(design, target, weights, by_column(*penalties))
-        self.intercept_, self.coefficients_ = float(learned[0]), learned[1 : 1 + width]
-        severities, slopes = np.split(learned[1 + width :], 2)
-        self.severity_ = dict(zip(ratings.annotators, severities.tolist(), strict=True))
-        has_slopes = np.isfinite(penalties[2])
-        self.slope_ = dict(zip(ratings.annotators, slopes.tolist(), strict=True)) if has_slopes else {}
-        chosen = zip(("coefficients", "severity", "slope"), penalties, strict=True)
-        self.penalties_ = {name: value if np.isfinite(value) else None for name, value in chosen}
+        # One after the other, the strongest first: all together would be chosen by chance more often.
+        severity = SEVERITIES[problem.choose([(penalties(USUAL), one, np.inf, rising) for one in SEVERITIES])]
+        of_items = COEFFICIENTS[problem.choose([(penalties(one), severity, np.inf, rising) for one in COEFFICIENTS])]
+        slope = SLOPES[problem.choose([(penalties(of_items), severity, one, rising) for one in SLOPES])]
+        found = problem.whole.solve(penalties(of_items), severity, slope, rising)
+        self.intercept_, self.slope_, self.coefficients_ = float(found.items[0]), float(found.items[1]), found.items[2:]
+        # The average annotator is that of the ratings: one who gave many counts as many.
+        share = np.bincount(ratings.annotator, problem.weights, len(ratings.annotators)) / problem.weights.sum()
+        self.intercept_ += float(share @ found.severity)
+        severities = found.severity - share @ found.severity
+        self.severities_ = dict(zip(ratings.annotators, severities.tolist(), strict=True))
+        if np.isfinite(slope):
+            # An annotator's own slope may take all of the slope away, and not turn it round.
+            of_score = self.standardiser_.used_ == 2 * items.metric
+            least = -self.slope_ - float(self.coefficients_[: len(own)][of_score].sum())
+            slopes = np.maximum(found.slope, least)
+            self.slope_ += float(share @ slopes)
+            self.slopes_ = dict(zip(ratings.annotators, (slopes - share @ slopes).tolist(), strict=True))
+        chosen = {"coefficients": of_items, "severity": severity, "slope": slope}
+        self.penalties_ = {name: value if np.isfinite(value) else None for name, value in chosen.items()}
         return self
 
-    def predict(self, items: Items, annotator: str | None = None) -> Floats:
-        """Shape (items,): the annotator's rating, or that of the average annotator, on the scale."""
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
+        """Shape (items,): each annotator's rating of the item, or that of the average annotator, on the scale."""
         # Severities and slopes are shrunk towards 0, which is the average annotator: without a name they are left out.
-        found = self.intercept_ + self.standardiser_.transform(items.signals) @ self.coefficients_
-        if annotator is not None:
-            score = self.slope_on_.transform(items.judge[:, None])[:, 0]
-            found = found + self.severity_.get(annotator, 0.0) + self.slope_.get(annotator, 0.0) * score
+        score = self.score_.transform(items.judge[:, None])[:, 0]
+        found = self.intercept_ + self.slope_ * score + self.standardiser_.transform(items.signals) @ self.coefficients_
+        if annotators is not None:
+            severity = np.array([self.severities_.get(name, 0.0) for name in annotators])
+            slope = np.array([self.slopes_.get(name, 0.0) for name in annotators])
+            found = found + severity + slope * score
         return _clipped(found, self.scale)
+
+
+Candidate = tuple[Floats, float, float, NDArray[np.bool_]]
+"""Penalties of columns, of severities and of slopes, and which coefficients may not be below 0."""
+
+
+class _Problem:
+    """A regression on all ratings, and on those that are not left out, of which the penalties are to be chosen."""
+
+    def __init__(self, design: Floats, score: Floats, ratings: Ratings, seed: int) -> None:
+        weights = ratings.weights[ratings.item]
+        self.rows = design, score, ratings.item, ratings.annotator
+        self.target, self.weights = ratings.scores, weights / weights.mean()
+        self.whole = self._of(np.full(len(ratings.item), True), len(ratings.annotators))
+        found = splits(ratings.sources, ratings.blocks, ratings.groups, seed=seed)
+        self.labels = found[0].labels[ratings.item] if found else None
+        self.folds = found[0].folds[:, ratings.item] if found else np.zeros((0, 0), dtype=np.intp)
+        self.parts = [
+            [self.whole - self._of(folds == fold, len(ratings.annotators)) for fold in range(int(folds.max()) + 1)]
+            for folds in self.folds
+        ]
+
+    def _of(self, chosen: NDArray[np.bool_], annotators: int) -> NormalEquations:
+        design, score, item, annotator = self.rows
+        return NormalEquations.of(
+            design, score, item[chosen], annotator[chosen], annotators, self.target[chosen], self.weights[chosen]
+        )
+
+    def choose(self, candidates: Sequence[Candidate]) -> int:
+        """The simplest within one standard error of the best by what was left out; the first where nothing can be."""
+        if self.labels is None:
+            return 0
+        design, score, item, annotator = self.rows
+        losses = []
+        for penalties, severity, slope, rising in candidates:
+            loss = np.zeros(len(item))
+            for folds, parts in zip(self.folds, self.parts, strict=True):
+                for fold, part in enumerate(parts):
+                    held = folds == fold
+                    found = part.solve(penalties, severity, slope, rising)
+                    predicted = found.predict(design, score, item[held], annotator[held])
+                    loss[held] += (predicted - self.target[held]) ** 2 / len(self.folds)
+            losses.append(loss)
+        return simplest_within_one_standard_error(losses, self.weights, self.labels)[0]
 
 
 @dataclass(slots=True)
@@ -122,7 +171,7 @@ class Constant:
         self.mean_ = float(np.average(ratings.mean, weights=ratings.weights))
         return self
 
-    def predict(self, items: Items, annotator: str | None = None) -> Floats:
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
         """Shape (items,)."""
         return _clipped(np.full(len(items.judge), self.mean_), self.scale)
 
@@ -141,7 +190,7 @@ class Shift:
         self.shift_ = float(np.average(ratings.mean - items.judge, weights=ratings.weights))
         return self
 
-    def predict(self, items: Items, annotator: str | None = None) -> Floats:
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
         """Shape (items,)."""
         return _clipped(items.judge + self.shift_, self.scale)
 
@@ -167,7 +216,7 @@ class Linear:
         self.intercept_ = float(level - self.slope_ * centre)
         return self
 
-    def predict(self, items: Items, annotator: str | None = None) -> Floats:
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
         """Shape (items,)."""
         return _clipped(self.intercept_ + self.slope_ * items.judge, self.scale)
 
@@ -189,43 +238,54 @@ class Isotonic:
         self.x_, self.y_ = np.asarray(model.X_thresholds_), np.asarray(model.y_thresholds_)
         return self
 
-    def predict(self, items: Items, annotator: str | None = None) -> Floats:
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
         """Shape (items,): straight between corners."""
         return _clipped(np.interp(items.judge, self.x_, self.y_), self.scale)
 
 
 @dataclass(slots=True)
 class Ordinal:
-    """Ridge regression on the cumulative log-odds of the judge's levels; its penalty by cross-validation over groups.
+    """The line of ``linear``, and ridge regression on the cumulative log-odds of the judge's levels.
 
     Each level boundary has a coefficient, so how far apart the judge's levels are is learned, not taken for granted.
+    None is below 0: a judge that is surer of a high level is never mapped to less. The penalty is chosen as that of
+    ``raters``.
     """
 
     kind: Literal["ordinal"] = field(default="ordinal", kw_only=True)
     scale: tuple[float, float]
     seed: int = 0
     standardiser_: Standardiser = field(default_factory=Standardiser)
+    score_: Standardiser = field(default_factory=Standardiser)
     intercept_: float = 0.0
+    slope_: float = 0.0
     coefficients_: LearnedFloats = field(default_factory=lambda: np.zeros(0))
 
     def fit(self, items: Items, ratings: Ratings) -> Ordinal:
         """Learn a coefficient for each boundary. Raises ValueError where there are no levels."""
         odds = _odds(items)
         columns = self.standardiser_.fit(odds, ratings.weights).transform(odds)
-        design = np.hstack([np.ones((len(columns), 1)), columns])
-        candidates = [np.append(0, np.full(columns.shape[1], penalty)) for penalty in PENALTIES]
-        folds = group_folds(ratings.groups, self.seed)
-        best = candidates[best_penalties(design, ratings.mean, ratings.weights, folds, candidates)]
-        learned = ridge(design, ratings.mean, ratings.weights, best)
-        self.intercept_, self.coefficients_ = float(learned[0]), learned[1:]
+        score = self.score_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
+        # Each item's mean rating as the only one, of nobody in particular.
+        place = np.arange(len(columns))
+        nobody = np.zeros_like(place)
+        means = replace(ratings, item=place, annotator=nobody, scores=ratings.mean, annotators=("",))
+        problem = _Problem(np.hstack([np.ones_like(score), score, columns]), score[:, 0], means, self.seed)
+        rising = np.append(False, np.full(1 + columns.shape[1], True))
+        candidates = [
+            (np.append([0.0, 0.0], np.full(columns.shape[1], one)), np.inf, np.inf, rising) for one in COEFFICIENTS
+        ]
+        learned = problem.whole.solve(*candidates[problem.choose(candidates)]).items
+        self.intercept_, self.slope_, self.coefficients_ = float(learned[0]), float(learned[1]), learned[2:]
         return self
 
-    def predict(self, items: Items, annotator: str | None = None) -> Floats:
+    def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
         """Shape (items,). Raises ValueError where there are no levels, or another number of them."""
         odds = _odds(items)
         if odds.shape[1] != len(self.coefficients_):
             raise ValueError(f"{odds.shape[1] + 1} levels, but fitted on {len(self.coefficients_) + 1}")
-        found = self.intercept_ + self.standardiser_.transform(odds) @ self.coefficients_
+        score = self.score_.transform(items.judge[:, None])[:, 0]
+        found = self.intercept_ + self.slope_ * score + self.standardiser_.transform(odds) @ self.coefficients_
         return _clipped(found, self.scale)
 
 
@@ -251,9 +311,12 @@ def unavailable(kind: str, items: Items) -> str | None:
     return None
 
 
-def in_range(scores: Floats, trained: tuple[float, float]) -> NDArray[np.bool_]:
-    """Which scores lie within the range seen in training (to 1e-9): outside it a map is a guess."""
-    return np.asarray((scores >= trained[0] - 1e-9) & (scores <= trained[1] + 1e-9))
+def usual_range(values: Floats, weights: Floats) -> tuple[float, float]:
+    """The lowest and highest of shape (items,) between which the middle 95% of the weight lies, both included."""
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    low, high = np.searchsorted(share, [(1 - LEVEL) / 2 + 1e-12, (1 + LEVEL) / 2 - 1e-12])
+    return float(values[order][low]), float(values[order][high])
 
 
 def _clipped(values: Floats, scale: tuple[float, float]) -> Floats:

@@ -1,7 +1,7 @@
 """Which map to use for a metric: by how well each predicts items that it was not fitted on.
 
-Items are left out in two ways: groups (scenarios) in five folds and, where there are five systems or more, one system
-at a time. The second is the headline, for a calibration is mostly used on systems that nobody has rated.
+Items are left out in every way that the data allow. The hardest is the headline (a system at a time where there are
+five or more), for a calibration is mostly used on systems that nobody has rated.
 
 Predictions of different folds come from different fits, so pooling them lowers correlations by itself. The judge's
 raw scores and the constant are therefore reported too, and the choice is made by squared error.
@@ -11,12 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.calibrators.features import FOLDS, Items, Ratings, group_folds, training
+from calibration.calibrators.cross_validation import (
+    FEWEST_LEFT_OUT,
+    Split,
+    simplest_within_one_standard_error,
+    splits,
+)
+from calibration.calibrators.features import Items, Ratings, training
 from calibration.calibrators.maps import KINDS, unavailable
 from calibration.pairing import Paired, Pairing
 from calibration.stats.correlation import pearson, spearman
@@ -30,8 +35,8 @@ BLOCKS = 50
 """Groups are merged into this many at most before each is left out in turn for a standard error."""
 
 
-MIN_SYSTEMS_TO_LEAVE_ONE_OUT = 5
-"""With fewer systems, only groups are left out."""
+FEWEST_SYSTEMS = FEWEST_LEFT_OUT + 1
+"""With fewer systems (or blocks) only groups are left out: a map fitted without one has to leave another out itself."""
 
 
 Statistic = Callable[[NDArray[np.bool_]], float]
@@ -68,14 +73,11 @@ class Evaluation:
 class OutOfFold:
     """Every kind's predictions of items that it was not fitted on, by one way of leaving out."""
 
-    scheme: str
-    """How: a phrase such as ``5 folds by group``."""
-    left_out: Labels
-    """Shape (items,): the source or group that standard errors are over."""
+    split: Split
     predicted: dict[str, Floats]
-    """Kind -> shape (items,), for an annotator who is not named."""
+    """Kind -> shape (repeats, items), for an annotator who is not named."""
     rated: dict[str, Floats]
-    """Kind -> shape (items, annotators), for each annotator by name."""
+    """Kind -> shape (repeats, ratings), for each rating's annotator by name."""
     evaluations: dict[str, Evaluation]
 
 
@@ -101,8 +103,8 @@ class Selection:
 def select(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None, seed: int = 0) -> Selection:
     """Fit every kind out of fold, and choose the simplest within one standard error of the best.
 
-    The standard error is that of the difference in squared error from the best kind, over the groups (or systems) left
-    out. Both kinds predict the same items, so what makes an item hard for both is no part of it.
+    The standard error is that of the difference in squared error from the best kind, over the systems (blocks, groups)
+    left out.
 
     Raises:
         ValueError: a kind is unknown.
@@ -123,10 +125,14 @@ def select(pairing: Pairing, metric: str, kinds: Iterable[str] | None = None, se
             *((CANNOT_RANK,) if simplest == "constant" else ()),
         )
         return Selection(metric, simplest, why, simplest, why, None, (), skipped, warnings)
-    headline, mean = ways[0], ratings.mean
-    of_items = {kind: (headline.predicted[kind] - mean) ** 2 for kind in able}
-    of_ratings = {kind: np.nanmean((headline.rated[kind] - ratings.scores) ** 2, axis=1) for kind in able}
-    choices = [_choose(losses, ratings.weights, headline) for losses in (of_items, of_ratings)]
+    headline = ways[0]
+    of_items = {kind: ((headline.predicted[kind] - ratings.mean) ** 2).mean(axis=0) for kind in able}
+    of_ratings = {kind: ((headline.rated[kind] - ratings.scores) ** 2).mean(axis=0) for kind in able}
+    weights, split = ratings.weights, headline.split
+    choices = (
+        _choose(of_items, weights, split.labels, split.scheme),
+        _choose(of_ratings, weights[ratings.item], split.labels[ratings.item], split.scheme),
+    )
     ratio = headline.evaluations[choices[0][0]].system_spread_ratio.value
     if choices[0][0] == "constant":
         warnings = (CANNOT_RANK,)
@@ -156,33 +162,29 @@ def jackknife(statistic: Statistic, groups: Labels) -> float | None:
 
 
 def _out_of_fold(paired: Paired, items: Items, ratings: Ratings, kinds: list[str], seed: int) -> list[OutOfFold]:
-    """Each kind's predictions of items that it was not fitted on, by every way of leaving out that the data allow.
-
-    The headline comes first; the list is empty where all items are of one group.
-    """
-    ways = []  # each with its name, the fold of each item, and the group or system of each item
-    if (count := len(np.unique(paired.sources))) >= MIN_SYSTEMS_TO_LEAVE_ONE_OUT:
-        ways.append((f"leaving one of {count} sources out", codes(paired.sources), paired.sources))
-    folds = group_folds(paired.groups, seed)
-    if (count := int(folds.max()) + 1) > 1:
-        few = "" if count == FOLDS else " (there are no more groups)"
-        ways.append((f"{count} folds by group{few}", folds, paired.groups))
+    """Each kind's predictions of items that it was not fitted on, by every way of leaving out, the hardest first."""
     every = []
-    for scheme, folds, left_out in ways:
-        predicted = {"raw": paired.judge.copy()}
-        rated = {"raw": np.broadcast_to(paired.judge[:, None], ratings.scores.shape)}
+    found = splits(ratings.sources, ratings.blocks, ratings.groups, seed=seed, fewest=FEWEST_SYSTEMS)
+    # Only what is chosen by has to be the same with any seed.
+    for split in [*found[:1], *(replace(other, folds=other.folds[:1]) for other in found[1:])]:
+        repeats = len(split.folds)
+        predicted = {"raw": np.tile(paired.judge, (repeats, 1))}
+        rated = {"raw": np.tile(paired.judge[ratings.item], (repeats, 1))}
         for kind in kinds:
-            predicted[kind], rated[kind] = np.empty(len(items.judge)), np.empty(ratings.scores.shape)
+            predicted[kind] = np.empty((repeats, len(items.judge)))
+            rated[kind] = np.empty((repeats, len(ratings.item)))
+        for repeat, folds in enumerate(split.folds):
             for fold in np.unique(folds):
                 held = folds == fold
-                calibrator = KINDS[kind](paired.scale, seed).fit(items.at(~held), ratings.at(~held))
-                predicted[kind][held] = calibrator.predict(items.at(held))
-                for column, annotator in enumerate(ratings.annotators):
-                    rated[kind][held, column] = calibrator.predict(items.at(held), annotator)
-        found = OutOfFold(scheme, left_out, predicted, rated, {})
-        every.append(
-            replace(found, evaluations={kind: _evaluation(found, kind, paired, ratings) for kind in predicted})
-        )
+                of_held = ratings.of(held)
+                asked = items.at(ratings.item[of_held])
+                who = [ratings.annotators[place] for place in ratings.annotator[of_held]]
+                for kind in kinds:
+                    calibrator = KINDS[kind](paired.scale, seed).fit(items.at(~held), ratings.at(~held))
+                    predicted[kind][repeat, held] = calibrator.predict(items.at(held))
+                    rated[kind][repeat, of_held] = calibrator.predict(asked, who)
+        one = OutOfFold(split, predicted, rated, {})
+        every.append(replace(one, evaluations={kind: _evaluation(one, kind, paired, ratings) for kind in predicted}))
     return every
 
 
@@ -193,32 +195,37 @@ def _evaluation(found: OutOfFold, kind: str, paired: Paired, ratings: Ratings) -
     """The figures of one kind, each with its jackknife standard error over what was left out."""
     human, weights, predicted = ratings.mean, ratings.weights, found.predicted[kind]
     error, each = predicted - human, found.rated[kind] - ratings.scores
-    square = np.nansum(each**2, axis=1)
-    counts = np.isfinite(each).sum(axis=1)
+    counts = np.bincount(ratings.item)
+    square = np.bincount(ratings.item, (each**2).mean(axis=0))
 
     def figure(statistic: Statistic) -> Figure:
-        return Figure(statistic(np.full(len(human), True)), jackknife(statistic, found.left_out))
+        return Figure(statistic(np.full(len(human), True)), jackknife(statistic, found.split.labels))
 
     if kind == "constant":
         reason = "one number for every item ranks nothing"
     elif np.ptp(human) == 0:
         reason = "annotators rated every item the same"
     else:
-        reason = "every item is predicted the same" if np.ptp(predicted) == 0 else ""
+        reason = "every item is predicted the same" if (np.ptp(predicted, axis=1) == 0).any() else ""
 
     def correlation(of: Callable[[Floats, Floats, Floats], Floats]) -> Figure:
         if reason:
             return Figure(None, reason=reason)
-        # Every item counts once, whatever its chance of being rated.
-        return figure(lambda kept: float(of(predicted[kept], human[kept], np.ones(kept.sum()))))
 
+        # Every item counts once, whatever its chance of being rated.
+        def mean(kept: NDArray[np.bool_]) -> float:
+            return float(np.mean([of(one[kept], human[kept], np.ones(kept.sum())) for one in predicted]))
+
+        return figure(mean)
+
+    squared, absolute = (error**2).mean(axis=0), np.abs(error).mean(axis=0)
     return Evaluation(
-        rmse=figure(lambda kept: float(np.average(error[kept] ** 2, weights=weights[kept]) ** 0.5)),
-        mae=figure(lambda kept: float(np.average(np.abs(error[kept]), weights=weights[kept]))),
+        rmse=figure(lambda kept: float(np.average(squared[kept], weights=weights[kept]) ** 0.5)),
+        mae=figure(lambda kept: float(np.average(absolute[kept], weights=weights[kept]))),
         pearson=correlation(pearson),
         spearman=correlation(spearman),
         rmse_ratings=figure(lambda kept: float((weights[kept] @ square[kept] / (weights * counts)[kept].sum()) ** 0.5)),
-        system_spread_ratio=Figure(0.0) if kind == "constant" else _spread_ratio(predicted, human, paired),
+        system_spread_ratio=Figure(0.0) if kind == "constant" else _spread_ratio(predicted.mean(axis=0), human, paired),
     )
 
 
@@ -237,19 +244,9 @@ def _spread_ratio(predicted: Floats, human: Floats, paired: Paired) -> Figure:
 # The choice
 
 
-def _choose(losses: Mapping[str, Floats], weights: Floats, found: OutOfFold) -> tuple[str, str]:
-    """The simplest kind whose squared error, shape (items,), is within one standard error of the best; and why."""
-    # Kinds come the simplest first: the first within reach of the best is taken.
-    best = min(losses, key=lambda kind: np.average(losses[kind], weights=weights))
-    everything = np.full(len(weights), True)
-
-    def worse_by(kind: str, kept: NDArray[np.bool_]) -> float:
-        return float(np.average((losses[kind] - losses[best])[kept], weights=weights[kept]))
-
-    chosen = next(
-        kind
-        for kind in losses
-        if worse_by(kind, everything) <= (jackknife(partial(worse_by, kind), found.left_out) or 0.0)
-    )
-    reason = "the best" if chosen == best else f"the simplest within one standard error of the best ({best})"
-    return chosen, f"{chosen}: {reason}, {found.scheme}"
+def _choose(losses: Mapping[str, Floats], weights: Floats, labels: Labels, scheme: str) -> tuple[str, str]:
+    """The simplest kind whose squared error, shape (rows,), is within one standard error of the best; and why."""
+    kinds = list(losses)  # the simplest first
+    place, best = simplest_within_one_standard_error(list(losses.values()), weights, labels)
+    reason = "the best" if place == best else f"the simplest within one standard error of the best ({kinds[best]})"
+    return kinds[place], f"{kinds[place]}: {reason}, {scheme}"

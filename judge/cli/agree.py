@@ -31,7 +31,16 @@ from judge.cli.common import (
     some_names,
     writing_to,
 )
-from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, show_remarks, show_scales
+from judge.cli.console import (
+    STAND_IN_WARNING,
+    cell,
+    console,
+    line,
+    plain_table,
+    show_remarks,
+    show_scales,
+    terminal_progress,
+)
 from judge.errors import InputError
 from judge.files import as_json_text, replacing, save_csv
 from judge.types import STAND_IN
@@ -207,25 +216,24 @@ def agree(
     published = compare_with_published(scores)
     if annotations is None and published is None:
         raise InputError(f"{scores}: no published means of its sources; give human ratings (--annotations FILE)")
-    assessment = (
-        None
-        if annotations is None
-        else assess_run(
-            scores,
-            annotations,
-            scale=scale,
-            judge=judge,
-            annotators=some_names(annotators, "--annotators"),
-            average_repeats=average_repeats,
-            raters=raters,
-            characters=generalise == "characters",
-            scoring=scoring,
-            epsilon=epsilon,
-            min_items=min_items,
-            kind=annotator_kind,
-            nominal=names(nominal),
-        )
-    )
+    assessment = None
+    if annotations is not None:
+        with terminal_progress() as progress, progress.busy("measuring agreement with human ratings"):
+            assessment = assess_run(
+                scores,
+                annotations,
+                scale=scale,
+                judge=judge,
+                annotators=some_names(annotators, "--annotators"),
+                average_repeats=average_repeats,
+                raters=raters,
+                characters=generalise == "characters",
+                scoring=scoring,
+                epsilon=epsilon,
+                min_items=min_items,
+                kind=annotator_kind,
+                nominal=names(nominal),
+            )
     found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}
     if out:
         write_agreement(out, next(one.table for one in (assessment, published) if one), found)

@@ -23,7 +23,7 @@ from judge.cli.common import (
     refuse_unwritable,
     some_names,
 )
-from judge.cli.console import cell, console, line, plain_table, show_remarks, show_scales
+from judge.cli.console import cell, console, line, plain_table, show_remarks, show_scales, terminal_progress
 from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
@@ -103,6 +103,9 @@ def calibrate(
     annotator: Annotated[
         str | None, typer.Option(help="With --use: whose ratings to predict; by default the mean rating.")
     ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="With --use: a table item_id, annotator; each of these ratings is predicted.")
+    ] = None,
     scale: Scale = None,
     average_repeats: Repeats = False,
     maps: Annotated[
@@ -121,10 +124,14 @@ def calibrate(
 
     if (annotations is None) == (use is None):
         raise InputError("give human ratings to fit maps to (--annotations), or a calibration to use (--use)")
+    if use and annotator and pairs:
+        raise InputError("--annotator and --pairs: give one of the two")
+    if not use and (annotator or pairs):
+        raise InputError(f"{'--annotator' if annotator else '--pairs'}: give the calibration to use as well (--use)")
     out = out or Path("calibrated.csv" if use else "calibration.json")
     refuse_unwritable(out)
     if use:
-        table, remarks = calibrated_run.use(use, scores, judge, annotator)
+        table, remarks = calibrated_run.use(use, scores, judge, annotator, pairs)
         save_csv(out, table)
         if as_json:
             print(as_one_json({"file": str(out), "remarks": remarks}, scores=table))
@@ -134,9 +141,11 @@ def calibrate(
         return 0
     assert annotations is not None
     people = some_names(annotators, "--annotators")
-    pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, with_composites=False)
-    calibration, remarks = calibrated_run.fit(scores, pairing, names(maps), seed)
-    calibrated_run.save(calibration, out)
+    with terminal_progress() as progress:
+        pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, with_composites=False)
+        with progress.busy("fitting maps to human ratings"):
+            calibration, remarks = calibrated_run.fit(scores, pairing, names(maps), seed)
+        calibrated_run.save(calibration, out)
     remarks = [*pairing.remarks, *remarks]
     if as_json:
         print(as_json_text({"file": str(out), **to_dict(calibration), "remarks": remarks}))

@@ -17,6 +17,7 @@ from calibration import Calibration, Pairing, fit_calibration
 from calibration.calibrators.drift import Drift
 from calibration.calibrators.maps import KINDS
 from calibration.pairing import one_judge
+from calibration.records import read_records
 from judge.errors import InputError, naming
 from judge.files import replacing, save_csv, sha256
 from judge.human_ratings.agreement import is_run, read_judge_scores
@@ -137,6 +138,8 @@ class Calibrated:
         judgments["item_id"] = scores["item_id"]
         with naming(f"--calibration {self.path}:"):
             predicted = self.calibration.predict(scores)
+        for text in self.calibration.far_from_training(predicted):
+            self.note(text)
         table = judgments.merge(predicted, on=["item_id", "metric"], how="left", validate="one_to_one")
         kept = table[[*CALIBRATED_KEY, *CALIBRATED_COLUMNS]].assign(calibration=sha256(self.path)[:12])
         with replacing(run / CALIBRATED) as file:
@@ -145,7 +148,9 @@ class Calibrated:
         save_csv(run / CALIBRATED_SCORES, scores_table(table.assign(score=table["calibrated"]), metrics))
 
 
-def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> tuple[pd.DataFrame, list[str]]:
+def use(
+    path: Path, scores: Path, judge: str | None, annotator: str | None, pairs: Path | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """The scores of a run or a table on the human scale, and what the user should know of them.
 
     Args:
@@ -153,10 +158,15 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> t
         scores: the run or table.
         judge: which judge, where a table holds several.
         annotator: whose ratings to predict; None for the mean rating.
+        pairs: a table of item_id and annotator, to predict each of these ratings instead.
 
     Raises:
-        InputError: the calibration is of another judge, or the judge has moved since.
+        InputError: the calibration is of another judge, or the judge has moved since; an annotator or item is unknown.
     """
+    whose: str | pd.DataFrame | None = annotator
+    if pairs is not None:
+        with naming("--pairs"):
+            whose = read_records(pairs)
     with naming(f"--use {path}:"):
         calibration = Calibration.load(path)
     given = read_judge_scores(scores, None, source="any")
@@ -170,7 +180,8 @@ def use(path: Path, scores: Path, judge: str | None, annotator: str | None) -> t
         # A table may hold the anchors or not. Where it does, they show whether the judge is still the same.
         if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
             refuse_moved(calibration, table)
-        return calibration.predict(table, annotator), calibration.stand_ins(table, annotator)
+        found = calibration.predict(table, whose)
+        return found, [*calibration.stand_ins(table, whose), *calibration.far_from_training(found)]
 
 
 def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:

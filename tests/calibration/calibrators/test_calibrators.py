@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators.features import Items, Ratings, Standardiser, group_folds, log_odds, ridge
+from calibration.calibrators.features import Items, Ratings, Standardiser, log_odds
 from calibration.calibrators.maps import (
     KINDS,
     Calibrator,
@@ -22,8 +22,8 @@ from calibration.calibrators.maps import (
     Ordinal,
     Raters,
     Shift,
-    in_range,
     unavailable,
+    usual_range,
 )
 
 SCALE = (1.0, 5.0)
@@ -35,9 +35,22 @@ def labels(values):
 
 def rated(human, weights=None, groups=None):
     """One rater's ratings."""
-    human = np.asarray(human, dtype=float)
-    weights = np.ones(len(human)) if weights is None else np.asarray(weights, dtype=float)
-    return Ratings(human[:, None], ("a",), weights, labels(range(len(human)) if groups is None else groups))
+    return by_each(np.asarray(human, dtype=float)[:, None], ("a",), weights, groups)
+
+
+def by_each(matrix, annotators, weights=None, groups=None, sources=None):
+    """Ratings of shape (items, annotators), NaN where there is none."""
+    item, annotator = np.nonzero(np.isfinite(matrix))
+    n = len(matrix)
+    return Ratings(
+        item,
+        annotator,
+        matrix[item, annotator],
+        annotators,
+        np.ones(n) if weights is None else np.asarray(weights, dtype=float),
+        labels(["s"] * n if sources is None else sources),
+        labels(range(n) if groups is None else groups),
+    )
 
 
 def judged(scores, levels=None):
@@ -123,8 +136,15 @@ def test_ordinal_refuses_another_number_of_levels():
         fitted.predict(Items(np.ones(3), distributions(3, k=4)))
 
 
-def test_in_range_is_of_the_scores_seen():
-    assert in_range(np.array([0.9, 1.0, 2.5, 3.1, np.nan]), (1.0, 3.0)).tolist() == [False, True, True, False, False]
+@pytest.mark.parametrize(
+    ("values", "weights", "expected"),
+    [
+        (range(1, 101), [1] * 100, (3, 98)), (range(1, 11), [1] * 10, (1, 10)), ([5, 1, 3], [1, 1, 1], (1, 5)),
+        ([1] * 99 + [9], [1] * 100, (1, 1)), ([2, 8], [39, 1], (2, 2)), ([4], [1], (4, 4)),
+    ],
+)  # fmt: skip
+def test_the_usual_range_holds_the_middle_95_percent(values, weights, expected):
+    assert usual_range(np.array(values, dtype=float), np.array(weights, dtype=float)) == expected
 
 
 # The rater model
@@ -136,29 +156,29 @@ def severe_and_lenient(n=200, seed=0, gap=1.0):
     quality, judge = generator.uniform(2, 4, n), generator.uniform(1, 5, n)
     features = np.column_stack([judge, np.full(n, np.nan), quality, np.full(n, np.nan)])
     scores = np.column_stack([quality - gap / 2, quality + gap / 2]) + generator.normal(0, 0.1, (n, 2))
-    return Items(judge, None, features), Ratings(scores, ("hard", "soft"), np.ones(n), labels(range(n))), quality
+    return Items(judge, None, features), by_each(scores, ("hard", "soft")), quality
 
 
 def test_severities_and_other_metrics_are_learned():
     items, ratings, quality = severe_and_lenient()
     fitted = Raters(SCALE).fit(items, ratings)
-    assert fitted.severity_["soft"] - fitted.severity_["hard"] == pytest.approx(1.0, abs=0.1)
-    assert fitted.predict(items, "hard") == pytest.approx(quality - 0.5, abs=0.25)
+    assert fitted.severities_["soft"] - fitted.severities_["hard"] == pytest.approx(1.0, abs=0.1)
+    assert fitted.predict(items, ["hard"] * 200) == pytest.approx(quality - 0.5, abs=0.25)
     assert fitted.predict(items) == pytest.approx(quality, abs=0.25)
 
 
 def test_an_unseen_rater_is_the_average_one():
     items, ratings, _ = severe_and_lenient()
     fitted = Raters(SCALE).fit(items, ratings)
-    assert fitted.predict(items, "nobody").tolist() == fitted.predict(items).tolist()
+    assert fitted.predict(items, ["nobody"] * 200).tolist() == fitted.predict(items).tolist()
 
 
 def test_a_rater_with_few_ratings_is_pooled_more():
     items, ratings, _ = severe_and_lenient()
-    few = ratings.scores.copy()
+    few = ratings.scores.reshape(-1, 2).copy()
     few[3:, 1] = np.nan
-    fitted = Raters(SCALE).fit(items, Ratings(few, ratings.annotators, ratings.weights, ratings.groups))
-    assert 0 < fitted.severity_["soft"] - fitted.severity_["hard"] < 0.8
+    fitted = Raters(SCALE).fit(items, by_each(few, ratings.annotators))
+    assert 0 < fitted.severities_["soft"] - fitted.severities_["hard"] < 0.8
 
 
 def test_slopes_where_raters_differ_in_them_and_not_elsewhere():
@@ -166,8 +186,8 @@ def test_slopes_where_raters_differ_in_them_and_not_elsewhere():
     assert Raters(SCALE).fit(items, ratings).penalties_["severity"] == 30.0
     judge = items.judge
     apart = np.column_stack([np.full(len(judge), 3.0), judge])
-    fitted = Raters(SCALE).fit(items, Ratings(apart, ratings.annotators, ratings.weights, ratings.groups))
-    assert fitted.slope_["soft"] - fitted.slope_["hard"] == pytest.approx(judge.std(), rel=0.15)
+    fitted = Raters(SCALE).fit(items, by_each(apart, ratings.annotators))
+    assert fitted.slopes_["soft"] - fitted.slopes_["hard"] == pytest.approx(judge.std(), rel=0.15)
 
 
 def test_missing_metrics_are_imputed_and_told_apart():
@@ -185,19 +205,71 @@ def test_an_item_without_other_metrics_is_still_predicted():
     assert fitted.predict(alone)[0] == pytest.approx(3.0, abs=0.15)
 
 
-def test_ridge_is_the_normal_equations():
-    # one column, no intercept: sum(xy) / (sum(x^2) + penalty) = 14 / (14 + 14)
-    x = np.array([[1.0], [2.0], [3.0]])
-    assert ridge(x, x[:, 0], np.ones(3), np.array([14.0]))[0] == pytest.approx(0.5)
-    assert ridge(x, x[:, 0], np.full(3, 7.0), np.array([14.0]))[0] == pytest.approx(0.5)
+def test_the_average_annotator_is_that_of_the_ratings():
+    """One annotator gave nearly all of the ratings: who is not named is like that one."""
+    items, ratings, _ = severe_and_lenient(gap=2.0)
+    matrix = ratings.scores.reshape(-1, 2).copy()
+    matrix[20:, 0] = np.nan
+    fitted = Raters(SCALE).fit(items, by_each(matrix, ratings.annotators))
+    assert abs(fitted.severities_["soft"]) < 0.3 * abs(fitted.severities_["hard"])
+    assert fitted.predict(items).mean() == pytest.approx(np.nanmean(matrix), abs=0.1)
 
 
-def test_folds_never_split_a_group():
-    groups = labels(np.repeat(range(13), 4))
-    folds = group_folds(groups, seed=1)
-    assert set(folds) == set(range(5))
-    assert all(len(set(folds[groups == group])) == 1 for group in groups)
-    assert group_folds(labels([1, 1]), seed=0).tolist() == [0, 0]
+def test_without_a_gain_raters_is_the_line():
+    """Other metrics and annotators that say nothing are left out, and the line is what is left."""
+    generator = np.random.default_rng(0)
+    judge = generator.uniform(1, 5, 150)
+    noise = generator.normal(size=(150, 4))
+    items = Items(judge, None, np.column_stack([judge, np.full(150, np.nan), noise]))
+    matrix = 2 + 0.5 * judge[:, None] + generator.normal(0, 0.5, (150, 3))
+    fitted = Raters(SCALE).fit(items, by_each(matrix, tuple("abc")))
+    line = Linear(SCALE).fit(items, by_each(matrix, tuple("abc")))
+    assert fitted.penalties_ == {"coefficients": None, "severity": 30.0, "slope": None}
+    assert fitted.predict(items) == pytest.approx(line.predict(items), abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_prediction_falls_where_the_judge_rises_and_all_else_stays(seed):
+    """The judge is wrong way round, and so are some annotators: maps are level there, and never turned round."""
+    generator = np.random.default_rng(seed)
+    judge, other = generator.uniform(1, 5, (2, 80))
+    turned = np.column_stack([6 - judge, judge, 6 - judge]) + generator.normal(0, 0.3, (80, 3))
+    items = Items(judge, None, np.column_stack([judge, np.full(80, np.nan), other, np.full(80, np.nan)]))
+    fitted = Raters(SCALE).fit(items, by_each(turned, tuple("abc")))
+    rising = np.linspace(0, 6, 40)
+    there = Items(rising, None, np.column_stack([rising, np.full(40, np.nan), np.full(40, 3.0), np.full(40, np.nan)]))
+    for who in (None, ["a"] * 40, ["b"] * 40):
+        assert (np.diff(fitted.predict(there, who)) >= -1e-12).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_ordinal_never_falls_where_the_judge_is_surer_of_a_high_level(seed):
+    generator = np.random.default_rng(seed)
+    items = of_levels(40, seed)
+    fitted = Ordinal(SCALE).fit(items, rated(generator.uniform(1, 5, 40)))
+    low = distributions(20, seed=seed + 1)
+    high = low.copy()
+    moved = low[np.arange(20), place := generator.integers(0, 4, 20)] * generator.uniform(0, 1, 20)
+    high[np.arange(20), place] -= moved
+    high[np.arange(20), place + 1] += moved
+    levels = np.arange(1, 6)
+    below, above = (fitted.predict(Items(one @ levels, one)) for one in (low, high))
+    assert (above >= below - 1e-9).all()
+
+
+def test_penalties_are_chosen_by_the_system_left_out():
+    """A column that tells systems apart and says nothing in another one: it is not read."""
+    generator = np.random.default_rng(0)
+    source = np.repeat(range(5), 30)
+    level = generator.normal(0, 0.8, 5)[source]
+    judge = generator.uniform(1, 5, 150)
+    told = np.column_stack([source == one for one in range(5)]).astype(float) * 3
+    items = Items(judge, None, np.column_stack([judge, np.full(150, np.nan), told]))
+    matrix = (3 + level)[:, None] + generator.normal(0, 0.3, (150, 2))
+    one = Raters(SCALE).fit(items, by_each(matrix, tuple("ab"), sources=source))
+    other = Raters(SCALE).fit(items, by_each(matrix, tuple("ab")))
+    assert one.penalties_["coefficients"] is None and other.penalties_["coefficients"] <= 100
 
 
 # Any calibrator
@@ -213,7 +285,7 @@ def fitted_of(kind, n=40, seed=0):
 def test_predictions_are_on_the_scale(kind):
     fitted, _ = fitted_of(kind)
     far = Items(np.array([-50.0, 3.0, 50.0]), distributions(3))
-    found = fitted.predict(far, "a")
+    found = fitted.predict(far, ["a"] * 3)
     assert ((found >= 1) & (found <= 5)).all()
 
 
@@ -223,7 +295,8 @@ def test_what_was_saved_predicts_the_same(kind):
     layout = TypeAdapter(Calibrator)
     again = layout.validate_python(json.loads(json.dumps(layout.dump_python(fitted), allow_nan=False)))
     assert again.kind == kind
-    assert again.predict(items, "a").tolist() == fitted.predict(items, "a").tolist()
+    who = ["a"] * len(items.judge)
+    assert again.predict(items, who).tolist() == fitted.predict(items, who).tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
