@@ -28,27 +28,34 @@ PEOPLE, JUDGE = 3.0, 3.3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``groups`` of ``size`` items; ``labels`` of them rated: at random, by unequal chances, or whole groups."""
+    """``groups`` of ``size`` items; ``labels`` of them rated: at random, by unequal chances, or whole groups.
+
+    The judge ``sees`` so much of what ratings have in common, and errs by group with an SD of ``leaning``.
+    """
 
     groups: int
     size: int
     labels: int
     how: str = "items"
+    sees: float = 0.6
+    leaning: float = 0.4
 
 
 CASES = [
     Case(60, 10, 150), Case(60, 10, 60), Case(60, 10, 150, "unequal"), Case(60, 10, 120, "groups"),
     Case(20, 10, 60), Case(12, 10, 60), Case(8, 10, 40), Case(8, 10, 16),
+    Case(60, 10, 120, "groups", leaning=1.0), Case(60, 10, 150, sees=0), Case(12, 10, 60, sees=0),
+    Case(8, 10, 40, sees=0),
 ]  # fmt: skip
 
 
 def draw(case: Case, generator: np.random.Generator) -> tuple[Floats, Floats, NDArray[np.intp], Floats]:
     """human (NaN where not rated), judge, groups, weights: shape (items,) each."""
     group = np.repeat(np.arange(case.groups), case.size)
-    shared, leaning = generator.normal(0, [[0.5], [0.4]], (2, case.groups))
+    shared, leaning = generator.normal(0, [[0.5], [case.leaning]], (2, case.groups))
     quality = shared[group] + generator.normal(0, 0.7, len(group))
     human = PEOPLE + quality + generator.normal(0, 0.5, len(group))
-    judge = JUDGE + 0.6 * quality + leaning[group] + generator.normal(0, 0.4, len(group))
+    judge = JUDGE + case.sees * quality + leaning[group] + generator.normal(0, 0.4, len(group))
     # Even chances, or three times as high ones for what the judge likes.
     sizes = np.where((judge > JUDGE) & (case.how == "unequal"), 3.0, 1.0)
     chances = sizes / sizes.sum() * case.labels

@@ -34,20 +34,39 @@ MIN_SYSTEMS_TO_PREDICT_ANOTHER = 5
 """With fewer other systems with labels, a new one has no human mean."""
 
 
-COLUMNS = ["metric", "source", "target", "mean", "low", "high", "n", "labelled", "equivalent_labels", "reason"]
+COLUMNS = [
+    "metric",
+    "source",
+    "target",
+    "mean",
+    "low",
+    "high",
+    "n",
+    "labelled",
+    "equivalent_labels",
+    "reason",
+    "remark",
+]
+
+
+OFF_SCALE = "how annotators differ from the judge on the others leads off the scale: it is not like them"
+
+
+JUDGE_ADDS_NOTHING = "the other systems' human means alone give a tighter interval: the judge adds nothing"
 
 
 def estimate(pairing: Pairing | Paired, *, characters: bool = False) -> pd.DataFrame:
     """Every target for every metric and source, a row each.
 
     Columns: metric, source, target, mean, low, high, n (items), labelled (rated items used: none for a judge mean,
-    those of the other systems for a new one), equivalent_labels (see ``labelled_means``), reason.
+    those of the other systems for a new one), equivalent_labels (see ``labelled_means``), reason, remark (what is to be
+    known of a number that is there).
     """
     metrics = [pairing] if isinstance(pairing, Paired) else list(pairing.metrics.values())
     kinds = (judge_means, labelled_means, new_system_means)
     tables = [kind(one, characters=characters).assign(metric=one.metric) for one in metrics for kind in kinds]
     table = pd.concat([one.reindex(columns=COLUMNS) for one in tables], ignore_index=True)
-    return table.astype({"labelled": "Int64", "equivalent_labels": "Int64"}).fillna({"labelled": 0})
+    return table.astype({"labelled": "Int64", "equivalent_labels": "Int64"}).fillna({"labelled": 0, "remark": ""})
 
 
 def judge_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
@@ -95,19 +114,22 @@ def new_system_means(paired: Paired, *, characters: bool = False) -> pd.DataFram
 
     The mean is the judge's, moved by the mean of human minus judge over the k other sources with labels. The interval
     predicts: t with k - 1 degrees of freedom, on tau^2 (1 + 1/k) for how that difference varies from system to system,
-    plus the variance of the judge's own mean over groups. It holds as far as the new system is like the others. Under
-    five other sources (each with labels in eight groups) there is none.
+    plus the variance of the judge's own mean over groups. What would leave the scale ends where it does. It holds as
+    far as the new system is like the others. Under five other sources (each with labels in eight groups) there is none.
 
     Columns: source, mean, low, high, target, n (items), labelled (items of the others), systems (k), judge_mean, shift
-    (that mean difference), tau, reason.
+    (that mean difference), tau (the SD of those differences), reason, remark (where the human means of the
+    others alone would give a tighter interval).
     """
     known = {source: _System.of(one, characters) for source, one in by_source(paired)}
     rows: list[dict[str, object]] = []
     for source, system in known.items():
         others = [other for name, other in known.items() if name != source and other.groups_labelled >= MIN_GROUPS]
-        rows.append({"source": source, **_predicted(system, others), "target": NEW_SYSTEM, "n": system.items})
+        rows.append(
+            {"source": source, **_predicted(system, others, paired.scale), "target": NEW_SYSTEM, "n": system.items}
+        )
     columns = ["source", "mean", "low", "high", "target", "n", "labelled", "systems", "judge_mean", "shift", "tau",
-               "reason"]  # fmt: skip
+               "reason", "remark"]  # fmt: skip
     return _table(rows, columns)
 
 
@@ -120,37 +142,45 @@ class _System:
     judge: Estimate
     groups: int
     groups_labelled: int
-    difference: float
-    """The human mean less the judge's; NaN without labels."""
+    human: float
+    """The human mean; NaN without labels."""
 
     @classmethod
     def of(cls, one: Paired, characters: bool) -> _System:
         judge, human = _judge_mean(one, characters), human_mean(one, characters)
-        difference = np.nan if human.estimate.value is None else human.estimate.value - float(one.judge.mean())
-        return cls(len(one.items), _rated(one), judge, _fewest(one, characters), human.groups, difference)
+        mean = np.nan if human.estimate.value is None else human.estimate.value
+        return cls(len(one.items), _rated(one), judge, _fewest(one, characters), human.groups, mean)
 
 
-def _predicted(system: _System, others: list[_System]) -> dict[str, object]:
+def _predicted(system: _System, others: list[_System], scale: tuple[float, float]) -> dict[str, object]:
     """A row of ``new_system_means``: a prediction interval for the next system from k others."""
     k, labelled = len(others), sum(one.labelled for one in others)
-    row: dict[str, object] = {"systems": k, "judge_mean": system.judge.value, "labelled": labelled}
+    row: dict[str, object] = {"systems": k, "judge_mean": system.judge.value, "labelled": labelled, "remark": ""}
     if k < MIN_SYSTEMS_TO_PREDICT_ANOTHER:
         few = "only 1 other system has" if k == 1 else f"only {k} other systems have"
         reason = f"{few} labels in {MIN_GROUPS} groups; {MIN_SYSTEMS_TO_PREDICT_ANOTHER} are needed"
         return row | _row(Estimate(None, reason=reason))
+    human = np.array([one.human for one in others])
     # The next system differs from the mean shift by tau, as the others do, and the mean shift of k systems is itself
     # uncertain by tau / sqrt(k): together tau^2 (1 + 1/k).
-    differences = np.array([one.difference for one in others])
+    differences = human - np.array([one.judge.value for one in others], dtype=float)
     shift, tau = float(differences.mean()), float(differences.std(ddof=1))
     judge = system.judge
     assert judge.value is not None
-    mean = Estimate(judge.value + shift)
+    value, low, high = judge.value + shift, None, None
     if judge.low is not None and judge.high is not None:
         # The standard error of the judge's own mean is read back from the half-width of its t interval.
         own = (judge.high - judge.low) / 2 / t_quantile(system.groups - 1)
         half = t_quantile(k - 1) * float(np.sqrt(tau**2 * (1 + 1 / k) + own**2))
-        mean = Estimate(judge.value + shift, judge.value + shift - half, judge.value + shift + half)
-    return row | {"shift": shift, "tau": tau, **_row(_sayable(mean, system.groups))}
+        low, high = (float(np.clip(end, *scale)) for end in (value - half, value + half))
+        # The same without the judge: a system that nobody rated, and of which nothing else is known.
+        if t_quantile(k - 1) * human.std(ddof=1) * np.sqrt(1 + 1 / k) < half:
+            row["remark"] = JUDGE_ADDS_NOTHING
+    row |= {"shift": shift, "tau": tau}
+    if low is not None and low == high:  # all of the interval lies beyond an end of the scale
+        return row | _row(Estimate(None, reason=OFF_SCALE))
+    mean = Estimate(float(np.clip(value, *scale)), low, high)
+    return row | _row(_sayable(mean, system.groups))
 
 
 def by_source(paired: Paired) -> list[tuple[str, Paired]]:
@@ -205,5 +235,5 @@ def _row(mean: Estimate) -> dict[str, object]:
 
 def _table(rows: list[dict[str, object]], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
-    numbers = [name for name in columns if name not in ("source", "target", "reason", "equivalent_labels")]
+    numbers = [name for name in columns if name not in ("source", "target", "reason", "remark", "equivalent_labels")]
     return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})

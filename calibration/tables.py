@@ -9,7 +9,7 @@ Ids are strings, numbers are floats, and other columns are kept as they are. ``s
 item, and ``group`` is what is resampled together. In a file ``item_id`` may be replaced by ``character`` and
 ``scenario``: then it is ``source/character/scenario``, and the group is the scenario. Without a group an item is a
 group of its own. An item has one source and one group. ``sample_index`` tells apart the answers of a judge that was
-asked more than once.
+asked more than once. ``block`` is a version of the system or a period, across which maps have to hold.
 
 All problems of a file are reported at once, in one ``TableError``. Records are counted from 1, without the header.
 """

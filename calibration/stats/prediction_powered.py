@@ -15,7 +15,17 @@ from math import ceil
 import numpy as np
 from scipy import stats
 
-from calibration.stats.intervals import LEVEL, Estimate, Floats, Labels, clustered_variance, student, t_quantile
+from calibration.stats.intervals import (
+    LEVEL,
+    Estimate,
+    Floats,
+    Labels,
+    clustered_variance,
+    codes,
+    ratio,
+    student,
+    t_quantile,
+)
 
 NO_LABELS = "nobody rated an item of it"
 
@@ -59,8 +69,8 @@ def powered_mean(
             the items that nobody rated. With equal weights the two differ only in the scale of lambda, by
             1 + rated / unrated.
         characters: shape (items,), for an interval that holds for other characters too.
-        lambda_: from 0 to 1; None chooses it (the paper's power tuning, for a mean the slope of human on judge),
-            clipped to [0, 1].
+        lambda_: from 0 to 1; None chooses it: for independent items by the paper's power tuning (for a mean the slope
+            of human on judge), with groups by what groups add to the error (``_tuned``).
     """
     rated = np.isfinite(human)
     if not rated.any():
@@ -70,18 +80,24 @@ def powered_mean(
     own = rated * (1.0 if weights is None else weights)
     whole = ~rated if weights is None and not rated.all() else np.ones(len(rated))
     own, whole = own / own.sum(), whole / whole.sum()
-    if lambda_ is None:
+    # What each item adds to the error of the mean of the ratings, and what lambda adds to that.
+    by_rating = own * (known - own @ known)
+    by_judge = whole * (judge - whole @ judge) - own * (judge - own @ judge)
+    if lambda_ is None and groups is None:
         # The slope of human on judge: covariance over rated items by variance over all; 0 for a constant judge.
         spread = float(np.var(judge, ddof=1)) if len(judge) > 1 else 0.0
         covariance = float(own @ ((known - own @ known) * (judge - own @ judge)))
         slope = covariance / spread if spread >= 1e-20 else 0.0
         samples = 1.0 if weights is not None else 1 + rated.sum() / max(1, (~rated).sum())
         lambda_ = float(np.clip(slope / samples, 0, 1))
-    left = known - lambda_ * judge
-    value = float(own @ left + lambda_ * (whole @ judge))
-    # What each item adds to the error: a rated one through its rating less lambda times its score, and each through
-    # the judge's mean of all.
-    influence = own * (left - own @ left) + lambda_ * whole * (judge - whole @ judge)
+        without = np.full(len(judge), lambda_)
+    elif lambda_ is None:
+        assert groups is not None
+        lambda_, without = _tuned(by_rating, by_judge, groups, len(set(groups[rated])))
+    else:
+        without = np.full(len(judge), lambda_)
+    value = float(own @ known + lambda_ * (whole @ judge - own @ judge))
+    influence = by_rating + without * by_judge
     if groups is None:
         variance = float(influence @ influence)
         half = float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5
@@ -89,6 +105,32 @@ def powered_mean(
     fewest = min(len(set(way[rated])) for way in (groups, characters) if way is not None)
     variance = labelled_variance(influence, groups, characters, fewest)
     return Powered(student(value, variance, fewest), lambda_, influence, variance, fewest)
+
+
+def _tuned(by_rating: Floats, by_judge: Floats, groups: Labels, labelled: int) -> tuple[float, Floats]:
+    """Lambda for items that depend on each other within groups, and for each item that chosen without its group.
+
+    The variance is the sum over groups of ``(a + lambda b)²``, a and b being what a group adds; it is least at
+    ``-ab / bb``. That is shrunk by how sure the gain is (1 - 1/F of the regression of a on b, 0 at the least; James and
+    Stein 1961), so that a judge that tells nothing is left out. A group's error is taken with the lambda chosen without
+    it: with its own the variance would be too small, with few groups by much.
+
+    Args:
+        by_rating, by_judge, groups: shape (items,).
+        labelled: in how many groups there are labels.
+    """
+    group = codes(groups)
+    a, b = np.bincount(group, by_rating), np.bincount(group, by_judge)
+
+    def shrunk(aa: Floats, ab: Floats, bb: Floats, freedom: int) -> Floats:
+        explained = np.clip(ratio(ab**2, aa * bb), 0, 1)
+        sure = 1 - ratio(1 - explained, explained * max(freedom, 1))
+        found = np.clip(ratio(-ab, bb) * np.maximum(np.nan_to_num(sure), 0), 0, 1)
+        return np.asarray(np.nan_to_num(found))
+
+    aa, ab, bb = (np.asarray(one @ other) for one, other in ((a, a), (a, b), (b, b)))
+    without = shrunk(aa - a**2, ab - a * b, bb - b**2, labelled - 3)
+    return float(shrunk(aa, ab, bb, labelled - 2)), without[group]
 
 
 def labelled_variance(influence: Floats, groups: Labels, characters: Labels | None, labelled: int) -> float:

@@ -81,6 +81,9 @@ def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) ->
     shown = table[table["metric"].isin(metrics) & (table["reason"].fillna("") != "")]
     for (target, reason), part in shown.groupby(["target", "reason"], sort=False):
         out.print(line(f"- {target} of {', '.join(dict.fromkeys(part['source']))}: {reason}"))
+    remarked = table[table["metric"].isin(metrics) & (table["remark"] != "")]
+    for (name, target, remark), part in remarked.groupby(["metric", "target", "remark"], sort=False):
+        out.print(line(f"- {name}: {target} of {', '.join(part['source'])}: {remark}"))
     show_scales({name: pairing.scales[name] for name in metrics})
     show_remarks(pairing.remarks)
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmarks.coverage import Case, coverage, leaving_one_out
 from calibration.stats.intervals import clustered_mean
-from calibration.stats.prediction_powered import equivalent_labels, powered_mean
+from calibration.stats.prediction_powered import _tuned, equivalent_labels, powered_mean
 from calibration.system_means import (
     JUDGE_MEAN,
     LABELLED,
@@ -172,6 +172,78 @@ def test_a_useless_judge_does_no_harm() -> None:
     row = labelled_means(paired(generator.normal(3, 1, 400), human)).iloc[0]
     assert row["lambda_"] < 0.2
     assert row["high"] - row["low"] == pytest.approx(row["human_high"] - row["human_low"], rel=0.05)
+
+
+def _in_whole_groups(sees: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """30 groups of 10, of which 10 are rated in full; the judge sees items, and errs by group more than people vary."""
+    generator = np.random.default_rng(seed)
+    group = np.repeat(np.arange(30), 10)
+    quality = generator.normal(0, 1, 300)
+    human = 3 + generator.normal(0, 0.4, 30)[group] + quality
+    judge = 3 + sees * quality + generator.normal(0, 1.2, 30)[group] + generator.normal(0, 0.5, 300)
+    return np.where(group < 10, human, np.nan), judge, labels(group)
+
+
+def test_lambda_is_chosen_by_what_groups_add_and_not_by_items() -> None:
+    """Item by item the judge is good (slope .5); group by group it errs, and whole groups were rated."""
+    wider = []
+    for seed in range(40):
+        human, judge, group = _in_whole_groups(0.9, seed)
+        found, alone = (powered_mean(human, judge, group, weights=np.ones(300), lambda_=one) for one in (None, 0))
+        by_items = powered_mean(human, judge, weights=np.ones(300)).lambda_
+        by_slope = powered_mean(human, judge, group, weights=np.ones(300), lambda_=by_items)
+        wider.append([np.ptp([one.estimate.low, one.estimate.high]) for one in (found, by_slope, alone)])
+    powered, slope, ratings = np.mean(wider, axis=0)
+    assert slope > 1.1 * ratings and powered < 1.01 * ratings
+
+
+def test_lambda_is_the_least_variance_of_sums_by_group_worked_out_by_hand() -> None:
+    """Four groups that add (1, -1, 2, -2) by their ratings and half of that, less a little, by the judge."""
+    a, b = np.array([1.0, -1, 2, -2]), np.array([-0.5, 0.6, -1, 0.9])
+    slope, explained = 4.9 / 2.42, 4.9**2 / (10 * 2.42)
+    sure = 1 - (1 - explained) / explained / 2
+    found, without = _tuned(a, b, labels(range(4)), 4)
+    assert found == pytest.approx(min(1.0, slope * sure)) and len(without) == 4
+    found, _ = _tuned(a, b * 4, labels(range(4)), 4)
+    assert found == pytest.approx(slope / 4 * sure)
+
+
+@pytest.mark.parametrize("judge", [np.full(300, 2.0), np.tile([1.0, 5.0], 150)])
+def test_a_judge_that_says_nothing_leaves_the_ratings_alone(judge: np.ndarray) -> None:
+    human, _, group = _in_whole_groups(0.9, 0)
+    found, alone = (powered_mean(human, judge, group, weights=np.ones(300), lambda_=one) for one in (None, 0))
+    assert found.lambda_ == 0 and found.estimate == alone.estimate
+
+
+def test_a_new_system_stays_on_the_scale() -> None:
+    """Human means go up to 4.9 and annotators rate 2 above the judge: the best system would be at 6.4."""
+    generator = np.random.default_rng(0)
+    levels = dict(zip("abcdefg", (1.0, 1.4, 1.8, 2.2, 2.6, 2.9, 4.4), strict=True))
+    source = np.repeat(list("abcdefg"), 20)
+    judge = np.array([levels[name] for name in source]) + generator.normal(0, 0.05, 140)
+    one = paired(judge, judge + 2, source, np.tile(np.arange(20), 7))
+    rows = new_system_means(one).set_index("source")
+    assert np.isnan(rows.loc["g", "mean"]) and "leads off the scale" in rows.loc["g", "reason"]
+    assert rows.loc["a":"f", ["mean", "low", "high"]].stack().between(1, 5).all()
+    assert rows.loc["c", "mean"] == pytest.approx(3.8, abs=0.05)
+    less = one.at(one.sources != "g")
+    wide = replace(less, judge=less.judge + np.repeat([0, 0.5, 0, 0.5, 0, 0.0], 20))
+    top = new_system_means(wide).set_index("source").loc["f"]
+    assert top["high"] == 5 and top["low"] < top["mean"] < 5
+
+
+def test_where_the_judge_adds_nothing_to_the_other_systems_it_is_said() -> None:
+    """People rate all systems alike, the judge does not."""
+    generator = np.random.default_rng(0)
+    source, group = np.repeat(list("abcdefgh"), 20), np.tile(np.arange(20), 8)
+    shift = generator.uniform(-1, 1, 8)[np.repeat(range(8), 20)]
+    judge = 3 + shift + generator.normal(0, 0.1, 160)
+    bad = new_system_means(paired(judge, 3 + generator.normal(0, 0.1, 160), source, group))
+    assert set(bad["remark"]) == {
+        "the other systems' human means alone give a tighter interval: the judge adds nothing"
+    }
+    good = new_system_means(paired(judge, judge + generator.normal(0, 0.1, 160), source, group))
+    assert set(good["remark"]) == {""}
 
 
 def test_several_annotators_are_averaged_by_item() -> None:

@@ -102,6 +102,24 @@ def test_from_five_sources_on_a_source_is_left_out_for_the_headline():
     assert [other.split.labels.tolist() for other in many.others] == [[f"i{item:03}" for item in range(120)]]
 
 
+def test_with_few_sources_a_block_is_left_out_where_the_tables_have_blocks():
+    ratings, scores = tables(*noisy())
+    blocks = ratings["item_id"].str[1:].astype(int) % 6
+    found = select(pair(ratings.assign(block=blocks), scores, scale=(1, 5)), "m").headline
+    assert found.split.scheme == "leaving one of 6 blocks out"
+    assert len(set(found.split.labels)) == 6
+    beside = scores.assign(block=scores["item_id"].str[1:].astype(int) % 6)
+    assert select(pair(ratings, beside, scale=(1, 5)), "m").headline.split.scheme == found.split.scheme
+
+
+@pytest.mark.parametrize("sources", ["abcde", "s"])
+def test_what_is_chosen_hardly_depends_on_the_seed(sources):
+    found = [select(paired(*noisy(signal=0.5), sources=sources), "m", seed=seed) for seed in (0, 1, 2)]
+    assert len({one.chosen for one in found}) == 1
+    figures = [one.headline.evaluations["raters"].rmse for one in found]
+    assert np.ptp([one.value for one in figures]) < 0.2 * figures[0].se
+
+
 def test_the_spread_of_sources_left_is_told():
     judge = np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 30)
     human = 3 + 0.25 * (judge - 3) + np.random.default_rng(0).normal(0, 0.8, 150)
