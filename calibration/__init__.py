@@ -1,8 +1,9 @@
 """How far a judge's scores can stand in for human ratings, from a table of each.
 
 ``read_ratings`` and ``read_scores`` read the tables, and ``pair`` puts them side by side. Of a pairing, ``assess`` says
-how far the judge agrees with human ratings, ``fit_calibration`` fits calibrated scores, ``estimate`` gives means of
-systems, and ``compare`` and ``rank_ranges`` put systems beside each other. ``plan`` chooses what to have rated next.
+how far the judge agrees with human ratings (``compare_judges``: which of several agrees more), ``fit_calibration`` fits
+calibrated scores, ``estimate`` gives means of systems, and ``compare`` and ``rank_ranges`` put systems beside each
+other. ``plan`` chooses what to have rated next.
 The package knows nothing of the judge, its models or its files: any table of human ratings and any table of scores will
 do. Names are imported when they are first used, as most need scipy and pandas.
 """
@@ -14,6 +15,7 @@ from calibration.errors import InputError, TableError
 
 if TYPE_CHECKING:
     from calibration.agreement.assess import Assessment, assess
+    from calibration.agreement.judges import JudgeDifference, compare_judges
     from calibration.agreement.metrics import agreement_with_published, chatanime_means
     from calibration.calibrators.calibration import Calibration, FittedMetric, fit_calibration
     from calibration.pairing import Paired, Pairing, pair, without_ratings
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _LAZY = {
     "Assessment": "calibration.agreement.assess",
     "assess": "calibration.agreement.assess",
+    "JudgeDifference": "calibration.agreement.judges",
+    "compare_judges": "calibration.agreement.judges",
     "agreement_with_published": "calibration.agreement.metrics",
     "chatanime_means": "calibration.agreement.metrics",
     "Calibration": "calibration.calibrators.calibration",
@@ -50,6 +54,7 @@ __all__ = [
     "Comparison",
     "FittedMetric",
     "InputError",
+    "JudgeDifference",
     "Paired",
     "Pairing",
     "Plan",
@@ -58,6 +63,7 @@ __all__ = [
     "assess",
     "chatanime_means",
     "compare",
+    "compare_judges",
     "estimate",
     "fit_calibration",
     "pair",

@@ -6,6 +6,7 @@ statistics are imported when the command runs, so that ``--help`` stays quick.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ from judge.types import STAND_IN
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calibration import Assessment
+    from calibration import Assessment, JudgeDifference
     from calibration.stats.intervals import Estimate
     from judge.human_ratings.agreement import Published
 
@@ -146,6 +147,51 @@ def show_details(assessment: Assessment) -> None:
     console().print(Text(DETAILS + "\n"))
 
 
+def show_judges(assessments: Mapping[str, Assessment], differences: Sequence[JudgeDifference]) -> None:
+    """Print the judges side by side, and on each metric the best of them beside each other one."""
+    from rich.text import Text
+
+    out = console()
+    metrics = dict.fromkeys(name for one in assessments.values() for name in one.metrics)
+    rows = []
+    for metric in metrics:
+        for judge, assessment in assessments.items():
+            if one := assessment.metrics.get(metric):
+                found = one.agreement
+                figures = (found.judge["spearman"], found.judge["mae"], found.judge["qwk"])
+                systems = _cell(found.systems["pairwise_accuracy"], ".0%")
+                alt = cell(one.alt_test.winning_rate)
+                rows.append((metric, judge, f"{found.items:,}", *map(_cell, figures), systems, alt, one.verdict.word))
+    heads = ("metric", "judge", "n", "Spearman", "MAE", "QWK", "systems", "alt", "verdict")
+    out.print(plain_table("judges and human ratings", heads, rows))
+    out.print(Text(LEGEND + "\n"))
+    for metric in metrics:
+        there = {name: one.metrics[metric].agreement for name, one in assessments.items() if metric in one.metrics}
+        known = {name: value for name, one in there.items() if (value := one.judge["spearman"].value) is not None}
+        best = max(known, key=lambda name: known[name], default=None)
+        for apart in differences:
+            if apart.metric == metric and best in (apart.a, apart.b):
+                sign, other = (1, apart.b) if best == apart.a else (-1, apart.a)
+                parts = f"Spearman {_signed(apart.spearman, sign)}, MAE {_signed(apart.mae, sign)}"
+                out.print(line(f"* {metric}: {best} less {other}: {parts} (over {apart.items:,} items)"))
+    by_text: dict[str, list[str]] = {}
+    for judge, assessment in assessments.items():
+        for text in assessment.remarks:
+            by_text.setdefault(text, []).append(judge)
+    whose = (("" if len(of) == len(assessments) else f"{', '.join(of)}: ") + text for text, of in by_text.items())
+    show_remarks(whose)
+
+
+def _signed(estimate: Estimate, sign: int) -> str:
+    """A difference with its interval, or the other way round."""
+    if estimate.value is None:
+        return f"undefined ({estimate.reason})"
+    if estimate.low is None or estimate.high is None:
+        return f"{sign * estimate.value:+.2f}"
+    low, high = sorted((sign * estimate.low, sign * estimate.high))
+    return f"{sign * estimate.value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 def _cell(estimate: Estimate | None, form: str = ".2f") -> str:
     """The value of an estimate as a table shows it."""
     return cell(estimate.value if estimate else None, form)
@@ -190,6 +236,9 @@ def agree(
         Path | None, typer.Option(help="Also write agreement.csv and agreement.json to this folder.")
     ] = None,
     judge: OfJudge = None,
+    judges: Annotated[
+        str, typer.Option(help="Several judges of a table side by side, with commas, or all of them: all.")
+    ] = "",
     annotators: Annotators = "",
     raters: Raters = "people",
     scoring: Scoring = "rmse",
@@ -209,10 +258,43 @@ def agree(
 
     Without --annotations: with the published means of ChatAnime's systems, the only human figures there are of it.
     """
-    from judge.human_ratings.agreement import assess_run, compare_with_published
+    from calibration import compare_judges
+    from judge.human_ratings.agreement import assess_pairing, assess_run, compare_with_published, read_pairings
 
     refuse_unwritable_folder(out, *OUTPUTS)
     refuse_wrong_epsilon(epsilon)
+    how: dict[str, Any] = {
+        "raters": raters,
+        "characters": generalise == "characters",
+        "scoring": scoring,
+        "epsilon": epsilon,
+        "min_items": min_items,
+        "kind": annotator_kind,
+        "nominal": names(nominal),
+    }
+    people = some_names(annotators, "--annotators")
+    if judges:
+        if annotations is None or judge is not None:
+            raise InputError("--judges: give human ratings as well (--annotations), and no --judge")
+        with terminal_progress() as progress, progress.busy("measuring agreement with human ratings"):
+            chosen = some_names(judges, "--judges")
+            pairings = read_pairings(scores, annotations, scale, chosen, people, average_repeats)
+            assessments = {name: assess_pairing(one, **how) for name, one in pairings.items()}
+            differences = compare_judges(pairings, characters=generalise == "characters")
+        beside: dict[str, Any] = {
+            "judges": {name: one.to_dict() for name, one in assessments.items()},
+            "differences": [one.to_dict() for one in differences],
+        }
+        if out:
+            import pandas as pd
+
+            tables = [one.table.assign(judge=name) for name, one in assessments.items()]
+            write_agreement(out, pd.concat(tables, ignore_index=True), beside)
+        if as_json:
+            print(as_json_text(beside))
+        else:
+            show_judges(assessments, differences)
+        return 0
     published = compare_with_published(scores)
     if annotations is None and published is None:
         raise InputError(f"{scores}: no published means of its sources; give human ratings (--annotations FILE)")
@@ -224,15 +306,9 @@ def agree(
                 annotations,
                 scale=scale,
                 judge=judge,
-                annotators=some_names(annotators, "--annotators"),
+                annotators=people,
                 average_repeats=average_repeats,
-                raters=raters,
-                characters=generalise == "characters",
-                scoring=scoring,
-                epsilon=epsilon,
-                min_items=min_items,
-                kind=annotator_kind,
-                nominal=names(nominal),
+                **how,
             )
     found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}
     if out:

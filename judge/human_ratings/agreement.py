@@ -111,6 +111,29 @@ def read_pairing(
     return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
 
 
+def read_pairings(
+    path: Path,
+    annotations: Path,
+    scale: str | None,
+    judges: tuple[str, ...],
+    annotators: tuple[str, ...] = (),
+    average_repeats: bool = False,
+) -> dict[str, Pairing]:
+    """A pairing for each of several judges of a table, by name; all of the table's where ``judges`` is ``("all",)``."""
+    from calibration import pair
+
+    scales = scale_of(path, scale)
+    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
+    scores = read_judge_scores(path, scales, ratings)
+    there = sorted(scores["judge"].unique()) if "judge" in scores else []
+    chosen = there if judges == ("all",) else list(dict.fromkeys(judges))
+    if len(chosen) < 2:
+        found = f"found: {', '.join(there) or 'no column judge'}"
+        raise InputError(f"--judges: give two or more of {path}'s judges, or all ({found})")
+    how: dict[str, Any] = {"annotators": annotators, "scale": scales, "composites": _composites(scores)}
+    return {name: pair(ratings, scores, judge=name, **how) for name in chosen}
+
+
 def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
     """The scores of a run or a table with no ratings beside them."""
     from calibration import without_ratings

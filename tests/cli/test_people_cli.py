@@ -83,6 +83,52 @@ def test_people_read_a_row_and_a_sentence_a_metric(kit: Kit) -> None:
     assert result.stdout.count("* On kind, the judge may") == result.stdout.count("* On fluent, the judge may") == 1
 
 
+def test_judges_of_a_table_stand_side_by_side(kit: Kit) -> None:
+    noisy = kit.scores.assign(judge="worse", score=kit.scores["score"].sample(frac=1, random_state=0).to_numpy())
+    both = pd.concat([kit.scores.assign(judge="better"), noisy])
+    found = kit.json("--judges", "all", "--out", "out", scores=both)
+    assert set(found["judges"]) == {"better", "worse"}
+    alone = kit.json("--judge", "worse", scores=both)
+    assert found["judges"]["worse"]["metrics"] == alone["metrics"]
+    (one,) = (apart for apart in found["differences"] if apart["metric"] == "kind")
+    values = [found["judges"][name]["metrics"]["kind"]["agreement"]["spearman"] for name in ("better", "worse")]
+    assert (one["a"], one["b"], one["items"]) == ("better", "worse", 40)
+    assert one["spearman"]["value"] == pytest.approx(values[0] - values[1], abs=1e-9) and one["spearman"]["low"] > 0
+    table = pd.read_csv(kit.folder / "out" / "agreement.csv")
+    assert set(table["judge"]) == {"better", "worse"}
+    printed = kit.agree("--judges", "worse,better", scores=both).stdout
+    assert "kind: better less worse: Spearman +" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--judges", "one"], "two or more"),
+        (["--judges", "one,other"], "no judge 'one'"),
+        (["--judges", "all"], "two or more"),
+        (["--judges", "all", "--judge", "one"], "no --judge"),
+    ],
+)
+def test_judges_that_are_not_there_are_refused(kit: Kit, options: list[str], message: str) -> None:
+    refused(kit.agree(*options, scores=kit.scores.assign(judge="alone")), message)
+
+
+def test_a_nominal_metric_has_no_order_and_the_other_has(kit: Kit) -> None:
+    found = kit.json("--nominal", "kind", scores=kit.scores.assign(score=kit.scores["score"].round()))
+    kind, fluent = (found["metrics"][name] for name in ("kind", "fluent"))
+    assert kind["nominal"] and kind["agreement"]["spearman"] is None and kind["agreement"]["kappa"] is not None
+    assert not fluent["nominal"] and fluent["agreement"]["spearman"] is not None
+    assert "Nominal: kind" in kit.agree("--nominal", "kind").stdout
+
+
+@pytest.mark.parametrize("command", ["agree", "estimate", "compare", "calibrate"])
+def test_the_scale_is_printed_by_every_command_about_ratings(kit: Kit, command: str) -> None:
+    kit.agree()
+    systems = ["s0", "s1"] if command == "compare" else []
+    printed = typed(command, "scores.csv", *systems, "--annotations", "ratings.csv", cwd=kit.folder).stdout
+    assert "Scale: 1 to 5" in printed
+
+
 def test_text_of_the_tables_cannot_command_the_terminal(kit: Kit) -> None:
     """Metrics and judges with control characters or with markup stand as they are."""
     changed = [
