@@ -79,7 +79,7 @@ class FittedMetric:
         """Shape (items,): which items are like 95% of those in training; the map is a guess for others."""
         near = (items.judge >= self.trained[0] - 1e-9) & (items.judge <= self.trained[1] + 1e-9)
         chosen = self.named if is_named else self.calibrator
-        if isinstance(chosen, Raters):
+        if isinstance(chosen, Raters) and chosen.coefficients_.any():
             near &= chosen.standardiser_.distance(items.signals) <= chosen.reach_ + 1e-9
         return near
 
@@ -297,7 +297,8 @@ class Calibration:
             if not is_there[2 * number]:
                 continue
             if isinstance(chosen, Raters):
-                lacking = [names[column // 2] for column in chosen.standardiser_.used_ if not is_there[column]]
+                read = zip(chosen.standardiser_.used_, chosen.coefficients_, strict=False)  # gaps come last
+                lacking = [names[column // 2] for column, weight in read if weight and not is_there[column]]
                 if lacking:
                     listed = ", ".join(dict.fromkeys(lacking))
                     said.append(f"The map of {metric} reads more of {listed} than is there: averages stand in for it.")
