@@ -204,8 +204,11 @@ def test_lambda_is_the_least_variance_of_sums_by_group_worked_out_by_hand() -> N
     sure = 1 - (1 - explained) / explained / 2
     found, without = _tuned(a, b, labels(range(4)), 4)
     assert found == pytest.approx(min(1.0, slope * sure)) and len(without) == 4
-    found, _ = _tuned(a, b * 4, labels(range(4)), 4)
+    found, without = _tuned(a, b * 4, labels(range(4)), 4)
     assert found == pytest.approx(slope / 4 * sure)
+    # without the first group: ab is -4.4, aa 9 and bb 2.17 (times 16)
+    explained = 4.4**2 / (9 * 2.17)
+    assert without[0] == pytest.approx(4.4 / 2.17 / 4 * (1 - (1 - explained) / explained))
 
 
 @pytest.mark.parametrize("judge", [np.full(300, 2.0), np.tile([1.0, 5.0], 150)])
