@@ -14,13 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Discriminator
 from sklearn.isotonic import IsotonicRegression
 
-from calibration.calibrators.cross_validation import simplest_within_one_standard_error, splits
 from calibration.calibrators.features import Items, LearnedFloats, Ratings, Standardiser, log_odds
-from calibration.calibrators.mixed_ridge import NormalEquations
+from calibration.calibrators.penalties import Problem
 from calibration.stats.intervals import LEVEL, Floats
 
 COEFFICIENTS = (np.inf, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0)
@@ -73,7 +71,7 @@ class Raters:
         score = self.score_.fit(items.judge[:, None], ratings.weights).transform(items.judge[:, None])
         own = np.isin(self.standardiser_.used_, [2 * items.metric, 2 * items.metric + 1])
         gaps = np.zeros(columns.shape[1] - len(own), dtype=bool)
-        problem = _Problem(np.hstack([np.ones_like(score), score, columns]), score[:, 0], ratings, self.seed)
+        problem = Problem.of(np.hstack([np.ones_like(score), score, columns]), score[:, 0], ratings, self.seed)
         rising = np.concatenate([[False, True], own, gaps])
 
         def penalties(of_items: float) -> Floats:
@@ -111,50 +109,6 @@ class Raters:
             slope = np.array([self.slopes_.get(name, 0.0) for name in annotators])
             found = found + severity + slope * score
         return _clipped(found, self.scale)
-
-
-Candidate = tuple[Floats, float, float, NDArray[np.bool_]]
-"""Penalties of columns, of severities and of slopes, and which coefficients may not be below 0."""
-
-
-class _Problem:
-    """A regression on all ratings, and on those that are not left out, of which the penalties are to be chosen."""
-
-    def __init__(self, design: Floats, score: Floats, ratings: Ratings, seed: int) -> None:
-        weights = ratings.weights[ratings.item]
-        self.rows = design, score, ratings.item, ratings.annotator
-        self.target, self.weights = ratings.scores, weights / weights.mean()
-        self.whole = self._of(np.full(len(ratings.item), True), len(ratings.annotators))
-        found = splits(ratings.sources, ratings.blocks, ratings.groups, seed=seed)
-        self.labels = found[0].labels[ratings.item] if found else None
-        self.folds = found[0].folds[:, ratings.item] if found else np.zeros((0, 0), dtype=np.intp)
-        self.parts = [
-            [self.whole - self._of(folds == fold, len(ratings.annotators)) for fold in range(int(folds.max()) + 1)]
-            for folds in self.folds
-        ]
-
-    def _of(self, chosen: NDArray[np.bool_], annotators: int) -> NormalEquations:
-        design, score, item, annotator = self.rows
-        return NormalEquations.of(
-            design, score, item[chosen], annotator[chosen], annotators, self.target[chosen], self.weights[chosen]
-        )
-
-    def choose(self, candidates: Sequence[Candidate]) -> int:
-        """The simplest within one standard error of the best by what was left out; the first where nothing can be."""
-        if self.labels is None:
-            return 0
-        design, score, item, annotator = self.rows
-        losses = []
-        for penalties, severity, slope, rising in candidates:
-            loss = np.zeros(len(item))
-            for folds, parts in zip(self.folds, self.parts, strict=True):
-                for fold, part in enumerate(parts):
-                    held = folds == fold
-                    found = part.solve(penalties, severity, slope, rising)
-                    predicted = found.predict(design, score, item[held], annotator[held])
-                    loss[held] += (predicted - self.target[held]) ** 2 / len(self.folds)
-            losses.append(loss)
-        return simplest_within_one_standard_error(losses, self.weights, self.labels)[0]
 
 
 @dataclass(slots=True)
@@ -270,7 +224,7 @@ class Ordinal:
         place = np.arange(len(columns))
         nobody = np.zeros_like(place)
         means = replace(ratings, item=place, annotator=nobody, scores=ratings.mean, annotators=("",))
-        problem = _Problem(np.hstack([np.ones_like(score), score, columns]), score[:, 0], means, self.seed)
+        problem = Problem.of(np.hstack([np.ones_like(score), score, columns]), score[:, 0], means, self.seed)
         rising = np.append(False, np.full(1 + columns.shape[1], True))
         candidates = [
             (np.append([0.0, 0.0], np.full(columns.shape[1], one)), np.inf, np.inf, rising) for one in COEFFICIENTS
