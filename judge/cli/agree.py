@@ -65,6 +65,9 @@ level as one annotator; advantage: how often the judge is as near to the other a
 (alternative annotator test), of whom it may lose by epsilon"""
 
 
+NOMINAL_NOTE = "Nominal: {}; alpha is the nominal one, and QWK Cohen's kappa."
+
+
 ROOM_FOR_ALL = 110
 """Columns of a terminal from which on the table has all of its own."""
 
@@ -115,7 +118,7 @@ def show_agreement(assessment: Assessment) -> None:
     out.print(Text(LEGEND + "\n"))
     show_scales({name: (*one.agreement.scale, one.agreement.step) for name, one in ordered.items()})
     if of_names := [name for name in assessment.metrics if name not in ordered]:
-        out.print(line(f"* Nominal: {', '.join(of_names)}; alpha is the nominal one, and QWK Cohen's kappa."))
+        out.print(line(f"* {NOMINAL_NOTE.format(', '.join(of_names))}"))
     for one in assessment.metrics.values():
         out.print(line(f"* {one.verdict.sentence}"))
     halo = assessment.discriminant
@@ -158,22 +161,33 @@ def show_judges(assessments: Mapping[str, Assessment], differences: Sequence[Jud
         for judge, assessment in assessments.items():
             if one := assessment.metrics.get(metric):
                 found = one.agreement
-                figures = (found.judge["spearman"], found.judge["mae"], found.judge["qwk"])
+                chance = found.judge["kappa" if found.is_nominal else "qwk"]
+                figures = (found.judge["spearman"], found.judge["mae"], chance)
                 systems = _cell(found.systems["pairwise_accuracy"], ".0%")
                 alt = cell(one.alt_test.winning_rate)
                 rows.append((metric, judge, f"{found.items:,}", *map(_cell, figures), systems, alt, one.verdict.word))
     heads = ("metric", "judge", "n", "Spearman", "MAE", "QWK", "systems", "alt", "verdict")
     out.print(plain_table("judges and human ratings", heads, rows))
     out.print(Text(LEGEND + "\n"))
+    of_names: list[str] = []
     for metric in metrics:
         there = {name: one.metrics[metric].agreement for name, one in assessments.items() if metric in one.metrics}
-        known = {name: value for name, one in there.items() if (value := one.judge["spearman"].value) is not None}
+        is_nominal = any(one.is_nominal for one in there.values())
+        measure = "exact" if is_nominal else "spearman"
+        known = {name: value for name, one in there.items() if (value := one.judge[measure].value) is not None}
         best = max(known, key=lambda name: known[name], default=None)
         for apart in differences:
             if apart.metric == metric and best in (apart.a, apart.b):
                 sign, other = (1, apart.b) if best == apart.a else (-1, apart.a)
-                parts = f"Spearman {_signed(apart.spearman, sign)}, MAE {_signed(apart.mae, sign)}"
+                shown = {"exact agreement": apart.exact}
+                if not is_nominal:
+                    shown = {"Spearman": apart.spearman, "MAE": apart.mae}
+                parts = ", ".join(f"{name} {_signed(each, sign)}" for name, each in shown.items())
                 out.print(line(f"* {metric}: {best} less {other}: {parts} (over {apart.items:,} items)"))
+        if is_nominal:
+            of_names.append(metric)
+    if of_names:
+        out.print(line(f"* {NOMINAL_NOTE.format(', '.join(of_names))}"))
     by_text: dict[str, list[str]] = {}
     for judge, assessment in assessments.items():
         for text in assessment.remarks:
@@ -280,7 +294,7 @@ def agree(
             chosen = some_names(judges, "--judges")
             pairings = read_pairings(scores, annotations, scale, chosen, people, average_repeats)
             assessments = {name: assess_pairing(one, **how) for name, one in pairings.items()}
-            differences = compare_judges(pairings, characters=generalise == "characters")
+            differences = compare_judges(pairings, nominal=names(nominal), characters=generalise == "characters")
         beside: dict[str, Any] = {
             "judges": {name: one.to_dict() for name, one in assessments.items()},
             "differences": [one.to_dict() for one in differences],

@@ -119,6 +119,9 @@ def test_a_nominal_metric_has_no_order_and_the_other_has(kit: Kit) -> None:
     assert kind["nominal"] and kind["agreement"]["spearman"] is None and kind["agreement"]["kappa"] is not None
     assert not fluent["nominal"] and fluent["agreement"]["spearman"] is not None
     assert "Nominal: kind" in kit.agree("--nominal", "kind").stdout
+    both = pd.concat([kit.scores.assign(judge=name, score=kit.scores["score"].round()) for name in ("a", "b")])
+    printed = " ".join(kit.agree("--judges", "all", "--nominal", "kind", scores=both).stdout.split())
+    assert "kind: a less b: exact agreement +0.00" in printed and "fluent: a less b: Spearman" in printed
 
 
 @pytest.mark.parametrize("command", ["agree", "estimate", "compare", "calibrate"])

@@ -76,6 +76,23 @@ def test_every_two_judges_on_what_they_have_in_common():
     assert [(found.metric, found.a, found.b) for found in compare_judges(pairings)] == [("m", "a", "b")]
 
 
+def test_of_a_nominal_metric_only_equal_ratings_are_counted():
+    """A equals 5 of 6 ratings, B 3 of 6; renaming the kinds changes nothing."""
+    ratings = [[1, 1], [2, 2], [4, 1]]
+    for names in ({1: 1, 2: 2, 4: 4}, {1: 4, 2: 1, 4: 2}):
+        given = np.vectorize(names.get)(np.array(ratings)).astype(float)
+        one, other = (metric([names[kind] for kind in judge], given) for judge in ([1, 2, 4], [1, 4, 1]))
+        (found,) = compare_judges({"a": _pairing(one), "b": _pairing(other)}, nominal=["m"])
+        assert found.exact.value == pytest.approx(5 / 6 - 3 / 6)
+        assert found.spearman.value is None and "--nominal" in found.mae.reason
+
+
+def test_exact_agreement_is_in_steps():
+    one, other = metric([1.4, 2.2], [1.5, 2], scale=(1, 3)), metric([1.9, 2.2], [1.5, 2], scale=(1, 3))
+    (found,) = compare_judges({"a": _pairing(one), "b": _pairing(other)})
+    assert found.exact.value == 0.5
+
+
 def test_what_cannot_be_compared_says_why():
     one, other = _judges((0.3, 0.9))
     flat = replace(other, judge=np.full(120, 3.0))
