@@ -102,7 +102,7 @@ def labelled_means(paired: Paired, *, characters: bool = False) -> pd.DataFrame:
         row |= {"lambda_": None if mean.value is None else powered.lambda_}
         if mean.low is not None and mean.high is not None:
             half = (mean.high - mean.low) / 2
-            row["equivalent_labels"] = equivalent_labels(_rated(one), plain.groups, plain.variance, half)
+            row["equivalent_labels"] = equivalent_labels(_rated(one), plain.effective_groups, plain.variance, half)
         rows.append(row)
     columns = ["source", "mean", "low", "high", "target", "n", "labelled", "lambda_", "human_mean", "human_low",
                "human_high", "equivalent_labels", "reason"]  # fmt: skip

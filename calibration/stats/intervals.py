@@ -201,11 +201,14 @@ def _one_way_variance(influence: Floats, groups: Labels) -> tuple[float, int]:
     return float((sums**2).sum() * k / (k - 1)) if k > 1 else float("nan"), k
 
 
-def student(value: float, variance: float, fewest: int) -> Estimate:
-    """A value with Student's t interval on ``fewest`` - 1 degrees of freedom; no interval under ``MIN_GROUPS``."""
+def student(value: float, variance: float, fewest: int, effective: float | None = None) -> Estimate:
+    """A value with Student's t interval on ``fewest`` - 1 degrees of freedom; no interval under ``MIN_GROUPS``.
+
+    ``effective`` is how many groups of one size would do as well as these, where they are of unlike sizes.
+    """
     if fewest < MIN_GROUPS:
         return Estimate(value)
-    half = t_quantile(fewest - 1) * variance**0.5
+    half = t_quantile(max((fewest if effective is None else effective) - 1, 1)) * variance**0.5
     return Estimate(value, value - half, value + half)
 
 

@@ -43,6 +43,8 @@ class Powered:
     """The variance of the mean; NaN with labels in one group only."""
     groups: int
     """In how many groups there are labels (of how many characters, where they are fewer)."""
+    effective_groups: float
+    """How many groups with the same share of the labels would do as well: 1 / the sum of squared shares (Kish 1965)."""
 
 
 def powered_mean(
@@ -56,9 +58,9 @@ def powered_mean(
 ) -> Powered:
     """The human mean of all items, from ratings of some and a judge's scores of all.
 
-    The mean is ``mean(human) + lambda (mean(judge) - mean of judge where rated)``. The interval is Student's t with
-    k - 1 degrees of freedom and the variance times k / (k - 1), k being the number of groups with labels, which covers
-    94 to 95% from eight groups on (simulated in ``benchmarks/coverage.py``).
+    The mean is ``mean(human) + lambda (mean(judge) - mean of judge where rated)``. The variance is times k / (k - 1), k
+    being the number of groups with labels, and the interval Student's t with one degree of freedom less than groups of
+    one size would be as good as these (simulated in ``benchmarks/coverage.py``).
 
     Args:
         human: shape (items,), NaN where nobody rated the item.
@@ -74,7 +76,7 @@ def powered_mean(
     """
     rated = np.isfinite(human)
     if not rated.any():
-        return Powered(Estimate(None, reason=NO_LABELS), 0.0, np.zeros(len(human)), float("nan"), 0)
+        return Powered(Estimate(None, reason=NO_LABELS), 0.0, np.zeros(len(human)), float("nan"), 0, 0.0)
     known = np.where(rated, human, 0.0)
     # What each item counts in the means of rated items, and in the judge's mean; each sums to 1.
     own = rated * (1.0 if weights is None else weights)
@@ -101,10 +103,14 @@ def powered_mean(
     if groups is None:
         variance = float(influence @ influence)
         half = float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5
-        return Powered(Estimate(value, value - half, value + half), lambda_, influence, variance, int(rated.sum()))
-    fewest = min(len(set(way[rated])) for way in (groups, characters) if way is not None)
+        count = int(rated.sum())
+        return Powered(Estimate(value, value - half, value + half), lambda_, influence, variance, count, float(count))
+    ways = [way for way in (groups, characters) if way is not None]
+    fewest = min(len(set(way[rated])) for way in ways)
+    effective = min(1 / float((np.bincount(codes(way), own) ** 2).sum()) for way in ways)
     variance = labelled_variance(influence, groups, characters, fewest)
-    return Powered(student(value, variance, fewest), lambda_, influence, variance, fewest)
+    mean = student(value, variance, fewest, effective)
+    return Powered(mean, lambda_, influence, variance, fewest, effective)
 
 
 def _tuned(by_rating: Floats, by_judge: Floats, groups: Labels, labelled: int) -> tuple[float, Floats]:
@@ -143,13 +149,13 @@ def labelled_variance(influence: Floats, groups: Labels, characters: Labels | No
     return variance * labelled / (labelled - 1) * (every - 1) / every if labelled > 1 else float("nan")
 
 
-def equivalent_labels(labels: int, groups: int, variance: float, half_width: float) -> int | None:
+def equivalent_labels(labels: int, groups: float, variance: float, half_width: float) -> int | None:
     """How many ratings alone would give an interval this narrow: "as tight as 412; you have 120".
 
     It is assumed that more labels come with more groups, as many to a group as there are.
 
     Args:
-        labels, groups: how many rated items there are, in how many groups.
+        labels, groups: how many rated items there are, in how many (effective) groups.
         variance: of the mean of the ratings alone.
         half_width: of the interval to be matched; None is returned where it is 0.
     """
