@@ -34,19 +34,8 @@ MIN_SYSTEMS_TO_PREDICT_ANOTHER = 5
 """With fewer other systems with labels, a new one has no human mean."""
 
 
-COLUMNS = [
-    "metric",
-    "source",
-    "target",
-    "mean",
-    "low",
-    "high",
-    "n",
-    "labelled",
-    "equivalent_labels",
-    "reason",
-    "remark",
-]
+COLUMNS = ["metric", "source", "target", "mean", "low", "high", "n", "labelled", "equivalent_labels", "reason",
+           "remark"]  # fmt: skip
 
 
 OFF_SCALE = "how annotators differ from the judge on the others leads off the scale: it is not like them"

@@ -13,16 +13,13 @@ import pandas as pd
 
 from calibration.agreement.metrics import STRATA_COLUMNS, Agreement
 from calibration.agreement.reliability import STATISTICS, Reliability
-from calibration.agreement.single_ratings import RATING_MEASURES, pairs_of_ratings
+from calibration.agreement.single_ratings import ALL_SAME, RATING_MEASURES, pairs_of_ratings
 from calibration.pairing import Paired
 from calibration.stats.correlation import ASSOCIATIONS, nominal_kappa, nominal_kappa_draws
 from calibration.stats.intervals import Estimate, Floats, Resampler, clustered_mean
 
 NOMINAL = "scores are names of kinds, which have no order (--nominal)"
 """Why a measure that needs an order or a mean is not given."""
-
-
-ALL_SAME = "all scores are the same"
 
 
 def with_names_as_scores(paired: Paired) -> Paired:

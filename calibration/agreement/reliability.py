@@ -161,16 +161,12 @@ def ceiling(rated: Paired, resampler: Resampler) -> dict[str, Estimate]:
             draws.append(np.stack([ranks, *rest_of_them], axis=1))
     by_statistic = dict(zip(STATISTICS, _mean(draws).T, strict=True)) if draws else {}
     found = {}
-    for name, value in zip(STATISTICS, _mean(points)[0].tolist(), strict=True):
-        if not np.isfinite(value):
-            found[name] = Estimate(None, reason=STILL)
-        elif name not in by_statistic:
-            found[name] = Estimate(value)
-        else:
-            low, high = resampler.interval(value, by_statistic[name], centred=True)
+    for name, value in zip(STATISTICS, _mean(points)[0], strict=True):
+        one_left_out = resampler.estimate(value, by_statistic.get(name), STILL, centred=True)
+        if one_left_out.low is not None and one_left_out.high is not None:  # moving may lead beyond what there can be
             least, most = (-1.0, 1.0) if name in CORRELATIONS else (0.0, np.inf)
-            within = None if low is None else max(low, least), None if high is None else min(high, most)
-            found[name] = Estimate(value, *within)
+            one_left_out = replace(one_left_out, low=max(one_left_out.low, least), high=min(one_left_out.high, most))
+        found[name] = one_left_out
     return found
 
 

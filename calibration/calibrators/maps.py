@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -73,9 +74,7 @@ class Raters:
         gaps = np.zeros(columns.shape[1] - len(own), dtype=bool)
         problem = Problem.of(np.hstack([np.ones_like(score), score, columns]), score[:, 0], ratings, self.seed)
         rising = np.concatenate([[False, True], own, gaps])
-
-        def penalties(of_items: float) -> Floats:
-            return np.concatenate([[0.0, 0.0], np.full(columns.shape[1], of_items)])
+        penalties = partial(_penalties, columns.shape[1])
 
         # One after the other, the strongest first: all together would be chosen by chance more often.
         severity = SEVERITIES[problem.choose([(penalties(USUAL), one, np.inf, rising) for one in SEVERITIES])]
@@ -101,7 +100,7 @@ class Raters:
 
     def predict(self, items: Items, annotators: Sequence[str] | None = None) -> Floats:
         """Shape (items,): each annotator's rating of the item, or that of the average annotator, on the scale."""
-        # Severities and slopes are shrunk towards 0, which is the average annotator: without a name they are left out.
+        # Severities and slopes are from the average annotator's, so that without a name they are left out.
         score = self.score_.transform(items.judge[:, None])[:, 0]
         found = self.intercept_ + self.slope_ * score + self.standardiser_.transform(items.signals) @ self.coefficients_
         if annotators is not None:
@@ -226,9 +225,7 @@ class Ordinal:
         means = replace(ratings, item=place, annotator=nobody, scores=ratings.mean, annotators=("",))
         problem = Problem.of(np.hstack([np.ones_like(score), score, columns]), score[:, 0], means, self.seed)
         rising = np.append(False, np.full(1 + columns.shape[1], True))
-        candidates = [
-            (np.append([0.0, 0.0], np.full(columns.shape[1], one)), np.inf, np.inf, rising) for one in COEFFICIENTS
-        ]
+        candidates = [(_penalties(columns.shape[1], one), np.inf, np.inf, rising) for one in COEFFICIENTS]
         learned = problem.whole.solve(*candidates[problem.choose(candidates)]).items
         self.intercept_, self.slope_, self.coefficients_ = float(learned[0]), float(learned[1]), learned[2:]
         return self
@@ -271,6 +268,11 @@ def usual_range(values: Floats, weights: Floats) -> tuple[float, float]:
     share = np.cumsum(weights[order]) / weights.sum()
     low, high = np.searchsorted(share, [(1 - LEVEL) / 2 + 1e-12, (1 + LEVEL) / 2 - 1e-12])
     return float(values[order][low]), float(values[order][high])
+
+
+def _penalties(columns: int, penalty: float) -> Floats:
+    """Shape (2 + columns,): none for intercept and score, which are the line, and one for all other columns."""
+    return np.append([0.0, 0.0], np.full(columns, penalty))
 
 
 def _clipped(values: Floats, scale: tuple[float, float]) -> Floats:

@@ -177,11 +177,12 @@ def _out_of_fold(paired: Paired, items: Items, ratings: Ratings, kinds: list[str
             for fold in np.unique(folds):
                 held = folds == fold
                 of_held = ratings.of(held)
+                known, rest = (items.at(~held), ratings.at(~held)), items.at(held)
                 asked = items.at(ratings.item[of_held])
                 who = [ratings.annotators[place] for place in ratings.annotator[of_held]]
                 for kind in kinds:
-                    calibrator = KINDS[kind](paired.scale, seed).fit(items.at(~held), ratings.at(~held))
-                    predicted[kind][repeat, held] = calibrator.predict(items.at(held))
+                    calibrator = KINDS[kind](paired.scale, seed).fit(*known)
+                    predicted[kind][repeat, held] = calibrator.predict(rest)
                     rated[kind][repeat, of_held] = calibrator.predict(asked, who)
         one = OutOfFold(split, predicted, rated, {})
         every.append(replace(one, evaluations={kind: _evaluation(one, kind, paired, ratings) for kind in predicted}))

@@ -141,11 +141,12 @@ class Resampler:
             return float(low + value - median), float(high + value - median)
         return min(float(low), value), max(float(high), value)
 
-    def estimate(self, value: float, draws: Floats | None, undefined: str) -> Estimate:
+    def estimate(self, value: float, draws: Floats | None, undefined: str, *, centred: bool = False) -> Estimate:
         """A value with its interval from draws (None for no interval); ``undefined`` is the reason if it is NaN."""
         if not np.isfinite(value):
             return Estimate(None, reason=undefined)
-        return Estimate(float(value), *(self.interval(float(value), draws) if draws is not None else (None, None)))
+        ends = (None, None) if draws is None else self.interval(float(value), draws, centred=centred)
+        return Estimate(float(value), *ends)
 
 
 def clustered_mean(

@@ -85,21 +85,18 @@ def powered_mean(
     # What each item adds to the error of the mean of the ratings, and what lambda adds to that.
     by_rating = own * (known - own @ known)
     by_judge = whole * (judge - whole @ judge) - own * (judge - own @ judge)
-    if lambda_ is None and groups is None:
+    without: Floats | None = None  # lambda as each item's error has it
+    if lambda_ is None and groups is not None:
+        lambda_, without = _tuned(by_rating, by_judge, groups, len(set(groups[rated])))
+    elif lambda_ is None:
         # The slope of human on judge: covariance over rated items by variance over all; 0 for a constant judge.
         spread = float(np.var(judge, ddof=1)) if len(judge) > 1 else 0.0
         covariance = float(own @ ((known - own @ known) * (judge - own @ judge)))
         slope = covariance / spread if spread >= 1e-20 else 0.0
         samples = 1.0 if weights is not None else 1 + rated.sum() / max(1, (~rated).sum())
         lambda_ = float(np.clip(slope / samples, 0, 1))
-        without = np.full(len(judge), lambda_)
-    elif lambda_ is None:
-        assert groups is not None
-        lambda_, without = _tuned(by_rating, by_judge, groups, len(set(groups[rated])))
-    else:
-        without = np.full(len(judge), lambda_)
     value = float(own @ known + lambda_ * (whole @ judge - own @ judge))
-    influence = by_rating + without * by_judge
+    influence = by_rating + (lambda_ if without is None else without) * by_judge
     if groups is None:
         variance = float(influence @ influence)
         half = float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5

@@ -104,9 +104,7 @@ def read_pairing(
     """Ratings paired with the scores of a run or a table; InputError where they do not go together."""
     from calibration import pair
 
-    scales = scale_of(path, scale)
-    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
-    scores = read_judge_scores(path, scales, ratings)
+    scales, ratings, scores = _read_both(path, annotations, scale, average_repeats)
     composites = _composites(scores) if with_composites else {}
     return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
 
@@ -122,9 +120,7 @@ def read_pairings(
     """A pairing for each of several judges of a table, by name; all of the table's where ``judges`` is ``("all",)``."""
     from calibration import pair
 
-    scales = scale_of(path, scale)
-    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
-    scores = read_judge_scores(path, scales, ratings)
+    scales, ratings, scores = _read_both(path, annotations, scale, average_repeats)
     there = sorted(scores["judge"].unique()) if "judge" in scores else []
     chosen = there if judges == ("all",) else list(dict.fromkeys(judges))
     if len(chosen) < 2:
@@ -132,6 +128,15 @@ def read_pairings(
         raise InputError(f"--judges: give two or more of {path}'s judges, or all ({found})")
     how: dict[str, Any] = {"annotators": annotators, "scale": scales, "composites": _composites(scores)}
     return {name: pair(ratings, scores, judge=name, **how) for name in chosen}
+
+
+def _read_both(
+    path: Path, annotations: Path, scale: str | None, average_repeats: bool
+) -> tuple[Scale, pd.DataFrame, pd.DataFrame]:
+    """The scale that was named or is a run's own, human ratings, and the scores of a run or a table."""
+    scales = scale_of(path, scale)
+    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
+    return scales, ratings, read_judge_scores(path, scales, ratings)
 
 
 def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
