@@ -211,6 +211,18 @@ def test_lambda_is_the_least_variance_of_sums_by_group_worked_out_by_hand() -> N
     assert without[0] == pytest.approx(4.4 / 2.17 / 4 * (1 - (1 - explained) / explained))
 
 
+def test_groups_of_unlike_sizes_count_as_fewer() -> None:
+    """One group has 8 of 15 labels and seven have one each: as good as 15² / (8² + 7) = 3.17 groups of one size."""
+    group = labels([0] * 8 + list(range(1, 8)))
+    human = np.random.default_rng(0).normal(3, 1, 15)
+    found = powered_mean(human, np.full(15, 3.0), group, weights=np.ones(15))
+    assert (found.groups, found.effective_groups) == (8, pytest.approx(225 / 71))
+    half = stats.t.ppf(0.975, 225 / 71 - 1) * found.variance**0.5
+    assert found.estimate.high - found.estimate.low == pytest.approx(2 * half)
+    even = powered_mean(human[:8], np.full(8, 3.0), labels(range(8)), weights=np.ones(8))
+    assert even.effective_groups == pytest.approx(8)
+
+
 @pytest.mark.parametrize("judge", [np.full(300, 2.0), np.tile([1.0, 5.0], 150)])
 def test_a_judge_that_says_nothing_leaves_the_ratings_alone(judge: np.ndarray) -> None:
     human, _, group = _in_whole_groups(0.9, 0)
