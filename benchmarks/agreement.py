@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from judge.types import METRICS
+from tests.helpers.chatanime import METRICS
 
 SOURCES, CHARACTERS, SCENARIOS, RATERS = 11, 20, 60, 3
 

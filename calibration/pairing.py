@@ -198,6 +198,8 @@ class Pairing:
     """How many judged items of each metric nobody rated."""
     remarks: tuple[str, ...]
     """Warnings about the pairing, a sentence each."""
+    composites: tuple[str, ...] = ()
+    """Those of the metrics that are means of others."""
 
     @property
     def scales(self) -> dict[str, tuple[float, float, float | None]]:
@@ -268,6 +270,7 @@ def pair(
         missing=scores.loc[scores["score"].isna(), KEY].reset_index(drop=True),
         unrated={metric: int((one.counts == 0).sum()) for metric, one in metrics.items()},
         remarks=(),
+        composites=tuple(name for name in composites or () if name in metrics),
     )
     return replace(pairing, remarks=tuple(_warnings(pairing, ratings, every, scale is None)))
 
@@ -292,6 +295,7 @@ def without_ratings(
         missing=scores.loc[scores["score"].isna(), KEY].reset_index(drop=True),
         unrated={name: len(one.items) for name, one in metrics.items()},
         remarks=(),
+        composites=tuple(name for name in composites or () if name in metrics),
     )
 
 
@@ -416,8 +420,13 @@ def _is_multiple(values: Floats, step: float) -> NDArray[np.bool_]:
 
 
 def _levels(scores: pd.DataFrame) -> Floats | None:
-    """Shape (items, K): the probabilities p1..pK; None where an item lacks one."""
+    """Shape (items, K): the probabilities p1..pK; None where an item lacks one.
+
+    Of a table on several scales the last columns are those of the longer ones, and empty on a shorter one.
+    """
     levels = scores[level_columns(scores)].to_numpy(float)
+    there = np.flatnonzero(np.isfinite(levels).any(axis=0))
+    levels = levels[:, : there[-1] + 1 if len(there) else 0]
     return levels if levels.shape[1] > 1 and np.isfinite(levels).all() else None
 
 

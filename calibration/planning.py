@@ -53,6 +53,8 @@ def frame(scores: pd.DataFrame, ratings: pd.DataFrame | None = None) -> Frame:
     variance = np.full(len(known), np.nan)
     if levels:
         chances, values = known[levels].to_numpy(float), np.arange(1, len(levels) + 1)
+        # Of a table on several scales the last columns are empty on a shorter one.
+        chances = np.where(np.isnan(chances).all(axis=1, keepdims=True), np.nan, np.nan_to_num(chances))
         # Of a judge that is all but sure, rounding may leave a variance just under 0.
         variance = np.maximum(chances @ values**2 - (chances @ values) ** 2, 0.0)
     doubt = _wide(known.assign(doubt=variance), "doubt", index, metrics)

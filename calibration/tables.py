@@ -102,8 +102,11 @@ def read_scores(
     problems = [*_bad_ids(table, empty), *_bad_scores(table, scale)]
     if names := level_columns(table):
         levels = pd.DataFrame({name: _numbers(table[name]) for name in names})
-        total = levels.sum(axis=1, skipna=False)
-        good = (levels >= 0).all(axis=1) & ((total - 1).abs() <= _TOLERANCE)
+        total = levels.sum(axis=1)
+        # A metric of fewer levels than another has none in the last columns.
+        known = levels.notna()
+        unbroken = (known.astype(int).diff(axis=1).iloc[:, 1:] <= 0).all(axis=1)
+        good = ~(levels < 0).any(axis=1) & ((total - 1).abs() <= _TOLERANCE) & unbroken
         # A missing judgment has neither a score nor probabilities; one of the two without the other is wrong.
         none = pd.DataFrame({name: _missing(table[name]) for name in ("score", *names)}).all(axis=1)
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from judge.errors import EngineError, InputError, Interrupted, JudgeError
-from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Dialogue, Judgment, Metric, Turn
+from judge.types import Dialogue, Judgment, Metric, Scheme, Turn
 
 if TYPE_CHECKING:
     from judge.data.chatanime import check, fetch
@@ -65,10 +65,6 @@ _LAZY = {
 }
 
 __all__ = [
-    "DIMENSIONS",
-    "LEVELS",
-    "METRICS",
-    "RESPONSE_DIVERSITY",
     "Dialogue",
     "EngineError",
     "Foresight",
@@ -86,6 +82,7 @@ __all__ = [
     "PromptVariant",
     "Result",
     "Rubric",
+    "Scheme",
     "Shown",
     "Turn",
     "assess_probes",

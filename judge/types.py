@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from judge.errors import InputError
 
-LEVELS = (1, 2, 3, 4, 5)
-"""The rating scale, worst to best."""
-
-
-DIMENSIONS: dict[str, tuple[str, str, str]] = {
-    "basic_dialogue": ("fluency", "coherency", "consistency"),
-    "role_playing": ("character_knowledge", "speech_style", "behavioral_habit"),
-    "emotional_support": ("emotional_value", "experience_sharing", "demand_matching"),
-}
-"""The three dimensions, each with the ids of its three metrics."""
-
-
-METRICS: tuple[str, ...] = tuple(metric for metrics in DIMENSIONS.values() for metric in metrics)
-"""The nine metrics of a dialogue, in the order they are always shown."""
-
-
 OVERALL = "overall"
-"""The mean of all nine metrics, beside those of the dimensions."""
+"""The mean of all metrics of a rubric, beside those of its dimensions."""
 
 
-COMPOSITES: dict[str, tuple[str, ...]] = {**DIMENSIONS, OVERALL: METRICS}
-"""The means of metrics, each with its members."""
-
-
-RESPONSE_DIVERSITY = "response_diversity"
-"""The tenth metric: of a source's answers as one character across scenarios, not of one dialogue."""
+CHATANIME = "chatanime"
+"""The packaged rubric that is taken where none is named."""
 
 
 STAND_IN = "STAND-IN"
@@ -107,48 +88,102 @@ class Dialogue:
 class Metric:
     """A rubric for one metric: what is rated, what each level looks like, and how it is asked.
 
-    ``levels`` maps 1..5 to the anchor of that level; ``question`` is put to the judge where the metric is asked in
-    the user's turn, ``answer`` is how the judge's answer begins where it is begun for it.
+    ``levels`` maps each level, worst to best, to its anchor; ``question`` is put to the judge where the metric is asked
+    in the user's turn, ``answer`` is how the judge's answer begins where it is begun for it. ``scale`` says once more
+    which levels there are, where they are not those of the whole rubric. ``like`` names the metric of ChatAnime that
+    this one resembles, so that probes aimed at that one are aimed at this one too.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     id: str
-    dimension: str
     title: str
     definition: str
     levels: dict[int, str]
     question: str
     answer: str
+    dimension: str = ""
+    scale: str | tuple[int, ...] | None = None
+    like: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What a rubric rates, without its words: which metrics on which levels, and which means of them are given."""
+
+    rubric: str
+    """The rubric's name."""
+    levels: dict[str, tuple[int, ...]]
+    """Of each metric of a dialogue, in the order in which they are shown: its levels, worst to best."""
+    dimensions: dict[str, tuple[str, ...]]
+    """The metrics of each dimension; a metric may be of none."""
+    composites: dict[str, tuple[str, ...]]
+    """The means of metrics, each with its members, which have one scale: of dimensions, of the rubric's own, and of
+    all metrics (``OVERALL``)."""
+    set_metric: str | None
+    """The metric of a system's answers as one character across scenarios; None where there is none."""
+    set_levels: tuple[int, ...]
+    """Its levels."""
+    titles: dict[str, str]
+    """What metrics, dimensions, composites and the set metric are called."""
+    likes: dict[str, str]
+    """Of a metric that resembles one of ChatAnime's: which."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of a dialogue, in the order in which they are shown."""
+        return tuple(self.levels)
+
+    @property
+    def all_metrics(self) -> tuple[str, ...]:
+        """The metrics of a dialogue, and the set metric behind them."""
+        return (*self.metrics, *([self.set_metric] if self.set_metric else []))
+
+    @property
+    def all_levels(self) -> tuple[int, ...]:
+        """Every level that some metric has, upwards."""
+        return tuple(sorted({*self.set_levels, *(level for levels in self.levels.values() for level in levels)}))
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest level of each metric."""
+        return {metric: (float(levels[0]), float(levels[-1])) for metric, levels in self.levels.items()}
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether metrics differ in their levels."""
+        return len(set(self.levels.values())) > 1
+
+    def columns(self, metrics: Collection[str]) -> list[str]:
+        """The columns of a table of scores on some metrics: these, then each mean that has all its members there."""
+        means = [name for name, members in self.composites.items() if set(members) <= set(metrics)]
+        return [*(metric for metric in self.levels if metric in metrics), *means]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """A judge's rating on one metric, as a distribution over the five levels; or why there is none.
+    """A judge's rating on one metric, as a distribution over its levels; or why there is none.
 
-    ``probabilities`` sum to 1 (levels 1..5); ``mass`` is what they summed to before renormalising, in [0, 1].
-    Exactly one of ``probabilities`` and ``error`` is set.
+    ``probabilities`` has for each level its probability, which sum to 1; ``mass`` is what they summed to before
+    renormalising, in [0, 1]. Exactly one of ``probabilities`` and ``error`` is set.
     """
 
-    probabilities: tuple[float, ...] | None
+    probabilities: dict[int, float] | None
     mass: float | None
     error: str | None = None
 
     @property
     def score(self) -> float | None:
-        """Expected level, in [1, 5]; None where there is no judgment."""
+        """Expected level; None where there is no judgment."""
         if self.probabilities is None:
             return None
-        return sum(level * p for level, p in zip(LEVELS, self.probabilities, strict=True))
+        return sum(level * p for level, p in self.probabilities.items())
 
 
 def digest(value: object, length: int = 32) -> str:
     """Hash of a JSON-like value, the same on every machine: ``length`` hexadecimal digits of its sha256."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
-
-
-ALL_METRICS = (*METRICS, RESPONSE_DIVERSITY)
 
 
 ANSWER_FORMS = ("none", "space", "newline", "level")
@@ -170,9 +205,12 @@ AS_ASKED = "as asked for"
 class Options:
     """How to score; each field is the command's option of the same name.
 
+    ``rubric`` is the name of a packaged one, or a folder. No ``language`` is that of the rubric, and Chinese where it
+    has several; no ``metrics`` are all of the rubric.
+
     Raises:
-        InputError: an unknown metric or engine, or options that do not go together. (Language, layout, orderings and
-            judge are checked where used.)
+        InputError: an unknown engine, or options that do not go together. (Rubric, language, metrics, layout,
+            orderings and judge are checked where used.)
     """
 
     run: Path | None = None
@@ -184,24 +222,19 @@ class Options:
     patience: float = 300.0
     devices: tuple[str, ...] = ()
     tensor_parallel: int = 1
-    language: str = "zh"
+    rubric: str | Path = CHATANIME
+    language: str | None = None
     layout: str = "auto"
     orderings: int = 1
     answer_form: str = "auto"
     min_mass: float = MIN_MASS
-    metrics: tuple[str, ...] = ALL_METRICS
+    metrics: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     characters: tuple[str, ...] = ()
     limit: int | None = None
-    prompts: Path | None = None
     rationales: int = 0
 
     def __post_init__(self) -> None:
-        if not self.metrics:
-            raise InputError(f"--metrics names none; choose from {', '.join(ALL_METRICS)}")
-        for metric in self.metrics:
-            if metric not in ALL_METRICS:
-                raise InputError(f"--metrics {metric}: unknown metric; choose from {', '.join(ALL_METRICS)}")
         if self.rationales < 0:
             raise InputError(f"--rationales {self.rationales}: must be 0 or more")
         if self.answer_form not in ("auto", *ANSWER_FORMS):

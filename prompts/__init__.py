@@ -1,1 +1,1 @@
-"""The rubrics and the texts of the prompt, as files: one folder a language, one YAML file a metric. No code."""
+"""The packaged rubrics, as files: a folder each, in it one a language where there are several. No code."""

@@ -59,7 +59,7 @@ def short_rubric(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def by_stand_in(stand_in: Path, short_rubric: Path) -> ByStandIn:
     """Options of a run by the stand-in with the short rubric: ``by_stand_in(run, **more)``."""
-    return lambda run=None, **more: Options(**{"judge": "stand-in", "run": run, "prompts": short_rubric, **more})
+    return lambda run=None, **more: Options(**{"judge": "stand-in", "run": run, "rubric": short_rubric, **more})
 
 
 @pytest.fixture(scope="session")

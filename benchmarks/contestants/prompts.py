@@ -15,7 +15,8 @@ from judge.prompting.prompt_tree import PromptTree, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.judge import judgment
-from judge.types import METRICS, Dialogue, Turn
+from judge.types import Dialogue, Turn
+from tests.helpers.chatanime import METRICS
 
 
 class Prompts:

@@ -180,7 +180,6 @@ def assess(
     epsilon: float | None = None,
     kind: Literal["expert", "skilled", "crowd"] = "expert",
     min_items: int = MIN_ITEMS,
-    composites: Iterable[str] = (),
     nominal: Iterable[str] = (),
     same_family: Sequence[str] = (),
     seed: int = 0,
@@ -192,7 +191,6 @@ def assess(
         raters: whether an annotator's name is one person everywhere ("people") or only a slot of a form.
         characters: intervals that hold for other characters too.
         scoring, epsilon, kind, min_items: of the alternative annotator test.
-        composites: metrics that are means of others, which the matrix of metrics leaves out.
         nominal: metrics whose scores are names of kinds; only whether two are equal is asked of them.
         same_family: systems of the judge's own family of models.
         seed: random seed of the bootstrap.
@@ -219,7 +217,7 @@ def assess(
     rated = {name: paired.labelled for name, paired in pairing.metrics.items()}
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # most of the time is spent in numpy, which runs in parallel
         metrics = dict(zip(rated, threads.map(one, rated.values()), strict=True))
-    simple = {name: paired for name, paired in rated.items() if name not in names | set(composites)}
+    simple = {name: paired for name, paired in rated.items() if name not in names | set(pairing.composites)}
     # A warning that holds for all metrics is given once, one that holds for some with their names.
     by_warning: dict[str, list[str]] = {}
     for name, found in metrics.items():

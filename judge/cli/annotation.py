@@ -6,6 +6,7 @@ What to expect of a plan and how far annotators agree is worked out by ``calibra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,8 +48,10 @@ def plan(
     data: Annotated[
         list[Path] | None, typer.Option(help="Where the dialogues' texts are, if not where the run read them.")
     ] = None,
-    language: Annotated[str | None, typer.Option(help="Language of the form: zh or en; the run's by default.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder with the rubric of your own that is rated by.")] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the form; the run's by default.")] = None,
+    rubric: Annotated[
+        str | None, typer.Option("--rubric", "--prompts", help="The rubric that is rated by; the run's by default.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Choose which dialogues annotators should rate next: a random sample with known chances, where ratings tell most.
@@ -74,7 +77,7 @@ def plan(
         raters_per_overlap=raters,
         seed=seed,
     )
-    written = forms.write(form, found, scores, out, data or [], language, prompts) if form else None
+    written = forms.write(form, found, scores, out, data or [], language, rubric) if form else None
     save_csv(out, found.table)
     together = out.with_suffix(".together.csv") if annotations else None
     if together:
@@ -160,7 +163,8 @@ def import_annotations(
         "rated": len(by_task),
         "rated_by_all": sum(int(by_task.get(task, 0)) >= raters for task, raters in due.items()),
     }
-    agreement, warnings = agreement_so_far(out)
+    scales = {metric: (float(levels[0]), float(levels[-1])) for metric, levels in blinded.levels.items()}
+    agreement, warnings = agreement_so_far(out, scales)
     if as_json:
         print(as_one_json({"file": str(out), **counts, "remarks": warnings}, agreement=agreement))
     else:
@@ -168,7 +172,7 @@ def import_annotations(
     return 0
 
 
-def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:
+def agreement_so_far(ratings: Path, scales: Mapping[str, tuple[float, float]]) -> tuple[pd.DataFrame, list[str]]:
     """How far the annotators of a table of ratings agree, a row a metric (NaN where it cannot be said); and warnings.
 
     ``calibration`` pairs ratings with a judge's scores. Here no judge is there yet, so one rating of each item stands
@@ -178,11 +182,11 @@ def agreement_so_far(ratings: Path) -> tuple[pd.DataFrame, list[str]]:
 
     from calibration import pair
     from calibration.agreement.reliability import reliability
-    from judge.human_ratings.agreement import OWN_SCALE, read_annotations
+    from judge.human_ratings.agreement import read_annotations
 
-    table = read_annotations(ratings)
+    table = read_annotations(ratings, scales)
     in_a_judges_place = table.drop_duplicates(["item_id", "metric"]).drop(columns="annotator")
-    found = [reliability(one) for one in pair(table, in_a_judges_place, scale=OWN_SCALE).metrics.values()]
+    found = [reliability(one) for one in pair(table, in_a_judges_place, scale=scales).metrics.values()]
     # Columns keep the names that programs read (people, person_spearman).
     rows = []
     for one in found:

@@ -17,6 +17,7 @@ from judge.cli.common import (
     Language,
     Layout,
     Protocol,
+    RubricName,
     Sources,
     Url,
     as_one_json,
@@ -25,7 +26,7 @@ from judge.cli.common import (
 )
 from judge.cli.console import NONE, STAND_IN_WARNING, cell, console, line, plain_table, terminal_progress
 from judge.files import rows_of, save_text
-from judge.types import STAND_IN
+from judge.types import CHATANIME, STAND_IN
 
 if TYPE_CHECKING:
     from judge.robustness.attack_analysis import Robustness
@@ -111,7 +112,8 @@ def attack(
     engine: Engine = "auto",
     url: Url = None,
     protocol: Protocol = "auto",
-    language: Language = "zh",
+    rubric: RubricName = CHATANIME,
+    language: Language = None,
     layout: Layout = "auto",
     sources: Sources = "",
     characters: Characters = "",
@@ -134,6 +136,7 @@ def attack(
         engine=engine,
         url=url,
         protocol=protocol,
+        rubric=rubric,
         language=language,
         layout=layout,
         sources=some_names(sources, "--sources"),

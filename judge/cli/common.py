@@ -47,7 +47,15 @@ Sources = Annotated[str, typer.Option(help="Only these systems (column source), 
 Characters = Annotated[str, typer.Option(help="Only these characters, with commas.")]
 
 
-Language = Annotated[str, typer.Option(help="Language of the rubric: zh or en.")]
+RubricName = Annotated[
+    str,
+    typer.Option("--rubric", "--prompts", help="What is rated: chatanime, another packaged rubric, or a folder."),
+]
+
+
+Language = Annotated[
+    str | None, typer.Option(help="Language of the rubric, where it has several (zh, en); zh by default.")
+]
 
 
 Layout = Annotated[
@@ -81,8 +89,8 @@ def some_names(text: str, option: str) -> tuple[str, ...]:
 
 
 def as_one_json(facts: dict[str, Any], **tables: Any) -> str:
-    """Facts and tables as one JSON object; NaN is null."""
-    records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    """Facts and tables (those that are there) as one JSON object; NaN is null."""
+    records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items() if table is not None}
     return as_json_text({**facts, **records})
 
 

@@ -14,7 +14,9 @@ from judge.cli.common import (
     Few,
     Json,
     Judge,
+    Language,
     Protocol,
+    RubricName,
     Sources,
     Url,
     as_one_json,
@@ -23,7 +25,7 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, cell, console, line, terminal_progress
 from judge.files import save_csv
-from judge.types import STAND_IN
+from judge.types import CHATANIME, STAND_IN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,9 +57,9 @@ COSTS = {
 """The columns of a comparison of layouts in three tables: each its heading and how its numbers are written."""
 
 
-LEGEND = """mass: median probability of the five levels; <.8: share of judgments with less
+LEGEND = """mass: median probability of the levels together; <.8: share of judgments with less
 diff: mean difference from the first line; agree: rank agreement with it
-order: rank agreement with the other ordering; halo: that among the nine metrics
+order: rank agreement with the other ordering; halo: that among the metrics
 (Spearman over dialogues, means over metrics)"""
 
 
@@ -74,7 +76,7 @@ def show_layouts(comparison: LayoutComparison) -> None:
         for reason, count in overall["human_reason"].value_counts().items():
             out.print(line(f"–: {reason} ({count} variants)"))
     out.print(variants_table("missing judgments, tokens per dialogue, time of scoring", overall, COSTS))
-    out.print(Text("tokens: of all nine prompts; unique: with what prompts share counted once\n"))
+    out.print(Text("tokens: of the prompts of all metrics; unique: with what prompts share counted once\n"))
     for remark in comparison.remarks:
         out.print(line(f"* {remark}"))
     if comparison.judge == STAND_IN:
@@ -103,6 +105,8 @@ def layouts(
     protocol: Protocol = "auto",
     sources: Sources = "",
     characters: Characters = "",
+    rubric: RubricName = CHATANIME,
+    language: Language = None,
     limit: Few = 100,
     annotations: Annotated[
         Path | None, typer.Option(help="People's ratings (.csv .parquet .jsonl); only what they rate is compared.")
@@ -110,9 +114,9 @@ def layouts(
     out: Annotated[Path | None, typer.Option(help="Also write the table, by metric too, to this CSV file.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Ask for the same judgments in twelve ways and compare: the first thing to run on a new judge.
+    """Ask for the same judgments in many ways and compare: the first thing to run on a new judge.
 
-    Three layouts, two orderings of the levels (ascending, descending) and two languages of the rubric (zh, en): mass,
+    Three layouts, two orderings of the levels (ascending, descending) and the languages of the rubric (zh, en): mass,
     mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
     people. No run is written.
     """
@@ -126,6 +130,8 @@ def layouts(
         protocol=protocol,
         sources=names(sources),
         characters=names(characters),
+        rubric=rubric,
+        language=language,
         limit=limit,
     )
     with terminal_progress() as progress:

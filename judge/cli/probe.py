@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from judge.cli.common import (
     Language,
     Layout,
     Protocol,
+    RubricName,
     Sources,
     Url,
     names,
@@ -25,7 +26,7 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, cell, console, line, plain_table, terminal_progress
 from judge.files import as_json_text, save_text
-from judge.types import METRICS, STAND_IN
+from judge.types import CHATANIME, STAND_IN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +63,8 @@ ROOM_FOR_ALL = 105
 LEFT_OUT = ("n", "random", "lower")
 
 
-NARROW = 4
-"""Letters by which a metric is headed where there are nine columns."""
+WIDE, NARROW = 4, 4
+"""Of more metrics than these, each is headed by so many letters."""
 
 
 def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
@@ -76,8 +77,10 @@ def show_probes(probed: Probed, assessment: ProbeAssessment) -> None:
     heads = [head for head in HEADS if out.width >= ROOM_FOR_ALL or head not in LEFT_OUT]
     out.print(plain_table(title, heads, ([cells[head] for head in heads] for cells in _row_cells(assessment.rows))))
     out.print(Text(LEGEND_FOR_ALL * (out.width >= ROOM_FOR_ALL) + LEGEND + "\n"))
-    metrics = ("", *(metric[:NARROW] for metric in METRICS))
-    out.print(plain_table("drops at the strongest, in hundredths of a level", metrics, _drop_cells(assessment.matrix)))
+    metrics = list(dict.fromkeys(assessment.matrix["metric"])) if len(assessment.matrix) else []
+    names = ("", *(metric[:NARROW] if len(metrics) > WIDE else metric for metric in metrics))
+    drops = _drop_cells(assessment.matrix, metrics, probed.aims)
+    out.print(plain_table("drops at the strongest, in hundredths of a level", names, drops))
     orders = ("", "applies to", "specific", "in order", "means")
     out.print(plain_table("aimed at one metric, and in order of strength", orders, _order_cells(probed, assessment)))
     out.print(Text(SPREAD + "\n"))
@@ -105,18 +108,18 @@ def _row_cells(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
             )
 
 
-def _drop_cells(matrix: pd.DataFrame) -> Iterator[list[str]]:
+def _drop_cells(matrix: pd.DataFrame, metrics: list[str], aims: Mapping[str, str]) -> Iterator[list[str]]:
     """A line per degradation at its strongest."""
     import pandas as pd
 
-    from judge.robustness.degradations import DEGRADATIONS, STRENGTHS
+    from judge.robustness.degradations import STRENGTHS
 
     strongest = matrix[matrix["strength"] == STRENGTHS[-1]]
     for name, part in strongest.groupby("degradation", sort=False):
-        drops = part.set_index("metric")["drop"].reindex(METRICS)
-        aim = DEGRADATIONS[str(name)].metric
+        drops = part.set_index("metric")["drop"].reindex(metrics)
+        aim = aims[str(name)]
         cells = ("–" if pd.isna(drop) else f"{round(100 * drop)}" for drop in drops)
-        yield [str(name), *(f"{cell}{'*' * (metric == aim)}" for metric, cell in zip(METRICS, cells, strict=True))]
+        yield [str(name), *(f"{cell}{'*' * (metric == aim)}" for metric, cell in zip(metrics, cells, strict=True))]
 
 
 def _order_cells(probed: Probed, assessment: ProbeAssessment) -> Iterator[list[str]]:
@@ -156,7 +159,8 @@ def probe(
     sources: Sources = "",
     characters: Characters = "",
     limit: Few = 100,
-    language: Language = "zh",
+    rubric: RubricName = CHATANIME,
+    language: Language = None,
     layout: Layout = "auto",
     seed: Annotated[int, typer.Option(help="Of the degradations.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write all that --json prints to this file.")] = None,
@@ -179,6 +183,7 @@ def probe(
         sources=names(sources),
         characters=names(characters),
         limit=limit,
+        rubric=rubric,
         language=language,
         layout=layout,
     )

@@ -23,16 +23,18 @@ from judge.cli.common import (
     Language,
     Layout,
     Protocol,
+    RubricName,
     Sources,
     Url,
     as_one_json,
     names,
+    some_names,
 )
 from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.cli.report import write_after_run
 from judge.errors import plain
 from judge.files import as_json_text
-from judge.types import ALL_METRICS, AS_ASKED, MIN_MASS, OVERALL, STAND_IN, Options
+from judge.types import AS_ASKED, CHATANIME, MIN_MASS, OVERALL, STAND_IN, Options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +60,12 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
     metrics = {name: metric.title for name, metric in rubric.metrics.items()}
     titles = {OVERALL: OVERALL, **(metrics if width >= ROOM_FOR_METRICS else rubric.texts.dimensions)}
     there = set(board["metric"])
-    columns = [column for column in titles if column in there] or [metric for metric in metrics if metric in there]
-    title = line(f"judge means by {result.judge} (1 to 5; ± is the 95% CI over scenarios)", "table.title")
+    columns = [column for column in titles if column in there]
+    if set(columns) <= {OVERALL}:  # of a rubric without dimensions, or of some metrics only
+        columns += [metric for metric in metrics if metric in there]
+    ends = dict.fromkeys(rubric.scheme.scales.values())
+    scales = " or ".join(f"{low:g} to {high:g}" for low, high in ends)
+    title = line(f"judge means by {result.judge} ({scales}; ± is the 95% CI over scenarios)", "table.title")
     reason = None if result.chosen == AS_ASKED else line(f"{result.judge}: {result.chosen}", "table.caption")
     table = Table(title=title, caption=reason, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", overflow="fold")
@@ -91,7 +97,8 @@ def show_result(result: Result, rubric: Rubric) -> None:
     if result.judge == STAND_IN:
         out.print(line(STAND_IN_WARNING, "bold red"))
     out.print(line(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
-    out.print(line("scores.csv, leaderboard.csv, diversity.csv; how they came about: manifest.json"))
+    tables = "scores.csv, leaderboard.csv" + (", diversity.csv" if result.diversity is not None else "")
+    out.print(line(f"{tables}; how they came about: manifest.json"))
     for reason, count in result.missing.items():
         out.print(line(f"missing: {count:,} judgments, {reason}"))
     if result.suspicious:
@@ -132,18 +139,18 @@ def score(
     ] = None,
     devices: Annotated[str, typer.Option(help="A process on each of these GPUs, with commas: 0,1.")] = "",
     tensor_parallel: Annotated[int, typer.Option(help="Split the model over so many GPUs (vLLM).")] = 1,
-    language: Language = "zh",
+    rubric: RubricName = CHATANIME,
+    language: Language = None,
     layout: Layout = "auto",
     orderings: Annotated[int, typer.Option(help="2 averages over levels listed upwards and downwards.")] = 1,
     answer_form: AnswerForm = "auto",
     min_mass: Annotated[
         float, typer.Option(help="Stop a judge whose answers are a level with less probability than this (median).")
     ] = MIN_MASS,
-    metrics: Annotated[str | None, typer.Option(help="Metrics by id, with commas; all by default.")] = None,
+    metrics: Annotated[str, typer.Option(help="Metrics by id, with commas; all by default.")] = "",
     sources: Sources = "",
     characters: Characters = "",
     limit: Annotated[int | None, typer.Option(help="Only so many dialogues, always the same ones.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Also give calibrated scores, by this file of calibrate.")
     ] = None,
@@ -173,16 +180,16 @@ def score(
         patience=patience,
         devices=names(devices),
         tensor_parallel=tensor_parallel,
+        rubric=rubric,
         language=language,
         layout=layout,
         orderings=orderings,
         answer_form=answer_form,
         min_mass=min_mass,
-        metrics=names(metrics) if metrics is not None else ALL_METRICS,
+        metrics=some_names(metrics, "--metrics"),
         sources=names(sources),
         characters=names(characters),
         limit=limit,
-        prompts=prompts,
         rationales=rationales,
     )
     if dry_run:
@@ -207,7 +214,7 @@ def score(
             as_one_json({"run": str(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
         )
     else:
-        show_result(result, load_rubric(language, prompts))
+        show_result(result, load_rubric(language, rubric))
         if calibrated:
             print(plain(f"calibrated scores, by {calibration}: scores_calibrated.csv, calibrated.parquet"))
         if about_report:
@@ -271,14 +278,14 @@ def show_dry_run(data: list[Path], options: Options, as_json: bool) -> int:
 def show_prompts(
     dialogue: Annotated[str, typer.Argument(metavar="DIALOGUE-ID", help="source/character/scenario")],
     data: Data = None,
-    metric: Annotated[str | None, typer.Option(help="Only this metric; all nine by default.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Only this metric; all by default.")] = None,
     judge: Judge = "auto",
     url: Url = None,
     protocol: Protocol = "auto",
-    language: Language = "zh",
+    rubric: RubricName = CHATANIME,
+    language: Language = None,
     layout: Layout = "auto",
     answer_form: AnswerForm = "auto",
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a rubric of your own.")] = None,
     as_json: Json = False,
 ) -> int:
     """Show the prompt tree of a dialogue with its tokens, and where the answer is read.
@@ -286,18 +293,17 @@ def show_prompts(
     Without DATA: as for score. The model is loaded only to find the form of its answers, the first time.
     """
     from judge.cli.console import terminal_progress
-    from judge.types import ALL_METRICS, Options
+    from judge.types import Options
 
-    metrics = (metric,) if metric else ALL_METRICS
     options = Options(
         judge=judge,
         url=url,
         protocol=protocol,
+        rubric=rubric,
         language=language,
         layout=layout,
         answer_form=answer_form,
-        prompts=prompts,
-        metrics=metrics,
+        metrics=(metric,) if metric else (),
     )
     with terminal_progress() as progress:
         from judge.scoring.preview import show

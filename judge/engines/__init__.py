@@ -34,7 +34,7 @@ class Failure:
 
 
 Answer = Array | Failure
-"""Log-probabilities of the levels, shape (leaves, 5), or why there are none."""
+"""Log-probabilities of the levels, shape (leaves, levels), or why there are none."""
 
 
 Text = Ids | Failure
@@ -67,7 +67,7 @@ class Engine(Protocol):
         ...
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> Sequence[Answer]:
-        """For each tree, shape (leaves, 5): the natural log of each level's probability at each leaf.
+        """For each tree, shape (leaves, levels): the natural log of each level's probability at each leaf.
 
         Probabilities are over the whole vocabulary. That of a level is summed over the tokens that write it
         (``level_ids``, one tuple a level).
@@ -93,7 +93,7 @@ def silent(leaves: int) -> None:
 
 
 def by_level(logprobs: Mapping[int, float], level_ids: Sequence[Ids]) -> Array:
-    """Log-probability of each level, shape (5,): the log-sum-exp over its tokens.
+    """Log-probability of each level, shape (levels,): the log-sum-exp over its tokens.
 
     Raises:
         EngineError: the log-probability of a token is missing.

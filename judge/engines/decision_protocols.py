@@ -1,6 +1,6 @@
 """Servers of decisions: typed questions about a material in, the probability of each answer out, no text.
 
-Each metric is a question of the type ``score``: its definition is the question, its five anchors are the levels, the
+Each metric is a question of the type ``score``: its definition is the question, its anchors are the levels, the
 dialogue is the material. What prompt a server makes of them is its own, so such a judge has the layout ``decision``.
 Levels are counted from 0 there.
 """
@@ -89,8 +89,8 @@ class Decisions(Protocol):
         return dict(zip(map(ord, digits), logs.tolist(), strict=True))
 
     def by_level(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> Any:
-        """See ``Protocol.by_level``; a level has one label here."""
-        return np.array([logprobs[ids[0]] for ids in level_ids])
+        """See ``Protocol.by_level``; a level has one label here, and a question need not have every level."""
+        return np.array([logprobs.get(ids[0], -np.inf) for ids in level_ids])
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
         """Never asked for: such servers write no text."""

@@ -42,7 +42,7 @@ def serve(judge: str, port: int, flags: Sequence[str] = ()) -> NoReturn:
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint.folder),
         "--served-model-name", name, "--host", HOST, "--port", str(port), "--dtype", dtype, "--enable-prefix-caching",
-        "--max-logprobs", "20", "--generation-config", "vllm", "--load-format", "safetensors",
+        "--max-logprobs", "40", "--generation-config", "vllm", "--load-format", "safetensors",
     ]  # fmt: skip
     # As ``judge.engines.vllm`` does on a CPU: no compilation, and small blocks of the cache.
     command += [] if hardware.gpus else ["--enforce-eager", "--block-size", "32"]

@@ -134,7 +134,7 @@ class Chat(Protocol):
         tokenizer = TextTokenizer()
         head, tail = tokenizer.chat("1–5？")
         tree = PromptTree(tokenizer.encode(head + "？"), (), (), (), (tokenizer.encode(tail),))
-        (request,) = self.levels(tree, tokenizer.level_ids(tail))
+        (request,) = self.levels(tree, tokenizer.level_ids(tail, range(1, 6)))
         response = ask(request)
         if response.status_code in REFUSED and (manner := self.manner.after(said(response))):
             return replace(self, manner=manner).tried(ask)

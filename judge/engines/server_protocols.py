@@ -107,7 +107,7 @@ class Protocol(ABC):
         """
 
     def by_level(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> Array:
-        """Log-probability of each level, shape (5,); EngineError where one is missing that has to be there."""
+        """Log-probability of each level, shape (levels,); EngineError where one is missing that has to be there."""
         return by_level(logprobs, level_ids)
 
     @property

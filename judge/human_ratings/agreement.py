@@ -9,7 +9,7 @@ import json
 import math
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +31,12 @@ from calibration import (
 from calibration.records import read_records
 from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
-from judge.types import COMPOSITES, LEVELS, METRICS, RESPONSE_DIVERSITY
+from judge.prompting.rubric import load_rubric, packaged
+from judge.scoring.run_folder import load_scores, read_manifest, scheme_of
+from judge.types import CHATANIME, Scheme
 
 if TYPE_CHECKING:
     from calibration import Assessment
-
-
-OWN_SCALE = {metric: (float(LEVELS[0]), float(LEVELS[-1])) for metric in METRICS}
-"""Lowest and highest score of a run's metrics."""
 
 
 NUMBER = r"-?\d+(?:\.\d+)?"
@@ -85,8 +83,6 @@ def read_judge_scores(
     from calibration import read_scores
 
     if is_run(path):
-        from judge.scoring.run_folder import load_scores
-
         return load_scores(path)
     known = {} if ratings is None else dict(zip(ratings["item_id"], ratings["source"], strict=True))
     return read_scores(path, scale, source=known or source)
@@ -105,7 +101,7 @@ def read_pairing(
     from calibration import pair
 
     scales, ratings, scores = _read_both(path, annotations, scale, average_repeats)
-    composites = _composites(scores) if with_composites else {}
+    composites = _composites(path, scores) if with_composites else {}
     return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
 
 
@@ -126,7 +122,7 @@ def read_pairings(
     if len(chosen) < 2:
         found = f"found: {', '.join(there) or 'no column judge'}"
         raise InputError(f"--judges: give two or more of {path}'s judges, or all ({found})")
-    how: dict[str, Any] = {"annotators": annotators, "scale": scales, "composites": _composites(scores)}
+    how: dict[str, Any] = {"annotators": annotators, "scale": scales, "composites": _composites(path, scores)}
     return {name: pair(ratings, scores, judge=name, **how) for name in chosen}
 
 
@@ -145,19 +141,34 @@ def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pai
 
     scales = scale_of(path, scale)
     scores = read_judge_scores(path, scales)
-    return without_ratings(scores, judge=judge, scale=scales, composites=_composites(scores))
+    return without_ratings(scores, judge=judge, scale=scales, composites=_composites(path, scores))
 
 
-def _composites(scores: pd.DataFrame) -> Mapping[str, tuple[str, ...]]:
-    """The means to add: ours, where the scores are on our metrics."""
-    return COMPOSITES if set(METRICS) & set(scores["metric"]) else {}
+def scheme_behind(path: Path, metrics: Collection[str]) -> Scheme | None:
+    """What the rubric of a run rates; of a table that of the packaged rubric with most of its metrics, if there is one.
+
+    Args:
+        path: the run or table.
+        metrics: those that it has scores on.
+    """
+    if is_run(path):
+        return scheme_of(read_manifest(path))
+    schemes = [load_rubric(rubric=name).scheme for name in packaged()]
+    best = max(schemes, key=lambda one: len(set(one.metrics) & set(metrics)))
+    return best if set(best.metrics) & set(metrics) else None
+
+
+def _composites(path: Path, scores: pd.DataFrame) -> Mapping[str, tuple[str, ...]]:
+    """The means to add: those of the rubric that the scores are of."""
+    scheme = scheme_behind(path, set(scores["metric"]))
+    return scheme.composites if scheme else {}
 
 
 def scale_of(path: Path, text: str | None) -> Scale:
     """The scale that was named; else a run's own, and None for a table, whose scores tell it."""
     if text:
         return parse_scale(text)
-    return OWN_SCALE if is_run(path) else None
+    return scheme_of(read_manifest(path)).scales if is_run(path) else None
 
 
 def parse_scale(text: str) -> Scale:
@@ -171,6 +182,10 @@ def parse_scale(text: str) -> Scale:
     if None in scales and len(scales) > 1:
         raise InputError(f"--scale {text}: give one scale for every metric, or one for each")
     return scales.get(None, scales)
+
+
+DIVERSITY = "response_diversity"
+"""The published metric of a system's answers as one character."""
 
 
 DISTINCT = "response_diversity (distinct-2)"
@@ -209,21 +224,24 @@ def assess_pairing(pairing: Pairing, **how: Any) -> Assessment:
     name = name_of(pairing)
     sources = {source for paired in pairing.metrics.values() for source in paired.labelled.sources}
     try:
-        return assess(pairing, name, composites=COMPOSITES, same_family=same_family(name, sources), **how)
+        return assess(pairing, name, same_family=same_family(name, sources), **how)
     except ValueError as error:
         raise InputError(str(error)) from error
 
 
 def compare_with_published(scores: Path) -> Published | None:
-    """A run's means beside ChatAnime's published ones; None for a table, or a run without three of its sources."""
-    if not is_run(scores):
+    """A run's means beside ChatAnime's published ones.
+
+    None for a table, a run by another rubric, or one without three of ChatAnime's sources.
+    """
+    if not is_run(scores) or scheme_of(read_manifest(scores)).rubric != CHATANIME:
         return None
     judgments = read_judge_scores(scores, None)
     means = judgments.groupby(["source", "metric"])["score"].mean().rename("mean").reset_index()
     path = scores / "diversity.csv"
     if path.is_file():
         # The judge's rating of diversity, and distinct-2, which needs no judge, as two metrics more.
-        both = {RESPONSE_DIVERSITY: RESPONSE_DIVERSITY, "distinct_2": DISTINCT}
+        both = {DIVERSITY: DIVERSITY, "distinct_2": DISTINCT}
         try:
             table = read_records(path)
             table = table.assign(**{column: pd.to_numeric(table[column]) for column in both})
@@ -236,7 +254,7 @@ def compare_with_published(scores: Path) -> Published | None:
         means = pd.concat([means, *(part.dropna(subset="mean") for part in parts)], ignore_index=True)
     published = chatanime_means()
     # Distinct-2 is held against the same published metric as the judge's rating of diversity.
-    again = published[published["metric"] == RESPONSE_DIVERSITY].assign(metric=DISTINCT)
+    again = published[published["metric"] == DIVERSITY].assign(metric=DISTINCT)
     table = agreement_with_published(means, pd.concat([published, again], ignore_index=True))
     return None if table.empty else Published(str(judgments["judge"].iloc[0]), table)
 

@@ -12,8 +12,8 @@ import math
 import random
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from judge.errors import InputError, listed, one_line, plain
 from judge.files import replacing
-from judge.prompting.rubric import Rubric
-from judge.types import LEVELS, Dialogue
+from judge.prompting.rubric import Rubric, load_rubric
+from judge.types import Dialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,20 @@ class Wording:
     guide: str
     headings: dict[str, str]
     how: str
-    """How to fill in a sheet."""
+    """How to fill in a sheet, with a place for what is written in a cell."""
     refusal: str
-    """What is said of a cell that holds no level."""
+    """What is said of a cell that holds no level, with the same place."""
+    whole: str
+    """What is written in a cell where levels are whole numbers without a gap."""
+    listed: str
+    """The same where they are not, or differ between metrics."""
+
+    def cell(self, levels: Collection[tuple[int, ...]]) -> str:
+        """What is written in a cell, where metrics have these levels."""
+        first, *others = dict.fromkeys(levels)
+        if others or first != tuple(range(first[0], first[-1] + 1)):
+            return self.listed
+        return self.whole.format(low=first[0], high=first[-1])
 
 
 WORDINGS = {
@@ -50,9 +61,11 @@ WORDINGS = {
             "profile": "角色资料",
             "dialogue": "对话",
         },
-        how="每行一段对话。在“评分者”一栏写自己的名字（始终用同一个），各项填 1 到 5 的整数，确实无法判断的留空。"
+        how="每行一段对话。在“评分者”一栏写自己的名字（始终用同一个），各项填{cell}，确实无法判断的留空。"
         "请不要改动“任务”一栏和表头方括号里的字。各人独立评分，评完之前不要互相商量。",
-        refusal="请填 1 到 5 的整数，或留空。",
+        refusal="请填{cell}，或留空。",
+        whole=" {low} 到 {high} 的整数",
+        listed="评分标准里为该项列出的级别",
     ),
     "en": Wording(
         ratings="Ratings",
@@ -65,12 +78,19 @@ WORDINGS = {
             "profile": "Profile",
             "dialogue": "Dialogue",
         },
-        how="One dialogue a row. Write your name under Annotator (always the same one) and a whole number from 1 to 5 "
+        how="One dialogue a row. Write your name under Annotator (always the same one) and {cell} "
         "under each metric; leave a cell empty where you really cannot tell. Do not change the column Task, nor what "
         "stands in square brackets in the headings. Rate on your own, and do not confer before all is rated.",
-        refusal="A whole number from 1 to 5, or nothing.",
+        refusal="Write {cell}, or nothing.",
+        whole="a whole number from {low} to {high}",
+        listed="one of the levels that the guide lists for it",
     ),
 }
+
+
+def wording_of(rubric: Rubric) -> Wording:
+    """Our words in the language of a rubric; English where we have none in it."""
+    return WORDINGS.get(rubric.language, WORDINGS["en"])
 
 
 _UNWRITABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -91,7 +111,7 @@ def speeches(dialogue: Dialogue, rubric: Rubric) -> list[tuple[str, str]]:
 def anchors(rubric: Rubric, metric: str) -> dict[int, str]:
     """What each level of a metric looks like, in a line that begins with the level."""
     texts = rubric.metrics[metric].levels
-    return {level: rubric.texts.level.format(level=level, text=texts[level]) for level in LEVELS}
+    return {level: rubric.texts.level.format(level=level, text=texts[level]) for level in sorted(texts)}
 
 
 CODE_BYTES = 6
@@ -122,10 +142,14 @@ class Unblinded:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is behind the codes of a plan: the metrics that were asked about, and the tasks by code."""
+    """What is behind the codes of a plan: the metrics that were asked about with their levels, and the tasks by code.
+
+    Earlier versions noted no levels, as all metrics had those of ChatAnime.
+    """
 
     metrics: tuple[str, ...]
     tasks: Mapping[str, Unblinded]
+    levels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: load_rubric().scheme.levels)
 
 
 def blind(planned: Iterable[tuple[Dialogue, float, int]]) -> list[Task]:
@@ -142,14 +166,14 @@ def blind(planned: Iterable[tuple[Dialogue, float, int]]) -> list[Task]:
     return tasks
 
 
-def key_of(tasks: Iterable[Task], metrics: Iterable[str]) -> Key:
-    """The key of some tasks."""
+def key_of(tasks: Iterable[Task], levels: Mapping[str, tuple[int, ...]]) -> Key:
+    """The key of some tasks on metrics with these levels."""
     behind = {}
     for task in tasks:
         one = task.dialogue
         names = one.source, one.character, one.scenario, one.content_digest
         behind[task.code] = Unblinded(*names, task.inclusion_probability, task.raters)
-    return Key(tuple(metrics), behind)
+    return Key(tuple(levels), behind, levels)
 
 
 def write_key(path: Path, key: Key) -> None:
@@ -230,7 +254,7 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     for entry in given:
         task = key.tasks[entry.task]
         names = task.source, task.character, task.scenario, entry.metric, entry.annotator
-        rows.append((*names, level(entry.score), task.inclusion_probability))
+        rows.append((*names, level(entry.score, key.levels[entry.metric]), task.inclusion_probability))
     order = {metric: number for number, metric in enumerate(key.metrics)}
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
         COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells
@@ -239,13 +263,13 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     return Imported(table.reset_index(drop=True), empty)
 
 
-def level(score: object) -> int | None:
-    """A cell as a level of the scale; None where it is none."""
+def level(score: object, levels: Collection[int]) -> int | None:
+    """A cell as one of a metric's levels; None where it is none."""
     try:
         number = float(score) if isinstance(score, int | float | str) and not isinstance(score, bool) else math.nan
     except ValueError:
         return None
-    return int(number) if number in LEVELS else None
+    return int(number) if number in levels else None
 
 
 def is_empty(score: object) -> bool:
@@ -261,7 +285,6 @@ def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
     An annotator who rates a dialogue twice is a problem even where both ratings are the same: one of them may stand in
     a file that somebody else should have filled in.
     """
-    wanted = f"not one of {LEVELS[0]} to {LEVELS[-1]}; correct it or leave it empty"
     first: dict[tuple[str, str, str], str] = {}
     for entry in given:
         task, metric, problems = _quoted(entry.task), _quoted(entry.metric), []
@@ -271,7 +294,9 @@ def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
             problems.append(f"metric {metric} is not of this plan (its are {', '.join(key.metrics)}); take it out")
         if not entry.annotator:
             problems.append(f"task {task} is rated, but no annotator is named; write who rated it")
-        if level(entry.score) is None:
+        levels = key.levels.get(entry.metric, ())
+        if levels and level(entry.score, levels) is None:
+            wanted = f"not one of {', '.join(map(str, levels))}; correct it or leave it empty"
             problems.append(f"metric {metric} is {_quoted(entry.score)}, {wanted}")
         cell = entry.task, entry.metric, entry.annotator
         if cell in first:

@@ -29,10 +29,11 @@ from judge.scoring.run_folder import (
     load_judgments,
     read_manifest,
     read_texts,
+    scheme_of,
     scores_of,
 )
 from judge.scoring.summary import scores_table
-from judge.types import METRICS, Dialogue, Turn
+from judge.types import Dialogue, Turn
 
 AT_A_TIME = 16
 """Dialogues that are scored together."""
@@ -61,9 +62,10 @@ def rescored(judge: Judge, kept: Mapping[str, Any]) -> pd.DataFrame:
         raise InputError("the calibration's anchor dialogues are damaged; fit it again") from error
     for start in range(0, len(dialogues), AT_A_TIME):
         some = dialogues[start : start + AT_A_TIME]
-        for dialogue, judged in zip(some, judge.judge(judge.prompts(some, METRICS), METRICS), strict=True):
+        metrics = judge.scheme.metrics
+        for dialogue, judged in zip(some, judge.judge(judge.prompts(some, metrics), metrics), strict=True):
             scores = (judgment.score for judgment in judged.judgments)
-            rows += [(dialogue.id, metric, score) for metric, score in zip(METRICS, scores, strict=True)]
+            rows += [(dialogue.id, metric, score) for metric, score in zip(metrics, scores, strict=True)]
     return pd.DataFrame(rows, columns=["item_id", "metric", "score"]).astype({"score": float})
 
 
@@ -133,8 +135,8 @@ class Calibrated:
         """Write a run's scores on the human scale, by judgment and by dialogue."""
         # What an earlier calibration wrote goes first: it would be joined to the judgments that are read here.
         (run / CALIBRATED).unlink(missing_ok=True)
-        judgments = load_judgments(run)
-        scores = scores_of(judgments)
+        judgments, scheme = load_judgments(run), scheme_of(read_manifest(run))
+        scores = scores_of(judgments, scheme)
         judgments["item_id"] = scores["item_id"]
         with naming(f"--calibration {self.path}:"):
             predicted = self.calibration.predict(scores)
@@ -144,8 +146,8 @@ class Calibrated:
         kept = table[[*CALIBRATED_KEY, *CALIBRATED_COLUMNS]].assign(calibration=sha256(self.path)[:12])
         with replacing(run / CALIBRATED) as file:
             kept.to_parquet(file, index=False)
-        metrics = [metric for metric in METRICS if metric in set(table["metric"])]
-        save_csv(run / CALIBRATED_SCORES, scores_table(table.assign(score=table["calibrated"]), metrics))
+        metrics = [metric for metric in scheme.metrics if metric in set(table["metric"])]
+        save_csv(run / CALIBRATED_SCORES, scores_table(table.assign(score=table["calibrated"]), scheme, metrics))
 
 
 def use(

@@ -17,9 +17,9 @@ from judge.human_ratings.agreement import is_run
 from judge.human_ratings.blinding import Task, blind, key_of, write_key
 from judge.human_ratings.label_studio import label_studio_tasks, labelling_config
 from judge.human_ratings.spreadsheet import BOM, sheet_of, write_workbook
-from judge.prompting.rubric import Rubric, load_rubric
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
-from judge.types import METRICS, Dialogue
+from judge.prompting.rubric import Rubric, load_rubric, packaged
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts, scheme_of
+from judge.types import CHATANIME, Dialogue
 
 if TYPE_CHECKING:
     from calibration import Plan
@@ -53,7 +53,7 @@ def write(
     out: Path,
     data: Sequence[Path],
     language: str | None,
-    prompts: Path | None,
+    rubric: str | Path | None,
 ) -> Forms:
     """Write the forms of a plan and their key beside ``out``.
 
@@ -62,24 +62,42 @@ def write(
         found: the plan, of the run or table ``scores``.
         data: where the dialogues are; none for where the run read them.
         language: of the rubric; None for the run's.
-        prompts: the folder of a rubric of one's own.
+        rubric: its name or folder; None for the packaged one of the run, or for ChatAnime's of a table.
 
     Raises:
         InputError: the plan is on a metric without a rubric, or a dialogue is not there any more.
     """
+    words = _words(scores, language, rubric)
     planned = set(found.expected["metric"])
-    if strange := sorted(planned - set(METRICS)):
-        raise InputError(f"{scores}: no rubric for metric {plain(strange[0])!r}; --format is for {', '.join(METRICS)}")
-    metrics = [metric for metric in METRICS if metric in planned]
-    language = language or (read_manifest(scores)["identity"]["language"] if is_run(scores) else "zh")
-    rubric = load_rubric(language, prompts)
+    if strange := sorted(planned - set(words.metrics)):
+        raise InputError(
+            f"{scores}: the rubric {words.name} has no metric {plain(strange[0])!r}, only {', '.join(words.metrics)}; "
+            "name the rubric that has it: --rubric"
+        )
+    metrics = [metric for metric in words.metrics if metric in planned]
     dialogues = _dialogues(scores, data, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
     # The key last: where it is there, the forms are all there too.
-    files = _write(form, tasks, rubric, metrics, out)
-    write_key(_key(out), key_of(tasks, metrics))
+    files = _write(form, tasks, words, metrics, out)
+    write_key(_key(out), key_of(tasks, {metric: words.scheme.levels[metric] for metric in metrics}))
     return Forms(files, _key(out))
+
+
+def _words(scores: Path, language: str | None, rubric: str | Path | None) -> Rubric:
+    """The rubric that annotators rate by.
+
+    Raises:
+        InputError: there is no such rubric, or the run was judged by one of the user's that is not named.
+    """
+    if not is_run(scores):
+        return load_rubric(language, rubric or CHATANIME)
+    manifest = read_manifest(scores)
+    judged_by = scheme_of(manifest).rubric
+    language = language or str(manifest["identity"]["language"])
+    if rubric is None and judged_by not in packaged():
+        raise InputError(f"{scores}: was judged by the rubric {judged_by}; name its folder: --rubric DIR")
+    return load_rubric(language, rubric or judged_by)
 
 
 def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str], out: Path) -> tuple[Path, ...]:

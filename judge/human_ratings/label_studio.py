@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from judge.errors import InputError, one_line
-from judge.human_ratings.blinding import WORDINGS, Entry, Key, Task, Wrong, anchors, speeches, writable
+from judge.human_ratings.blinding import Entry, Key, Task, Wrong, anchors, speeches, wording_of, writable
 from judge.prompting.rubric import Rubric
 
 SIDE_BY_SIDE = "display: flex; gap: 2em; align-items: flex-start"
@@ -23,8 +23,8 @@ LINES = "white-space: pre-wrap; font-weight: normal; font-size: 14px"
 
 
 def labelling_config(rubric: Rubric, metrics: Sequence[str], tasks: Sequence[Task]) -> str:
-    """The XML of a project: the dialogue, and for each metric its definition and a choice among its five anchors."""
-    headings = WORDINGS[rubric.language].headings
+    """The XML of a project: the dialogue, and for each metric its definition and a choice among its anchors."""
+    headings = wording_of(rubric).headings
     view = Element("View", style=SIDE_BY_SIDE)
     reading = SubElement(view, "View", style=READING)
     # A task must have every field that the configuration shows, so the profile is shown where any task has one.

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pandas as pd
 
 from judge.errors import InputError, one_line
-from judge.human_ratings.blinding import WORDINGS, Entry, Key, Task, anchors, is_empty, speeches, writable
+from judge.human_ratings.blinding import Entry, Key, Task, anchors, is_empty, speeches, wording_of, writable
 from judge.prompting.rubric import Rubric
-from judge.types import LEVELS
 
 if TYPE_CHECKING:
     from openpyxl.worksheet.worksheet import Worksheet
@@ -44,7 +43,7 @@ BOM = b"\xef\xbb\xbf"
 
 def sheet_of(tasks: Sequence[Task], rubric: Rubric, metrics: Sequence[str]) -> pd.DataFrame:
     """The sheet as a table, a row a task; the columns of ratings are empty. Headings end in the id: ``任务 [task]``."""
-    headings = {**WORDINGS[rubric.language].headings, **{metric: rubric.metrics[metric].title for metric in metrics}}
+    headings = {**wording_of(rubric).headings, **{metric: rubric.metrics[metric].title for metric in metrics}}
     rows = []
     for task in tasks:
         one = task.dialogue
@@ -64,7 +63,7 @@ def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], 
     """
     from openpyxl import Workbook
 
-    wording, book = WORDINGS[rubric.language], Workbook()
+    wording, book = wording_of(rubric), Workbook()
     ratings = book.active
     assert ratings is not None
     ratings.title = wording.ratings
@@ -73,12 +72,13 @@ def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], 
     for column, name in enumerate(sheet, 1):
         if _id(name) in metrics:
             _offer_levels(ratings, column, rubric, _id(name))
-    guide = [[wording.how], [rubric.texts.rules], []]
+    levels = {metric: rubric.scheme.levels[metric] for metric in metrics}
+    guide = [[wording.how.format(cell=wording.cell(levels.values()))], [rubric.texts.rules], []]
     for metric in metrics:
         about = rubric.metrics[metric]
         guide.append([f"{about.title} [{metric}]", about.definition, *anchors(rubric, metric).values()])
     guide = [[writable(text) for text in row] for row in guide]
-    _fill(book.create_sheet(wording.guide), guide, [24, 60, *[36] * len(LEVELS)])
+    _fill(book.create_sheet(wording.guide), guide, [24, 60, *[36] * max(map(len, levels.values()))])
     book.save(file)
 
 
@@ -112,15 +112,15 @@ def _offer_levels(sheet: Worksheet, column: int, rubric: Rubric, metric: str) ->
     from openpyxl.utils import get_column_letter
     from openpyxl.worksheet.datavalidation import DataValidation
 
-    about, letter = rubric.metrics[metric], get_column_letter(column)
+    about, letter, wording = rubric.metrics[metric], get_column_letter(column), wording_of(rubric)
     prompt = writable(about.definition)
     offer = DataValidation(
         type="list",
-        formula1=f'"{",".join(map(str, LEVELS))}"',
+        formula1=f'"{",".join(map(str, sorted(about.levels)))}"',
         allow_blank=True,
         promptTitle=writable(about.title)[:32],
         prompt=prompt if len(prompt) <= LONGEST_PROMPT else f"{prompt[: LONGEST_PROMPT - 1]}…",
-        error=WORDINGS[rubric.language].refusal,
+        error=wording.refusal.format(cell=wording.cell([rubric.scheme.levels[metric]])),
         showErrorMessage=True,
         showInputMessage=True,
     )

@@ -136,9 +136,7 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
         EngineError: it cannot be fetched.
     """
     if judge == "stand-in":
-        from judge.models.stand_in import stand_in_folder
-
-        return Checkpoint(STAND_IN, stand_in_folder())
+        return stand_in()
     if judge and os.path.isdir(judge):
         return Checkpoint(Path(judge).resolve().name, Path(judge))
     if judge.lower().endswith(".gguf"):
@@ -157,6 +155,13 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
         return Checkpoint(judge, _fetch(judge, files))
     presets = ", ".join((*PRESETS, PACKAGED, "stand-in"))
     raise InputError(f"--judge {judge}: neither a preset ({presets}), a model folder, a .gguf file nor a Hub id")
+
+
+def stand_in(levels: tuple[int, ...] | None = None) -> Checkpoint:
+    """The stand-in, which answers with one of ``levels``; those of the packaged rubric by default."""
+    from judge.models.stand_in import stand_in_folder
+
+    return Checkpoint(STAND_IN, stand_in_folder(levels))
 
 
 def _fetch(repository: str, files: Sequence[str]) -> Path:

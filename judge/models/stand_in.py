@@ -10,6 +10,7 @@ metrics, differ.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from transformers.utils.logging import disable_progress_bar
 from judge.data.dialogues import example_dialogues
 from judge.files import cache_folder, made_folder
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
-from judge.prompting.rubric import LANGUAGES, Rubric, load_rubric
+from judge.prompting.rubric import Rubric, languages, load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import LEVELS, METRICS, STAND_IN_MARK, digest
+from judge.types import STAND_IN_MARK, digest
 
 RECIPE = 2
 """Part of the cached folder's name; raise it whenever the code below builds other weights from the same texts."""
@@ -81,14 +82,19 @@ CHAT_TEMPLATE = """\
 {% endif %}{% endif %}"""
 
 
-def stand_in_folder() -> Path:
-    """The stand-in judge's model folder, built on first use (some seconds) and cached."""
-    rubrics = [load_rubric(language) for language in LANGUAGES]
-    folder = cache_folder() / f"stand-in-{digest([RECIPE, [rubric.digest for rubric in rubrics]], 12)}"
-    return made_folder(folder, lambda beside: build(beside, rubrics))
+def stand_in_folder(levels: tuple[int, ...] | None = None) -> Path:
+    """The stand-in judge's model folder, built on first use (some seconds) and cached.
+
+    ``levels`` are what it answers with; None for those of the packaged rubric.
+    """
+    rubrics = [load_rubric(language) for language in languages()]
+    own = rubrics[0].scheme.all_levels
+    recipe = [RECIPE, [rubric.digest for rubric in rubrics], *([levels] if levels and levels != own else [])]
+    folder = cache_folder() / f"stand-in-{digest(recipe, 12)}"
+    return made_folder(folder, lambda beside: build(beside, rubrics, levels or own))
 
 
-def build(folder: Path, rubrics: list[Rubric]) -> None:
+def build(folder: Path, rubrics: list[Rubric], levels: Sequence[int]) -> None:
     """Write the checkpoint: tokenizer, chat template, configuration and weights."""
     disable_progress_bar()
     from transformers import PreTrainedTokenizerFast
@@ -101,7 +107,7 @@ def build(folder: Path, rubrics: list[Rubric]) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _random_model(len(tokenizer))
-        _spread_levels(model, folder, rubrics)
+        _spread_levels(model, folder, rubrics, levels)
     model.save_pretrained(folder)
 
 
@@ -127,7 +133,7 @@ def _trained(rubrics: list[Rubric]) -> Any:
     texts = ["\n".join(common_characters)] * 3
     for rubric in rubrics:
         texts += [text for text in rubric.texts.of_every_form.values() if isinstance(text, str)]
-        for metric in (*rubric.metrics.values(), rubric.response_diversity):
+        for metric in rubric.all_metrics:
             texts.append(f"{rubric.section(metric)}\n{metric.question}\n{metric.answer}")
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in THINKING])
@@ -168,7 +174,7 @@ def _look_near(attention: Any, frequencies: slice) -> None:
     attention.k_proj.weight[:HEAD_WIDTH] = constant
 
 
-def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric]) -> None:
+def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric], levels: Sequence[int]) -> None:
     """Set the output rows of the digits so that the level follows directions in which dialogues and metrics differ."""
     tokenizer = JudgeTokenizer(folder)
     writers = [PromptWriter(rubric, tokenizer, layout) for layout in LAYOUTS for rubric in rubrics]
@@ -182,9 +188,12 @@ def _spread_levels(model: Any, folder: Path, rubrics: list[Rubric]) -> None:
     main = torch.linalg.svd(by_dialogue, full_matrices=False).Vh[:8]
     direction = _main_axis(by_dialogue, means, scale=1.0) + _main_axis(by_metric, torch.cat([means, main]), scale=0.7)
     with torch.no_grad():
-        for level, ids in zip(LEVELS, writers[0].level_ids, strict=True):
-            row = GAIN * (level - 3) * direction
-            row[0] += (BIAS - (level - 3) ** 2) / means[0, 0]
+        # The digits stand after the answer of any metric as after that of the first.
+        before = writers[0].rubric.metrics[writers[0].rubric.scheme.metrics[0]].answer
+        middle = (levels[0] + levels[-1]) // 2
+        for level, ids in zip(levels, tokenizer.level_ids(before, levels), strict=True):
+            row = GAIN * (level - middle) * direction
+            row[0] += (BIAS - (level - middle) ** 2) / means[0, 0]
             model.lm_head.weight[list(ids)] = row
 
 
@@ -193,7 +202,7 @@ def _answer_states(model: Any, writer: PromptWriter) -> Tensor:
     """The hidden state in every answer slot of some example dialogues: shape (dialogues, metrics, width)."""
     states: list[Tensor] = []
     for dialogue in example_dialogues()[::9]:
-        tree, cache = writer.dialogue(dialogue, METRICS), DynamicCache()
+        tree, cache = writer.dialogue(dialogue, writer.rubric.scheme.metrics), DynamicCache()
         trunk = tree.root + tree.character + tree.opening + tree.dialogue
         model.model(torch.tensor([trunk]), past_key_values=cache, use_cache=True)
         slots: list[Tensor] = []

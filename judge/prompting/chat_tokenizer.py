@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from judge.errors import InputError
-from judge.types import LEVELS
 
 USER_SLOT = "\ue000user\ue001"
 """Stands for the user's message while the chat template is rendered."""
@@ -19,6 +18,10 @@ USER_SLOT = "\ue000user\ue001"
 
 ANSWER_SLOT, THOUGHT_SLOT = "\ue000answer\ue001", "\ue000thought\ue001"
 """Stand for a finished answer, and for the thought before it."""
+
+
+FULL_WIDTH = {ord("0") + digit: ord("０") + digit for digit in range(10)}
+"""Digits as Chinese text may write them."""
 
 
 class Tokenizer(Protocol):
@@ -55,12 +58,12 @@ class Tokenizer(Protocol):
         """What stands around the user's message: the text before it (system message included) and after."""
         ...
 
-    def before_level(self, text: str) -> tuple[int, ...]:
-        """Ids of the project's own text as they are where the digit of a level follows it."""
+    def before_level(self, text: str, levels: Sequence[int]) -> tuple[int, ...]:
+        """Ids of the project's own text as they are where one of ``levels`` follows it."""
         ...
 
-    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
-        """For each level 1..5 the single tokens that write it right after ``context``; InputError without any."""
+    def level_ids(self, context: str, levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """For each of ``levels`` the single tokens that write it right after ``context``; InputError without any."""
         ...
 
 
@@ -144,24 +147,24 @@ class ChatTokenizer(ABC):
         after = text.partition(USER_SLOT)[2]
         return after.partition(mark)[0] if after.count(mark) == 1 else None
 
-    def before_level(self, text: str) -> tuple[int, ...]:
-        """Ids of the project's own text as they are where the digit of a level follows it.
+    def before_level(self, text: str, levels: Sequence[int]) -> tuple[int, ...]:
+        """Ids of the project's own text as they are where one of ``levels`` follows it.
 
         A tokenizer may encode the end of a text in another way where it stands alone (a line break and a blank, say).
         """
-        spellings = {self.encode(f"{text}{level}")[:-1] for level in LEVELS}
+        spellings = {self.encode(f"{text}{level}")[:-1] for level in levels}
         return spellings.pop() if len(spellings) == 1 else self.encode(text)
 
-    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
-        """For each level 1..5 the single tokens that write it right after ``context`` (``4``, ``４``, `` 4``).
+    def level_ids(self, context: str, levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """For each of ``levels`` the single tokens that write it right after ``context`` (``4``, ``４``, `` 4``).
 
         Raises:
             InputError: a level has no token of its own there.
         """
-        before, found = self.before_level(context), []
-        for level in LEVELS:
+        before, found = self.before_level(context, levels), []
+        for level in levels:
             single = set()
-            for text in (str(level), chr(ord("０") + level), f" {level}"):
+            for text in (str(level), str(level).translate(FULL_WIDTH), f" {level}"):
                 *start, last = self.encode(context + text)
                 # Never the token for what is unknown, which decodes to something else.
                 if tuple(start) == before and self.text([last]).strip() == text.strip():
@@ -169,8 +172,10 @@ class ChatTokenizer(ABC):
             found.append(tuple(sorted(single)))
         flat = [token for tokens in found for token in tokens]
         if not all(found) or len(flat) != len(set(flat)):
+            lacking = [str(level) for level, own in zip(levels, found, strict=True) if not own] or map(str, levels)
             raise InputError(
-                f"{self.place}: its tokenizer has no single token of its own for each level 1 to 5 after "
-                f"{context[-12:]!r}, so one digit cannot be read off; use a judge that writes a digit as one token"
+                f"{self.place}: its tokenizer has no single token of its own for level {', '.join(lacking)} after "
+                f"{context[-12:]!r}, so the answer cannot be read off one token; use a judge that writes each level as "
+                "one token, or a rubric with levels of one digit (0 to 9)"
             )
         return tuple(found)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from judge.types import LEVELS, digest
+from judge.errors import InputError
+from judge.prompting.chat_tokenizer import FULL_WIDTH
+from judge.types import digest
 
 SYSTEM, USER, ANSWER, LEVEL = "\ue010", "\ue011", "\ue012", "\ue013"
 """Begin the system message, the user's message, the answer, and the anchor of a level (its digit, then its text)."""
@@ -59,13 +61,18 @@ class TextTokenizer:
         """What stands before the user's message, and what after it."""
         return f"{SYSTEM}{system}{USER}", ANSWER
 
-    def before_level(self, text: str) -> tuple[int, ...]:
+    def before_level(self, text: str, levels: Sequence[int]) -> tuple[int, ...]:
         """Code points of a text; what follows it changes none."""
         return self.encode(text)
 
-    def level_ids(self, context: str) -> tuple[tuple[int, ...], ...]:
-        """For each level its digit, plain and in full width."""
-        return tuple((ord(str(level)), ord("０") + level) for level in LEVELS)
+    def level_ids(self, context: str, levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """For each of ``levels`` its digit, plain and in full width; InputError where a level has two digits."""
+        if two := [str(level) for level in levels if level > 9]:
+            raise InputError(
+                f"level {', '.join(two)} is written by two tokens, and a server that takes messages is asked for one; "
+                "use a rubric with levels of one digit (0 to 9)"
+            )
+        return tuple((ord(str(level)), FULL_WIDTH[ord(str(level))]) for level in levels)
 
 
 def messages(prompt: tuple[int, ...]) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from judge.prompting.message_tokenizer import LEVEL
-from judge.types import LEVELS, Dialogue, Metric
+from judge.types import Dialogue, Metric
 
 if TYPE_CHECKING:
     from judge.prompting.chat_tokenizer import Tokenizer
@@ -35,7 +35,7 @@ class Layout:
     """Where the rubric of a metric stands, and where it is asked for."""
 
     rubrics_first: bool
-    """All nine rubrics at the root; otherwise only the metric's own, at its leaf."""
+    """The guides of all metrics at the root; otherwise only the metric's own, at its leaf."""
     answer_begun: bool
     """The answer is begun for the judge (``流畅性：``); otherwise each leaf asks in the user's turn."""
     levels_apart: bool = False
@@ -108,7 +108,7 @@ class Slot:
 class PromptWriter:
     """Writes the prompt trees of one rubric, layout, order of levels and answer form for one tokenizer.
 
-    ``level_ids`` are the tokens that stand for levels 1..5 in the answer slot.
+    ``levels`` are those of all metrics together, and ``level_ids`` the tokens that stand for each in the answer slot.
 
     Raises:
         InputError: the tokenizer has no token of its own for each level there.
@@ -125,10 +125,10 @@ class PromptWriter:
         self.rubric, self.tokenizer, self.ascending = rubric, tokenizer, ascending
         self.layout, self._form = ALL_LAYOUTS[layout], BLANKS.get(answer_form, rubric.texts.before_level)
         self._head, self._tail = tokenizer.chat(self._system(tuple(rubric.metrics.values())))
-        self._diversity_head, _ = tokenizer.chat(self._system((rubric.response_diversity,)))
+        self._set_head = tokenizer.chat(self._system((rubric.set_metric,)))[0] if rubric.set_metric else ""
+        self.levels = rubric.scheme.all_levels
         # The level tokens common to every leaf: what writes a level after one metric writes it after all.
-        metrics = (*rubric.metrics.values(), rubric.response_diversity)
-        found = [self.tokenizer.level_ids(self._leaf(metric)) for metric in metrics]
+        found = [self.tokenizer.level_ids(self._leaf(metric), self.levels) for metric in rubric.all_metrics]
         self.level_ids = tuple(
             tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True)
         )
@@ -136,7 +136,7 @@ class PromptWriter:
     def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each of ``metrics``."""
         leaves = (self._leaf(self.rubric.metrics[metric]) for metric in metrics)
-        return self._about(dialogue, map(self.tokenizer.before_level, leaves))
+        return self._about(dialogue, [self.tokenizer.before_level(leaf, self.levels) for leaf in leaves])
 
     def questions(self, dialogue: Dialogue, questions: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each question of ours; of a layout whose answer is not begun."""
@@ -150,12 +150,13 @@ class PromptWriter:
         return self._tree(self._head, dialogue.character, dialogue.profile, parts[:3], parts[3:], leaves)
 
     def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
-        """The tree that asks for the response diversity of several answers of one source as one character."""
+        """The tree that asks for the rubric's set metric of several answers of one source as one character."""
+        assert self.rubric.set_metric, "the rubric has no set metric"
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.answers}"]
         for number, text in enumerate(texts, start=1):
             parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
-        leaf = self.tokenizer.before_level(self._leaf(self.rubric.response_diversity))
-        return self._tree(self._diversity_head, character, profile, [], parts, [leaf])
+        leaf = self.tokenizer.before_level(self._leaf(self.rubric.set_metric), self.levels)
+        return self._tree(self._set_head, character, profile, [], parts, [leaf])
 
     def _tree(
         self,
@@ -196,7 +197,7 @@ class PromptWriter:
         if self.layout.answer_begun:
             return metric.answer + self._form
         if self.layout.levels_apart:
-            levels = LEVELS if self.ascending else LEVELS[::-1]
+            levels = sorted(metric.levels, reverse=not self.ascending)
             anchors = (f"{LEVEL}{level}{metric.levels[level]}" for level in levels)
             return "".join([self.rubric.heading(metric), *anchors, self._tail])
         question = f"{metric.question}\n{self.rubric.texts.single}{self._tail}{self._form}"
@@ -207,7 +208,7 @@ class PromptWriter:
     def _system(self, metrics: Sequence[Metric]) -> str:
         texts = self.rubric.texts
         if self.layout.levels_apart:
-            return ""  # the rules speak of levels 1 to 5, and such servers count them from 0
+            return ""  # the rules speak of the levels by their numbers, and such servers count them from 0
         if not self.layout.rubrics_first:
             return texts.rules
         sections = (self.rubric.section(metric, self.ascending) for metric in metrics)

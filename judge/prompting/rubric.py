@@ -1,13 +1,17 @@
-"""The rubric: the texts of the prompt and one guide per metric, read from ``prompts/`` or a folder of the user's.
+"""Rubrics: a folder that says what is rated on which levels, and in which words; a packaged one, or a user's own.
 
+A rubric's folder has ``rubric.yaml`` (what is rated), ``system.yaml`` (the texts of the prompt), a YAML file a metric,
+and may have ``rationale.yaml`` (how reasons are asked for). A rubric in several languages has such a folder for each.
 Every problem names the file and the field. Nothing here knows of tokens or models.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,9 +22,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from judge.errors import InputError, listed, one_line
-from judge.types import DIMENSIONS, LEVELS, METRICS, RESPONSE_DIVERSITY, Metric, digest
+from judge.types import CHATANIME, OVERALL, Metric, Scheme, digest
 
-LANGUAGES = ("zh", "en")
+FIRST_LANGUAGE = "zh"
+"""The language of a rubric in several, where none is named."""
+
+
+LEVELS = (2, 10)
+"""The fewest and the most levels of a metric."""
 
 
 RESERVED = ("\ue000", "\ue001", "\ue010", "\ue011", "\ue012")
@@ -31,97 +40,268 @@ MOST_FAULTS = 20
 """Problems of one file that are named."""
 
 
-PLACEHOLDERS = {"level": ("level", "text"), "dimension": ("dimension",), "turn": ("number",), "answer": ("number",)}
-"""The texts of ``system.yaml`` that are filled in, each with the names of its placeholders."""
+PLACEHOLDERS = {
+    "level": ("level", "text"),
+    "dimension": ("dimension",),
+    "turn": ("number",),
+    "answer": ("number",),
+    "question": ("dimension", "scores"),
+    "score": ("title", "score"),
+}
+"""The texts of ``system.yaml`` and ``rationale.yaml`` that are filled in, each with the names of its placeholders."""
+
+
+MAY_BE_EMPTY = ("dimension", "like", "answers")
+"""The texts that need not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a rubric rates (``rubric.yaml``); the words are in its other files.
+
+    ``judged_role`` is what the speaker who is judged is called in chat logs, and ``character`` the name that it gets in
+    a dialogue that names none; without one every dialogue has to. ``scale`` are the levels of all metrics that do not
+    say otherwise, as ``1-5`` or as a list. ``metrics`` are those of no dimension. ``composites`` are means beside those
+    of the dimensions, each with its metrics.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str
+    language: str
+    scale: str | tuple[int, ...] | None = None
+    judged_role: str = "character"
+    character: str | None = None
+    dimensions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    composites: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    set_metric: str | None = None
+
+    @property
+    def of_dialogues(self) -> tuple[str, ...]:
+        """The metrics of a dialogue, in order."""
+        return (*(metric for metrics in self.dimensions.values() for metric in metrics), *self.metrics)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All metrics, in order."""
+        return (*self.of_dialogues, *([self.set_metric] if self.set_metric else []))
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What the prompt says besides the rubrics (``system.yaml``): the rules, the headings and the closing line."""
+    """What the prompt says besides the metrics (``system.yaml``): the rules, the headings and the closing line."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     rules: str
     rubrics: str
     level: str
-    dimensions: dict[str, str]
-    dimension: str
     character: str
     profile: str
     dialogue: str
     turn: str
     user: str
     reply: str
-    answers: str
-    answer: str
     closing: str
     instruction: str
     single: str
+    dimensions: dict[str, str] = field(default_factory=dict)
+    dimension: str = "{dimension}"
+    answers: str = ""
+    answer: str = "{number}"
+    composites: dict[str, str] = field(default_factory=dict)
+    """The titles of the rubric's own composites."""
     before_level: str = "Level "
     """The word of the answer form ``level``, to which the digit is joined."""
 
     @property
     def of_every_form(self) -> dict[str, Any]:
-        """The texts by name, without the word of one answer form."""
+        """The texts by name that a judge reads whatever its answer form."""
         texts = asdict(self)
-        del texts["before_level"]
+        del texts["before_level"], texts["composites"]
         return texts
 
 
 @dataclass(frozen=True, slots=True)
-class Rubric:
-    """All that the judge is told about rating: the texts, the nine metrics in order, and response diversity."""
+class RationaleTexts:
+    """How a judge is asked for the reasons of its scores in a dimension (``rationale.yaml``)."""
 
-    language: str
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    question: str
+    score: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """All that the judge is told about rating: the texts, the metrics in order, and the set metric where there is one.
+
+    The set metric is of a system's answers as one character across scenarios, response diversity for instance.
+    """
+
+    outline: Outline
     texts: Texts
     metrics: dict[str, Metric]
-    response_diversity: Metric
+    set_metric: Metric | None
+    rationale: RationaleTexts
+
+    @property
+    def name(self) -> str:
+        """What the rubric is called."""
+        return self.outline.name
+
+    @property
+    def language(self) -> str:
+        """The language that it is in."""
+        return self.outline.language
+
+    @property
+    def all_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of a dialogue, and the set metric behind them."""
+        return (*self.metrics.values(), *([self.set_metric] if self.set_metric else []))
+
+    def metric(self, name: str) -> Metric:
+        """A metric of a dialogue, or the set metric."""
+        return {metric.id: metric for metric in self.all_metrics}[name]
 
     @property
     def digest(self) -> str:
-        """Hash of every text in the rubric (32 hexadecimal digits), but for the word of one answer form.
+        """Hash of every text that a judge reads (32 hexadecimal digits), but for the word of one answer form.
 
         (A judge's hash of its prompts holds the form that it has.)
         """
-        metrics = [asdict(metric) for metric in (*self.metrics.values(), self.response_diversity)]
+        fields = ("id", "dimension", "title", "definition", "levels", "question", "answer")
+        metrics = [{name: getattr(metric, name) for name in fields} for metric in self.all_metrics]
         return digest([self.language, self.texts.of_every_form, metrics])
+
+    @property
+    def scheme(self) -> Scheme:
+        """What is rated, without the words."""
+        levels = {name: _levels(metric) for name, metric in self.metrics.items()}
+        asked = {**self.outline.dimensions, **self.outline.composites, OVERALL: tuple(self.metrics)}
+        # A mean of metrics on different scales would be of no scale.
+        alike = {name: members for name, members in asked.items() if len({levels[one] for one in members}) == 1}
+        return Scheme(
+            rubric=self.name,
+            levels=levels,
+            dimensions=self.outline.dimensions,
+            composites=alike,
+            set_metric=self.outline.set_metric,
+            set_levels=_levels(self.set_metric) if self.set_metric else (),
+            titles={
+                **{metric.id: metric.title for metric in self.all_metrics},
+                **self.texts.dimensions,
+                **self.texts.composites,
+            },
+            likes={name: metric.like for name, metric in self.metrics.items() if metric.like},
+        )
 
     def heading(self, metric: Metric) -> str:
         """What one metric's guide begins with: title, dimension and definition."""
         lines = [f"## {metric.title}"]
-        if metric.id != RESPONSE_DIVERSITY:
+        if metric.dimension in self.texts.dimensions:
             lines.append(self.texts.dimension.format(dimension=self.texts.dimensions[metric.dimension]))
         return "\n".join([*lines, metric.definition])
 
     def section(self, metric: Metric, ascending: bool = True) -> str:
-        """One metric's guide as the judge reads it: title, dimension, definition, and the five anchors in order."""
-        levels = LEVELS if ascending else LEVELS[::-1]
+        """One metric's guide as the judge reads it: title, dimension, definition, and the anchors in order."""
+        levels = sorted(metric.levels, reverse=not ascending)
         anchors = [self.texts.level.format(level=level, text=metric.levels[level]) for level in levels]
         return "\n".join([self.heading(metric), *anchors])
 
 
-def load_rubric(language: str = "zh", folder: Path | None = None) -> Rubric:
-    """Read a rubric: the packaged one of ``language``, or the user's in ``folder`` (or ``folder/language``).
+def _levels(metric: Metric) -> tuple[int, ...]:
+    return tuple(sorted(metric.levels))
+
+
+def packaged() -> tuple[str, ...]:
+    """The names of the packaged rubrics."""
+    folders = (one for one in resources.files("prompts").iterdir() if one.is_dir() and not one.name.startswith("_"))
+    return tuple(sorted(folder.name for folder in folders))
+
+
+def languages(rubric: str | Path = CHATANIME) -> tuple[str, ...]:
+    """The languages that a rubric is in, the one that is taken where none is named first.
+
+    InputError where there is no such rubric.
+    """
+    home = _home(rubric)
+    there = sorted(one.name for one in home.iterdir() if one.is_dir() and (one / "system.yaml").is_file())
+    if not there:
+        return (_read_outline(home).language,)
+    return tuple(sorted(there, key=lambda name: name != FIRST_LANGUAGE))
+
+
+def load_rubric(language: str | None = None, rubric: str | Path = CHATANIME) -> Rubric:
+    """Read a rubric.
+
+    Args:
+        language: which of its languages; None for the first of ``languages``.
+        rubric: the name of a packaged one, or a folder.
 
     Raises:
-        InputError: an unknown language, or a file that is missing or wrong; names every file and field.
+        InputError: no such rubric or language, or a file that is missing or wrong; names every file and field.
     """
-    if language not in LANGUAGES:
-        raise InputError(f"--language {language}: unknown language; choose one of {', '.join(LANGUAGES)}")
-    if folder is None:
-        home: Traversable | Path = resources.files("prompts") / language
-    elif os.path.isdir(folder):
-        home = folder / language if (folder / language).is_dir() else folder
-    else:
-        raise InputError(f"--prompts {folder}: no such folder; give one with system.yaml and a YAML file per metric")
-    names = ("system", *METRICS, RESPONSE_DIVERSITY)
+    known = languages(rubric)
+    if language is not None and language not in known:
+        raise InputError(f"--language {language}: the rubric {rubric} is in {', '.join(known)}; choose one of these")
+    home = _home(rubric)
+    own = home / (language or known[0])
+    home = own if own.is_dir() else home
+    outline = _read_outline(home)
     problems: list[str] = []
-    files = {name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems) for name in names}
-    if not problems:
-        problems = list(_inconsistencies(home, files))
+    files = {
+        name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems)
+        for name in ("system", *outline.names)
+    }
+    rationale = home / "rationale.yaml"
+    if not rationale.is_file():  # the words do not depend on what is rated, only on the language
+        ours = resources.files("prompts") / CHATANIME
+        rationale = ours / (outline.language if outline.language in languages() else "en") / "rationale.yaml"
+    files["rationale"] = _read(rationale, RationaleTexts, problems)
+    problems = [*_wrong_outline(home, outline), *(problems or _inconsistencies(home, outline, files))]
     if problems:
         raise InputError(listed(problems))
-    return Rubric(language, files["system"], {name: files[name] for name in METRICS}, files[RESPONSE_DIVERSITY])
+    metrics = {name: files[name] for name in outline.of_dialogues}
+    of_sets = files[outline.set_metric] if outline.set_metric else None
+    return Rubric(outline, files["system"], metrics, of_sets, files["rationale"])
+
+
+def _home(rubric: str | Path) -> Traversable | Path:
+    """The folder of a packaged rubric, or the user's; InputError where there is none."""
+    if str(rubric) in packaged():
+        return resources.files("prompts") / str(rubric)
+    if os.path.isdir(rubric):
+        return Path(rubric)
+    raise InputError(
+        f"--rubric {rubric}: neither a packaged rubric ({', '.join(packaged())}) nor a folder; "
+        "`esrp-judge rubric new DIR` begins one of your own"
+    )
+
+
+def _read_outline(home: Traversable | Path) -> Outline:
+    """What a rubric rates; a folder with texts and no ``rubric.yaml`` rates what ChatAnime's does."""
+    problems: list[str] = []
+    place = home / "rubric.yaml"
+    if not place.is_file() and (home / "system.yaml").is_file():
+        name = home.name if home.name in languages() else FIRST_LANGUAGE
+        place = resources.files("prompts") / CHATANIME / name / "rubric.yaml"
+    outline = _read(place, Outline, problems)
+    if problems:
+        raise InputError(listed(problems))
+    found: Outline = outline
+    return found
+
+
+def parse_scale(scale: str | tuple[int, ...]) -> tuple[int, ...]:
+    """The levels that ``1-5`` or a list stands for; ValueError where it is neither."""
+    if isinstance(scale, tuple):
+        return tuple(sorted(scale))
+    ends = re.fullmatch(r"\s*(\d{1,4})\s*[-–]\s*(\d{1,4})\s*", scale)
+    if not ends or int(ends[1]) >= int(ends[2]):
+        raise ValueError(f"{scale!r} is no scale; write 1-5 or [1, 3, 5]")
+    return tuple(range(int(ends[1]), int(ends[2]) + 1))
 
 
 def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
@@ -135,55 +315,107 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
             raise yaml.YAMLError("an alias (*name); write the text out")
         return TypeAdapter(kind).validate_python(yaml.safe_load(text))
     except FileNotFoundError:
-        problems.append(f"{file}: missing; a rubric has system.yaml and one YAML file per metric")
+        problems.append(f"{file}: missing; a rubric has rubric.yaml, system.yaml and one YAML file per metric")
     except UnicodeDecodeError as error:
         problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror}); check the file")
     except ValidationError as error:
         for fault in error.errors(include_input=False)[:MOST_FAULTS]:
-            field = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "(whole file)"
-            problems.append(f"{file}: field {field}: {fault['msg'].lower()}; mend it")
+            name = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "(whole file)"
+            problems.append(f"{file}: field {name}: {fault['msg'].lower()}; mend it")
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")  # PyYAML fails in many ways
     return None
 
 
-def _inconsistencies(home: Traversable | Path, files: dict[str, Any]) -> Iterator[str]:
+def _wrong_outline(home: Traversable | Path, outline: Outline) -> Iterator[str]:
+    """What is wrong with what a rubric rates: names that are not names, or stand for two things; means of nothing."""
+    file = home / "rubric.yaml"
+    if not outline.of_dialogues:
+        yield f"{file}: names no metric; list them under dimensions or metrics"
+    names = [*outline.names, *outline.dimensions, *outline.composites, OVERALL, "system", "rubric", "rationale"]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield f"{file}: {name!r} stands for two things; names of metrics, dimensions and composites all differ"
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            yield f"{file}: {name!r} is no name; use Latin letters, digits and _ (the title can be anything)"
+    for name, members in outline.composites.items():
+        if strange := sorted(set(members) - set(outline.of_dialogues)) or ([] if members else ["nothing"]):
+            yield f"{file}: field composites.{name}: is of {', '.join(strange)}; list metrics of the rubric"
+
+
+def _inconsistencies(home: Traversable | Path, outline: Outline, files: dict[str, Any]) -> Iterator[str]:
     """What is wrong with files that can each be read: with the texts, then the metrics, then the characters of all."""
-    yield from (f"{home / 'system.yaml'}: {problem}" for problem in _wrong_texts(files["system"]))
-    for name in (*METRICS, RESPONSE_DIVERSITY):
+    yield from (f"{home / 'system.yaml'}: {problem}" for problem in _wrong_titles(files["system"], outline))
+    titles: dict[str, str] = {}
+    for name in outline.names:
         metric, file = files[name], home / f"{name}.yaml"
-        dimension = next((title for title, metrics in DIMENSIONS.items() if name in metrics), RESPONSE_DIVERSITY)
+        own = next((title for title, metrics in outline.dimensions.items() if name in metrics), "")
+        allowed = (own,) if own else ("", name)  # a metric of no dimension may name itself
         if metric.id != name:
             yield f"{file}: field id: is {metric.id!r}, not {name!r}; the id is the file's name"
-        if metric.dimension != dimension:
-            yield f"{file}: field dimension: is {metric.dimension!r}; it must be {dimension!r}"
-        if tuple(sorted(metric.levels)) != LEVELS:
-            yield f"{file}: field levels: has {sorted(metric.levels)}; give one anchor for each of 1 to 5"
+        if metric.dimension not in allowed:
+            yield f"{file}: field dimension: is {metric.dimension!r}; it must be {allowed[-1]!r} as in rubric.yaml"
+        if metric.title in titles:
+            yield f"{file}: field title: {metric.title!r} is that of {titles[metric.title]} too; name them apart"
+        titles.setdefault(metric.title, name)
+        yield from (f"{file}: {problem}" for problem in _wrong_levels(metric, outline))
     marks = ", ".join(f"U+{ord(mark):04X}" for mark in RESERVED)
     for name, content in files.items():
-        file, texts = home / f"{name}.yaml", list(_strings(asdict(content)))
+        fields = {key: value for key, value in asdict(content).items() if value != "" or key not in MAY_BE_EMPTY}
+        file, texts = home / f"{name}.yaml", list(_strings(fields))
         if not all(text.strip() for text in texts):
             yield f"{file}: a text is empty; write it"
+        if name in ("system", "rationale"):
+            yield from (f"{file}: {problem}" for problem in _wrong_placeholders(fields))
         if any(mark in text for text in texts for mark in RESERVED):
             yield f"{file}: contains {marks}, which mark slots; remove them"
         if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in texts for c in text):
             yield f"{file}: holds a control character or half a character; mend the text"
 
 
-def _wrong_texts(texts: Texts) -> Iterator[str]:
-    """What is wrong with the texts of ``system.yaml``: titles of dimensions, and placeholders."""
-    if set(texts.dimensions) != set(DIMENSIONS):
-        yield f"field dimensions: give a title for each of {', '.join(DIMENSIONS)}"
-    for field, names in PLACEHOLDERS.items():
+def _wrong_levels(metric: Metric, outline: Outline) -> Iterator[str]:
+    """What is wrong with a metric's levels: their number, what they are, and anchors that say the same."""
+    levels = _levels(metric)
+    try:
+        wanted = parse_scale(metric.scale or outline.scale or levels)
+    except ValueError as error:
+        yield f"field scale: {error}"
+        return
+    fewest, most = LEVELS
+    if not fewest <= len(wanted) <= most or wanted[0] < 0:
+        yield f"field levels: has {len(wanted)} levels from {wanted[0]}; a metric has {fewest} to {most}, from 0 on"
+    elif levels != wanted:
+        yield f"field levels: has {list(levels)}; give one anchor for each of {', '.join(map(str, wanted))}"
+    anchors = [text.strip().casefold() for text in metric.levels.values()]
+    if len(set(anchors)) < len(anchors):
+        twice = next(text for text in metric.levels.values() if anchors.count(text.strip().casefold()) > 1)
+        yield f"field levels: two levels say {twice.strip()[:60]!r}; say how they differ"
+
+
+def _wrong_titles(texts: Texts, outline: Outline) -> Iterator[str]:
+    """What is wrong with the titles in ``system.yaml``."""
+    for title, given, wanted in (
+        ("dimensions", texts.dimensions, outline.dimensions),
+        ("composites", texts.composites, outline.composites),
+    ):
+        if set(given) != set(wanted):
+            yield f"field {title}: give a title for each of {', '.join(wanted) or 'none'}"
+    if outline.set_metric and not texts.answers:
+        yield f"field answers: missing; it heads the answers that are rated on {outline.set_metric}"
+
+
+def _wrong_placeholders(texts: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the texts of a file that are filled in."""
+    for name, names in ((name, names) for name, names in PLACEHOLDERS.items() if name in texts):
         # Filling the text in shows every fault at once: a name that is missing, unknown, or has a brace too many.
         try:
-            filled = getattr(texts, field).format(**{name: f"\0{name}\0" for name in names})
+            filled = texts[name].format(**{one: f"\0{one}\0" for one in names})
         except (KeyError, IndexError, ValueError, AttributeError):
             filled = ""
-        if any(f"\0{name}\0" not in filled for name in names):
-            yield f"field {field}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; mend it"
+        if any(f"\0{one}\0" not in filled for one in names):
+            yield f"field {name}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; mend it"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -32,7 +32,7 @@ from judge.report.texts import (
     visible,
 )
 from judge.scoring.summary import STATISTICS
-from judge.types import LEVELS, RESPONSE_DIVERSITY
+from judge.types import Scheme
 
 COLOURS = 12
 """Colours of the theme that systems are told apart by."""
@@ -50,8 +50,12 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of scores: ends of the line, ends of the box, and its middle."""
 
 
-SCALE = [LEVELS[0], LEVELS[-1]]
-"""The ends of the scale of scores."""
+FEWEST_AROUND = 3
+"""A radar chart needs so many metrics."""
+
+
+SHADES = 5
+"""Colours of the theme for levels, from the worst to the best."""
 
 
 HEAT = [[0, Colour("heat-low")], [1, Colour("heat-high")]]
@@ -80,23 +84,29 @@ def figures_of(run: Run, published: pd.DataFrame) -> list[Figure]:
     """
     found = [diversity(run)]
     if run.judgments["score"].notna().any():
-        found += [radar(run, published), sources_heat(run), characters_heat(run), distributions(run), levels(run)]
+        found += [sources_heat(run), characters_heat(run), distributions(run), levels(run)]
+        if not run.scheme.is_mixed and len(run.metrics) >= FEWEST_AROUND:
+            found.append(radar(run, published))
     return [figure for figure in found if figure.plots]
 
 
 def radar(run: Run, published: pd.DataFrame) -> Figure:
-    """Nine metrics by system; a variant for each system alone, beside its published human means where there are any."""
+    """The metrics, which have one scale, by system.
+
+    There is a variant for each system alone, beside its published human means where there are any.
+    """
     judged = _wide(run.leaderboard, run.metrics, run.sources)
     people = _wide(published, run.metrics, run.sources) if len(published) else judged * np.nan
+    scale = _ends(run.scheme, run.metrics[0])
     rings = [_ring(judged.loc[[s]], s, colour(i), DASHES[i // 4 % 3]) for i, s in enumerate(run.sources)]
-    plots = {ALL: _polar(rings)}
+    plots = {ALL: _polar(rings, scale)}
     rows: list[list[Cell]] = [[source, *numbers(judged.loc[source], 2)] for source in run.sources]
     for place, source in enumerate(run.sources):
         pair = [{**rings[place], "fill": "toself", "opacity": 0.9}]
         if people.loc[source].notna().any():
             pair.append(_ring(people.loc[[source]], Key("published"), Colour("people"), "dash"))
             rows.append([Key("published.of", {"source": source}), *numbers(people.loc[source], 2)])
-        plots[str(place)] = _polar(pair)
+        plots[str(place)] = _polar(pair, scale)
     choices: dict[str, Key | str] = {
         ALL: Key("all.sources"),
         **{str(place): source for place, source in enumerate(run.sources)},
@@ -123,20 +133,40 @@ def _ring(row: pd.DataFrame, name: str | Key, tint: Colour, dash: str) -> dict[s
     }
 
 
-def _polar(traces: list[dict[str, Any]]) -> dict[str, Any]:
+def shades(count: int) -> list[str]:
+    """The names of the theme's colours of so many levels: ``1`` to ``5``, and ``1-2`` for one halfway between."""
+    places = [1 + (SHADES - 1) * place / max(count - 1, 1) for place in range(count)]
+    return [f"{place:g}" if place.is_integer() else f"{place:.2f}" for place in places]
+
+
+def _ends(scheme: Scheme, metric: str) -> list[int]:
+    """The lowest and the highest level of a metric."""
+    return [scheme.levels[metric][0], scheme.levels[metric][-1]]
+
+
+def _polar(traces: list[dict[str, Any]], scale: list[int]) -> dict[str, Any]:
     """A radar chart of closed lines."""
     axis = {
-        "radialaxis": {"range": SCALE, "dtick": 1, "angle": 90, "tickangle": 90},
+        "radialaxis": {"range": scale, "dtick": 1, "angle": 90, "tickangle": 90},
         "angularaxis": {"direction": "clockwise"},
     }
     return {"data": traces, "layout": {"polar": axis, "height": 520, "showlegend": True}}
 
 
-def heat(z: pd.DataFrame, columns: Sequence[Any]) -> dict[str, Any]:
-    """A heat map of a table of scores or correlations, its first row at the top."""
+def heat(z: pd.DataFrame, columns: Sequence[Any], scales: Sequence[Sequence[float]] | None = None) -> dict[str, Any]:
+    """A heat map of a table of scores or correlations, its first row at the top.
+
+    Args:
+        z: the table.
+        columns: what its columns are called.
+        scales: the ends of each column's scale, where they differ: colours then say where on its scale a value is.
+    """
     rows = [str(name) for name in z.index]
-    # Without a number the colours span the scale.
-    low, high = float(SCALE[0]), float(SCALE[1])
+    shown = [numbers(row) for row in z.to_numpy()]
+    if scales:
+        lowest, highest = np.array(scales, float).T
+        z = (z - lowest) / (highest - lowest)
+    low, high = 0.0, 1.0
     if np.isfinite(z.to_numpy(float)).any():
         low, high = (round(float(end(z.to_numpy(float))), DIGITS) for end in (np.nanmin, np.nanmax))
         # Where all values are close together, the full range of colours would make noise look like a finding.
@@ -145,14 +175,17 @@ def heat(z: pd.DataFrame, columns: Sequence[Any]) -> dict[str, Any]:
     trace = {
         "type": "heatmap",
         "z": [numbers(row) for row in z.to_numpy()],
+        **({"text": shown} if scales else {}),
         "x": list(columns),
         "y": [label(name) for name in rows],
         "zmin": low,
         "zmax": high,
         "colorscale": HEAT,
-        "texttemplate": "%{z:.2f}",
+        "texttemplate": "%{text:.2f}" if scales else "%{z:.2f}",
         "textfont": {"color": Colour("ink")},
-        "hovertemplate": "%{y}<br>%{x}: %{z:.2f}<extra></extra>",
+        "hovertemplate": "%{y}<br>%{x}: %{text:.2f}<extra></extra>"
+        if scales
+        else "%{y}<br>%{x}: %{z:.2f}<extra></extra>",
         "xgap": 1,
         "ygap": 1,
         "colorbar": {"thickness": 10, "outlinewidth": 0},
@@ -179,13 +212,14 @@ def _heat_figure(name: str, z: pd.DataFrame, run: Run, of: str) -> Figure:
     names = [str(name) for name in z.index]
     rows = [[one, *numbers(z.loc[one], 2)] for one in names]
     filters = (of, [visible(one) for one in names])
-    return Figure(name, {ALL: heat(z, heads)}, Table([Key(of), *heads], rows), filters=filters)
+    scales = [_ends(run.scheme, metric) for metric in run.metrics] if run.scheme.is_mixed else None
+    return Figure(name, {ALL: heat(z, heads, scales)}, Table([Key(of), *heads], rows), filters=filters)
 
 
 def diversity(run: Run) -> Figure:
     """Response diversity by system, a variant for each statistic: bars from the lowest to the highest."""
     rows = run.diversity[run.diversity["level"] == "source"].sort_values("source")
-    names = [name for name in (*STATISTICS, RESPONSE_DIVERSITY) if rows[name].notna().any()]
+    names = [name for name in (*STATISTICS, run.scheme.set_metric or "") if name in rows and rows[name].notna().any()]
     plots: dict[str, Any] = {}
     for name in names:
         known = rows.dropna(subset=name).sort_values(name)
@@ -215,7 +249,6 @@ def distributions(run: Run) -> Figure:
     labels = [label(source) for source in run.sources]
     ticks = {"type": "category", "tickvals": labels, "ticktext": [short(source) for source in run.sources]}
     layout: dict[str, Any] = {
-        "xaxis": {"range": SCALE, "dtick": 1, "title": {"text": Key("score")}},
         "height": 110 + ROW_HEIGHT * len(labels),
         "yaxis": {**ticks, "autorange": "reversed"},
     }
@@ -231,7 +264,8 @@ def distributions(run: Run) -> Figure:
         found = part.groupby("source")["score"].quantile(np.array(QUANTILES)).unstack().reindex(run.sources)
         box = {name: numbers(found[quantile]) for name, quantile in zip(parts_of_a_box, found.columns, strict=True)}
         trace = {"type": "box", "orientation": "h", "y": labels, **box, **tint, "name": Key("score")}
-        plots[str(metric)] = {"data": [trace], "layout": layout}
+        axis = {"range": _ends(run.scheme, str(metric)), "dtick": 1, "title": {"text": Key("score")}}
+        plots[str(metric)] = {"data": [trace], "layout": {**layout, "xaxis": axis}}
         rows += [[metric_key(str(metric)), source, *numbers(found.loc[source], 2)] for source in run.sources]
     heads = [Key("metric"), Key("source"), *(Key(f"quantile.{quantile:.0%}".rstrip("%")) for quantile in QUANTILES)]
     return Figure("distributions", plots, Table(heads, rows), {metric: metric_key(metric) for metric in plots})
@@ -240,9 +274,12 @@ def distributions(run: Run) -> Figure:
 def levels(run: Run) -> Figure:
     """How the judge's probability is spread over the levels, by metric; the table has label mass and entropy too.
 
-    Entropy is in bits: five equally likely levels have 2.32. The low label mass is the first percentile over dialogues.
+    Entropy is in bits: five equally likely levels, say, have 2.32. The low label mass is the first percentile over
+    dialogues.
     """
-    columns = [f"p{level}" for level in LEVELS]
+    # The set metric may have levels that no metric of a dialogue has.
+    every = sorted({level for metric in run.metrics for level in run.scheme.levels[metric]})
+    columns = [f"p{level}" for level in every]
     means = run.judgments.groupby("metric")[columns].mean().reindex(run.metrics)
     traces = [
         {
@@ -251,10 +288,10 @@ def levels(run: Run) -> Figure:
             "x": numbers(means[column]),
             "y": [metric_key(metric) for metric in run.metrics],
             "name": str(level),
-            "marker": {"color": Colour(f"level-{level}")},
+            "marker": {"color": Colour(f"level-{shade}")},
             "hovertemplate": f"%{{y}}, {level}: %{{x:.1%}}<extra></extra>",
         }
-        for level, column in zip(LEVELS, columns, strict=True)
+        for level, column, shade in zip(every, columns, shades(len(every)), strict=True)
     ]
     axes = {"xaxis": {"range": [0, 1], "tickformat": ".0%"}, "yaxis": {"type": "category", "autorange": "reversed"}}
     layout = {**axes, "barmode": "stack", "height": 120 + ROW_HEIGHT * len(run.metrics), "showlegend": True}
@@ -262,7 +299,8 @@ def levels(run: Run) -> Figure:
     rows: list[list[Cell]] = []
     for metric in run.metrics:
         own = run.judgments[run.judgments["metric"] == metric]
-        chances, mass = own[columns].dropna().to_numpy(float), own["mass"].dropna()
+        there = [f"p{level}" for level in run.scheme.levels[metric]]
+        chances, mass = own[there].dropna().to_numpy(float), own["mass"].dropna()
         # Where a chance is 0 its logarithm is taken of 1, as 0 · log 0 counts as 0.
         entropy = -(chances * np.log2(np.where(chances > 0, chances, 1))).sum(axis=1)
         certainty = (mass.median(), mass.quantile(0.01), entropy.mean()) if len(mass) else (None,) * 3
@@ -416,8 +454,9 @@ def _bland_altman(rated: Mapping[str, Paired]) -> Figure:
     """Judge less mean rating against the mean of both, with the bias and the limits of agreement."""
     plots: dict[str, Any] = {}
     rows: list[list[Cell]] = []
-    axes = {"xaxis": {"title": {"text": Key("middle")}, "range": SCALE}, "yaxis": {"title": {"text": Key("apart")}}}
     for metric, paired in rated.items():
+        ends = list(paired.scale)
+        axes = {"xaxis": {"title": {"text": Key("middle")}, "range": ends}, "yaxis": {"title": {"text": Key("apart")}}}
         apart, middle = paired.judge - paired.human, (paired.judge + paired.human) / 2
         bias = float(np.average(apart, weights=paired.weights))
         half = LIMITS * float(np.average((apart - bias) ** 2, weights=paired.weights)) ** 0.5
@@ -430,7 +469,7 @@ def _bland_altman(rated: Mapping[str, Paired]) -> Figure:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "x": SCALE,
+                "x": ends,
                 "y": [round(at, 3)] * 2,
                 "name": Key(name),
                 "line": {"color": Colour("people"), "dash": dash, "width": 2},

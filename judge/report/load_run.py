@@ -15,16 +15,20 @@ import pandas as pd
 from judge.errors import InputError, one_line
 from judge.report.texts import number, numbers, visible
 from judge.scoring.rationales import by_dialogue, read_rationales, select
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
-from judge.types import LEVELS, METRICS, Dialogue
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts, scheme_of
+from judge.types import Dialogue, Scheme
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's manifest and tables; ``judgments`` has ``item_id`` besides the columns of ``load_judgments``."""
+    """A run's manifest and tables; ``judgments`` has ``item_id`` besides the columns of ``load_judgments``.
+
+    ``diversity`` has no row where the rubric's set metric was not judged.
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    scheme: Scheme
     judgments: pd.DataFrame
     leaderboard: pd.DataFrame
     diversity: pd.DataFrame
@@ -34,7 +38,7 @@ class Run:
     @property
     def metrics(self) -> list[str]:
         """The metrics of dialogues that were judged, in their order."""
-        return [metric for metric in METRICS if metric in self.manifest["metrics"]]
+        return [metric for metric in self.scheme.metrics if metric in self.manifest["metrics"]]
 
     @property
     def sources(self) -> list[str]:
@@ -52,8 +56,9 @@ def read_run(folder: Path) -> Run:
     manifest = read_manifest(folder)
     judgments = load_judgments(folder).assign(item_id=item_ids)
     text = {"judge": str, "source": str, "character": str, "metric": str}
-    tables = {}
-    for name in ("leaderboard", "diversity"):
+    scheme = scheme_of(manifest)
+    tables = {"diversity": pd.DataFrame({"level": [], "source": []})}
+    for name in ("leaderboard", *(["diversity"] if scheme.set_metric in manifest["metrics"] else [])):
         path = folder / f"{name}.csv"
         try:
             tables[name] = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
@@ -64,7 +69,7 @@ def read_run(folder: Path) -> Run:
             advice = "give the run's score command again"
             raise InputError(f"{path}: cannot be read ({one_line(error)}); {advice}") from error
     rationales = read_rationales(folder, judgments)
-    return Run(folder, manifest, judgments, tables["leaderboard"], tables["diversity"], rationales)
+    return Run(folder, manifest, scheme, judgments, tables["leaderboard"], tables["diversity"], rationales)
 
 
 DIGITS = 3
@@ -125,7 +130,8 @@ def _entry(
     rows = {row["metric"]: row for row in judgments.to_dict("records")}
     asked = [rows[metric] for metric in run.metrics]
     first = asked[0]
-    chances = [numbers((row[f"p{level}"] for level in LEVELS), DIGITS) for row in asked]
+    levels = [run.scheme.levels[metric] for metric in run.metrics]
+    chances = [numbers((row[f"p{level}"] for level in own), DIGITS) for row, own in zip(asked, levels, strict=True)]
     entry = {
         "source": visible(first["source"]),
         "character": visible(first["character"]),
@@ -133,7 +139,7 @@ def _entry(
         "why": reasons,
         "turns": dialogue and [[visible(turn.user), visible(turn.character)] for turn in dialogue.turns],
         "profile": dialogue and dialogue.profile and visible(dialogue.profile),
-        "p": [None if None in levels else levels for levels in chances],
+        "p": [None if None in own else own for own in chances],
         "score": [number(row["score"], DIGITS) for row in asked],
         "mass": [number(row["mass"], DIGITS) for row in asked],
         "error": [_text(row["error"]) for row in asked],

@@ -22,11 +22,11 @@ from plotly.offline import get_plotlyjs
 from calibration import chatanime_means
 from judge.errors import InputError
 from judge.files import replacing
-from judge.prompting.rubric import LANGUAGES
 from judge.report import charts, tables
 from judge.report.load_run import Entries, Run, make_entries, read_run
 from judge.report.tables import Check, People, leaderboards, published_table, tables_of, verdicts
 from judge.report.texts import (
+    LANGUAGES,
     Colour,
     Figure,
     Interval,
@@ -104,7 +104,8 @@ def write_report(
         InputError: there is no such run, it is not finished, or the file cannot be written.
     """
     run = read_run(folder)
-    language = language or str(run.manifest["identity"].get("language", LANGUAGES[0]))
+    own = str(run.manifest["identity"].get("language"))
+    language = language or (own if own in LANGUAGES else LANGUAGES[-1])
     if language not in LANGUAGES:
         raise InputError(f"--language {language}: choose from {', '.join(LANGUAGES)}")
     calibrated = run.judgments if "calibrated" in run.judgments else None
@@ -119,7 +120,7 @@ def write_report(
         assessment=assessment,
         warnings=[Sentence(one) for one in people.assessment.remarks] if people else [],
         verdicts=verdicts(assessment) if assessment else [],
-        published=None if published is None else published_table(published),
+        published=None if published is None else published_table(published, run.scheme),
         checks=tables.read_checks(run),
         entries=make_entries(run, dialogues, people.ratings if people else None),
     )
@@ -134,7 +135,8 @@ def write_report(
 
 def render(content: Content) -> str:
     """The page as HTML."""
-    texts, plotly = load_texts(), get_plotlyjs()
+    own = str(content.run.manifest["identity"].get("language"))
+    texts, plotly = load_texts(content.run.scheme, own), get_plotlyjs()
     script, style = asset("report.js"), asset("report.css")
     speaker = Speaker(texts, content.language)
     environment = Environment(
@@ -152,6 +154,7 @@ def render(content: Content) -> str:
         "language": content.language,
         "texts": texts,
         "metrics": content.run.metrics,
+        "levels": [content.run.scheme.levels[metric] for metric in content.run.metrics],
         "figures": {name: {"plots": figure.plots, "filters": figure.filters} for name, figure in figures.items()},
         "dialogues": content.entries.rows,
     }
@@ -161,6 +164,7 @@ def render(content: Content) -> str:
         content=content,
         run=content.run,
         published=content.published,
+        levels=", ".join(dict.fromkeys(f"{low:g}–{high:g}" for low, high in content.run.scheme.scales.values())),
         manifest=manifest,
         stand_in=content.run.judge == STAND_IN,
         figures=figures,

@@ -22,8 +22,7 @@ from judge.errors import InputError, one_line
 from judge.report.load_run import Run
 from judge.report.texts import Cell, Interval, Key, Sentence, Table, metric_key, number, numbers
 from judge.scoring.run_folder import scores_of
-from judge.scoring.summary import scale_columns
-from judge.types import COMPOSITES, METRICS, OVERALL
+from judge.types import OVERALL, Scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,9 @@ def leaderboards(run: Run, people: People | None) -> dict[str, list[dict[str, An
     """
     ranks: dict[str, dict[str, dict[Any, Any]]] = {}
     if run.judgments["score"].notna().any():
-        pairing = without_ratings(scores_of(run.judgments), scale=(1, 5), composites=COMPOSITES)
+        pairing = without_ratings(
+            scores_of(run.judgments, run.scheme), scale=run.scheme.scales, composites=run.scheme.composites
+        )
         for name, one in pairing.metrics.items():
             ranks[name] = {row["source"]: row for row in rank_ranges(one).to_dict("records")}
     targets = {
@@ -138,7 +139,7 @@ def leaderboards(run: Run, people: People | None) -> dict[str, list[dict[str, An
         for row in ([] if people is None else people.means.to_dict("records"))
     }
     boards: dict[str, list[dict[str, Any]]] = {}
-    for metric in sorted(scale_columns(run.metrics), key=lambda name: name != OVERALL):
+    for metric in sorted(run.scheme.columns(run.metrics), key=lambda name: name != OVERALL):
         board = run.leaderboard[run.leaderboard["metric"] == metric]
         # Intervals are drawn on one line for all systems, from the lowest end to the highest.
         known = board[["mean", "low", "high"]].to_numpy(float)
@@ -168,14 +169,15 @@ def leaderboards(run: Run, people: People | None) -> dict[str, list[dict[str, An
     return boards
 
 
-def published_table(found: pd.DataFrame) -> Table:
+def published_table(found: pd.DataFrame, scheme: Scheme) -> Table:
     """A run's means beside published ones, from ``calibration.agreement_with_published``."""
     columns = {"sources": "sources.count", "decided": "pairs.decided", "alike": "pairs.alike", "p_value": "p.value",
                "spearman": "spearman", "pearson": "pearson"}  # fmt: skip
 
     def place(names: pd.Series[str]) -> pd.Series[int]:
         """Metrics of dialogues in their order; behind them what is of a system."""
-        return names.map(lambda name: METRICS.index(name) if name in METRICS else len(METRICS))
+        order = list(scheme.metrics)
+        return names.map(lambda name: order.index(name) if name in order else len(order))
 
     def count(value: float) -> int | float | None:
         """A count, which may be a half, as a tie counts."""
@@ -228,7 +230,7 @@ def read_checks(run: Run) -> list[Check]:
             else:
                 found = json.loads(path.read_text(encoding="utf-8"))
             tables = {
-                str(title): table_of(rows)
+                str(title): table_of(rows, run.scheme)
                 for title, rows in found.items()
                 if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
             }
@@ -244,7 +246,7 @@ def read_checks(run: Run) -> list[Check]:
     return checks
 
 
-def table_of(records: list[dict[str, Any]]) -> Table:
+def table_of(records: list[dict[str, Any]], scheme: Scheme) -> Table:
     """Records as a table, a column a name; intervals stand beside their values and have no columns of their own."""
     names = list(dict.fromkeys(name for record in records for name in record))
     plain = next((one for one in VALUES if one in names), None)
@@ -261,7 +263,8 @@ def table_of(records: list[dict[str, Any]]) -> Table:
         if name in ends:
             return Interval(*(number(record.get(one), DIGITS) for one in (name, *ends[name])))
         if isinstance(value, str):
-            return metric_key(value) if name == "metric" and value in (*METRICS, *COMPOSITES) else Sentence(value)
+            known = (*scheme.metrics, *scheme.composites)
+            return metric_key(value) if name == "metric" and value in known else Sentence(value)
         if isinstance(value, float):
             return number(value, DIGITS)
         return value if value is None or isinstance(value, int) else json.dumps(value, ensure_ascii=False)

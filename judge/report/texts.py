@@ -19,8 +19,12 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from judge.prompting.rubric import LANGUAGES, load_rubric
-from judge.types import RESPONSE_DIVERSITY
+from judge.prompting.rubric import languages, load_rubric, packaged
+from judge.types import Scheme
+
+LANGUAGES = ("zh", "en")
+"""The languages of the page."""
+
 
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
@@ -142,15 +146,29 @@ def asset(name: str) -> str:
     return (resources.files("judge.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def load_texts() -> dict[str, dict[str, str]]:
-    """The interface's texts by language and key; metrics and dimensions are called there as in the rubric."""
+def load_texts(scheme: Scheme, own: str) -> dict[str, dict[str, str]]:
+    """The interface's texts by language and key; metrics and dimensions are called there as in the rubric.
+
+    Args:
+        scheme: of a run.
+        own: the language of its rubric. In another language titles are those of the packaged rubric of that name,
+            where it rates the same.
+    """
     texts = {}
     for language in LANGUAGES:
-        rubric = load_rubric(language)
-        titles = {name: metric.title for name, metric in rubric.metrics.items()}
-        titles |= {**rubric.texts.dimensions, RESPONSE_DIVERSITY: rubric.response_diversity.title}
+        titles = scheme.titles
+        if language != own and scheme.rubric in packaged() and language in languages(scheme.rubric):
+            other = load_rubric(language, scheme.rubric).scheme.titles
+            titles = other if set(other) == set(titles) else titles
+        # Braces would be taken for placeholders.
+        titles = {name: visible(title).replace("{", "｛").replace("}", "｝") for name, title in titles.items()}
         interface = {str(key): str(text) for key, text in yaml.safe_load(asset(f"{language}.yaml")).items()}
-        texts[language] = {**interface, **{f"metric.{name}": title for name, title in titles.items()}}
+        named = {f"metric.{name}": title for name, title in titles.items()}
+        if scheme.set_metric:
+            named[f"diversity.{scheme.set_metric}"] = interface["diversity.judged"].format(
+                title=titles[scheme.set_metric]
+            )
+        texts[language] = {**interface, **named}
     return texts
 
 

@@ -28,8 +28,8 @@ RAISED = 1.0
 """A score that moves by so much or more counts as raised, or as lowered if it falls by so much."""
 
 
-TOP = 4.5
-"""From this score on a judgment is at the top of a scale from 1 to 5."""
+NEAR_TOP = 0.5
+"""A judgment is at the top of its scale from so many levels below the highest on."""
 
 
 def score_changes(before: pd.DataFrame, after: pd.DataFrame, on: Sequence[str] = PAIRED_BY) -> pd.DataFrame:
@@ -71,8 +71,8 @@ def mean_changes(changed: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         - ``n`` of them, in ``groups``; ``before`` and ``after``, the mean scores;
         - ``change``, the mean change, with its 95% interval over groups ``low, high`` (Student's t, see
           ``calibration.stats.intervals.clustered_mean``; missing under eight groups);
-        - ``raised`` and ``lowered``, the shares that moved by at least 1; ``to_top``, the share of those under 4.5
-          before that reach it after;
+        - ``raised`` and ``lowered``, the shares that moved by at least 1; ``to_top``, the share of those not at the top
+          of their scale before that are there after (from half a level below ``top``; missing without that column);
         - ``mass_change``, the mean change of the label mass, where the table has one.
 
         And ``missing``, the pairs that lack a score.
@@ -91,7 +91,10 @@ def _row(part: pd.DataFrame) -> dict[str, float | int | None]:
     # All dialogues of a scenario, and all metrics of a dialogue, share a group: their changes depend on each other.
     groups: Labels = known["group"].astype(str).to_numpy(dtype=object)
     mean = clustered_mean(change, groups)
-    below = known[known["before"] < TOP]
+    reached = None
+    if "top" in part:
+        below = known[known["before"] < known["top"] - NEAR_TOP]
+        reached = _mean((below["score"].astype(float) >= below["top"] - NEAR_TOP).to_numpy())
     masses = {"mass_change": _mean(known["mass_change"].to_numpy(float))} if "mass_change" in part else {}
     return {
         "n": len(known),
@@ -103,7 +106,7 @@ def _row(part: pd.DataFrame) -> dict[str, float | int | None]:
         "high": mean.high,
         "raised": _mean(change >= RAISED),
         "lowered": _mean(change <= -RAISED),
-        "to_top": _mean(below["score"].to_numpy(float) >= TOP),
+        "to_top": reached,
         **masses,
         "missing": len(part) - len(known),
     }
@@ -123,7 +126,7 @@ NO_FAMILY = "none known"
 class Robustness:
     """How a judge stood the attacks.
 
-    - ``families`` has a row per family: the columns of ``mean_changes`` over all nine metrics; ``beyond, beyond_low,
+    - ``families`` has a row per family: the columns of ``mean_changes`` over all metrics; ``beyond, beyond_low,
       beyond_high``, the mean change from the same dialogues with harmless text written into them (the mean of the kinds
       of ``benign``); and ``flagged``, the share of its dialogues that the detector flags.
     - ``rewrites`` has the same by family and kind; ``metrics`` the columns of ``mean_changes`` by family and metric.
@@ -211,7 +214,7 @@ def _bias_of_variant(originals: pd.DataFrame, asked: pd.DataFrame) -> list[dict[
 
 
 def _overall(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per dialogue that has all nine scores, by its id: ``score`` (their mean), ``group, length, source …``."""
+    """A row per dialogue that has all scores, by its id: ``score`` (their mean), ``group, length, source …``."""
     scores = rows.groupby("item_id")["score"].agg(lambda column: column.astype(float).mean(skipna=False))
     others = rows.drop_duplicates("item_id").set_index("item_id")[["source", "character", "group", "length"]]
     return others.join(scores).dropna(subset="score")

@@ -7,6 +7,7 @@ The texts are in ``texts/attacks.yaml``; this module writes them into dialogues.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,7 +17,8 @@ from pathlib import Path
 import yaml
 
 from judge.progress import Progress
-from judge.prompting.rubric import LANGUAGES
+from judge.prompting.chat_tokenizer import FULL_WIDTH
+from judge.prompting.rubric import languages, load_rubric
 from judge.robustness.perturbation import (
     DIALOGUES,
     ORDERINGS,
@@ -33,6 +35,14 @@ BENIGN = "benign"
 
 PADDING = 600
 """Padding makes the last answer longer by at least so many characters."""
+
+
+WRITTEN_FOR = 5
+"""The highest level that the texts ask for."""
+
+
+NUMERALS = "一二三四五六七八九十"
+"""How Chinese writes 1 to 10."""
 
 
 TAGS = 0xE0000
@@ -76,22 +86,36 @@ def families() -> tuple[Family, ...]:
     )
 
 
-def rewrites(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Perturbation]:
+def rewrites(dialogues: Sequence[Dialogue], seed: int = 0, top: int = WRITTEN_FOR) -> list[Perturbation]:
     """Attacked dialogues: of each dialogue one for every kind of every family.
 
     Args:
         dialogues: as they are.
         seed: random seed that chooses among the texts of a kind.
+        top: the highest level, which attacks ask for.
     """
     found = []
     for dialogue in dialogues:
         for family in families():
-            for kind, texts in family.texts.items():
+            for kind, written in family.texts.items():
+                texts = tuple(asking_for(top, text) for text in written)
                 # Drawn by a digest and not from one stream, so that what else is judged does not matter.
                 text = texts[int(digest([seed, dialogue.id, family.name, kind]), 16) % len(texts)]
                 attacked = written_into(dialogue, family.place, kind, text, texts)
                 found.append(Perturbation(family.name, kind, attacked, dialogue.id))
     return found
+
+
+def asking_for(top: int, text: str) -> str:
+    """A text of an attack with the highest level in the place of ``WRITTEN_FOR``."""
+    if top == WRITTEN_FOR:
+        return text
+    text = re.sub(r"(?<!\d)5(?!\d)", str(top), text)
+    text = text.replace("５", str(top).translate(FULL_WIDTH))
+    if top <= len(NUMERALS):
+        text = text.replace("⑤", chr(ord("①") + top - 1))
+        text = re.sub("五(?=分(?!钟))", NUMERALS[top - 1], text)
+    return text
 
 
 def written_into(dialogue: Dialogue, place: str, kind: str, text: str, texts: Sequence[str]) -> Dialogue:
@@ -160,11 +184,12 @@ def attack(
         Interrupted: the user stopped it; nothing is kept.
     """
     options = options or Options(limit=DIALOGUES)
-    ascending, descending = (PromptVariant(options.layout, ordering, options.language) for ordering in ORDERINGS)
+    rubric = load_rubric(options.language, options.rubric)
+    ascending, descending = (PromptVariant(options.layout, ordering, rubric.language) for ordering in ORDERINGS)
     variants = {(LEVEL_ORDER, descending.ordering): descending}
-    for language in LANGUAGES:
-        # A rubric of the user's own is in one language only.
-        if language != options.language and options.prompts is None:
+    for language in languages(options.rubric):
+        if language != rubric.language:
             variants[RUBRIC_LANGUAGE, language] = replace(ascending, language=language)
-    found = judge_perturbations(data, options, lambda dialogues: rewrites(dialogues, seed), progress, variants)
+    top = rubric.scheme.all_levels[-1]
+    found = judge_perturbations(data, options, lambda dialogues: rewrites(dialogues, seed, top), progress, variants)
     return replace(found, settings={**found.settings, "seed": seed})

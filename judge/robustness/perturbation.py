@@ -23,7 +23,7 @@ from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, JudgeModel
 from judge.scoring.parts import columns
 from judge.scoring.setup import open_judge, open_model, settle
-from judge.types import METRICS, NOT_FINITE, Dialogue, Options
+from judge.types import NOT_FINITE, Dialogue, Options, Scheme
 
 DIALOGUES = 100
 """How many dialogues are judged where no limit is given."""
@@ -59,6 +59,11 @@ class PromptVariant:
         """As in ``prefill · ascending · zh``."""
         return f"{self.layout} · {self.ordering} · {self.language}"
 
+    @classmethod
+    def named(cls, name: str) -> PromptVariant:
+        """The variant of a ``name``."""
+        return cls(*name.split(" · "))
+
     @property
     def turned(self) -> PromptVariant:
         """The same with the levels in the other order."""
@@ -82,7 +87,7 @@ class Task:
 def judge_tasks(
     tasks: Sequence[Task], progress: Progress, stop: threading.Event, must_fit: bool = False
 ) -> list[tuple[list[Judged], float]]:
-    """Do tasks one after another, on all nine metrics; their judges ask one model.
+    """Do tasks one after another, on all metrics of a dialogue; their judges ask one model by one rubric.
 
     Returns:
         For each task its judged dialogues, in order, and the seconds of scoring (loading and checks left out).
@@ -98,17 +103,18 @@ def judge_tasks(
     for task in tasks:
         judged: list[Judged] = []
         seconds = 0.0
-        progress.begin(task.what, sum(map(len, task.batches)) * len(METRICS), 0)
+        metrics = task.judge.scheme.metrics
+        progress.begin(task.what, sum(map(len, task.batches)) * len(metrics), 0)
         for batch in task.batches:
             if stop.is_set():
                 raise Interrupted("stopped; nothing is kept of a comparison")
             # The clock runs around scoring alone, so that the times of variants compare.
             started = time.perf_counter()
-            judged += task.judge.judge(task.judge.prompts(batch, METRICS), METRICS)
+            judged += task.judge.judge(task.judge.prompts(batch, metrics), metrics)
             seconds += time.perf_counter() - started
-            progress.advance(len(batch) * len(METRICS), sum(sum(one.prompt_tokens) for one in judged[-len(batch) :]))
+            progress.advance(len(batch) * len(metrics), sum(sum(one.prompt_tokens) for one in judged[-len(batch) :]))
         if must_fit and not results:
-            check = task.judge.mass_check(len(METRICS))
+            check = task.judge.mass_check(len(metrics))
             check.see(one.mass for found in judged for one in found.judgments if one.error in (None, NOT_FINITE))
             check.conclude()
         results.append((judged, seconds))
@@ -123,8 +129,10 @@ class PerturbationJudgments:
     engine`` and which dialogues.
     ``judgments`` has a row per dialogue, perturbation or variant, and metric: ``family, rewrite`` (its name; both
     "" of a dialogue as it is); ``item_id`` (of the original), ``source, character, group`` (the scenario), all as the
-    original has them; ``metric, p1..p5, mass, score, error``; ``suspicious``, the prompt injections found in the judged
-    text (see ``judge.suspicious``); and ``length``, the characters of its answers.
+    original has them; ``metric``, the probability of each level (``p1`` and so on), ``mass, score, error``;
+    ``top``, the metric's highest level; ``suspicious``, the prompt injections found in the judged text (see
+    ``judge.suspicious``); and ``length``, the characters of its answers.
+    ``scheme`` is what the rubric rates.
     """
 
     judge: str
@@ -132,6 +140,7 @@ class PerturbationJudgments:
     dialogues: int
     missing: dict[str, int]
     settings: dict[str, Any]
+    scheme: Scheme = field(repr=False)
     judgments: pd.DataFrame = field(repr=False)
 
 
@@ -147,7 +156,7 @@ def judge_perturbations(
     Args:
         data: files or folders of dialogues; none as for ``score``.
         options: which judge by which engine, how it is asked, and which dialogues; where no limit is given, the same
-            ``DIALOGUES`` of them every time. Its run and metrics do not count: all nine metrics are judged.
+            ``DIALOGUES`` of them every time. Its run and metrics do not count: all metrics of a dialogue are judged.
         perturb: is given all the dialogues at once.
         progress: shows how far the work is.
         variants: by the ``family`` and ``rewrite`` that their rows get.
@@ -187,22 +196,30 @@ def judge_perturbations(
             row
             for (_, _, forms), (judged, _) in zip(rounds, results, strict=True)
             for form, found in zip(forms, judged, strict=True)
-            for row in judgment_rows(form, found, known)
+            for row in judgment_rows(form, found, known, judge.scheme)
         ]
     )
     chosen = {"limit": options.limit, "sources": list(options.sources), "characters": list(options.characters)}
-    asked = {"language": options.language, "layout": judge.layout, "orderings": options.orderings}
+    asked = {
+        "rubric": judge.rubric.name,
+        "language": judge.rubric.language,
+        "layout": judge.layout,
+        "orderings": options.orderings,
+    }
     return PerturbationJudgments(
         judge=judge.name,
         judge_id=judge.identity.judge_id,
         dialogues=len(dialogues),
         missing=count_missing(judgments),
         settings={**asked, **chosen, "engine": judge.engine.name},
+        scheme=judge.scheme,
         judgments=judgments,
     )
 
 
-def judgment_rows(form: Perturbation, judged: Judged, originals: Mapping[str, Dialogue]) -> Iterator[dict[str, Any]]:
+def judgment_rows(
+    form: Perturbation, judged: Judged, originals: Mapping[str, Dialogue], scheme: Scheme
+) -> Iterator[dict[str, Any]]:
     """A row per metric, as in ``PerturbationJudgments.judgments``; ``originals`` are all dialogues by id."""
     if form.of not in originals:
         raise InputError(f"{plain(form.name)}: perturbs {plain(form.of)}, which is none of the dialogues")
@@ -216,9 +233,10 @@ def judgment_rows(form: Perturbation, judged: Judged, originals: Mapping[str, Di
         "group": original.scenario,
     }
     length = sum(len(turn.character) for turn in form.dialogue.turns)
-    flags = suspicious(form.dialogue)
-    for metric, judgment in zip(METRICS, judged.judgments, strict=True):
-        yield {**names, "metric": metric, **columns(judgment), "suspicious": flags, "length": length}
+    flags = suspicious(form.dialogue, scheme)
+    for (metric, levels), judgment in zip(scheme.levels.items(), judged.judgments, strict=True):
+        asked = {"metric": metric, **columns(judgment, scheme.all_levels), "top": levels[-1]}
+        yield {**names, **asked, "suspicious": flags, "length": length}
 
 
 def count_missing(judgments: pd.DataFrame) -> dict[str, int]:

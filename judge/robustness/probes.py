@@ -15,11 +15,13 @@ from typing import Any
 import pandas as pd
 
 from judge.data.dataset import Corpus
+from judge.errors import InputError
 from judge.progress import SILENT, Progress
+from judge.prompting.rubric import load_rubric
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, Others, degrade
 from judge.robustness.perturbation import Perturbation, judge_perturbations
 from judge.scoring.setup import settle
-from judge.types import Dialogue, Options
+from judge.types import Dialogue, Options, Scheme
 
 MOST_OTHERS = 20
 """A degradation takes parts from at most so many other dialogues of each kind (same character; same scenario)."""
@@ -52,6 +54,9 @@ def probe(
 ) -> Probed:
     """Degrade dialogues in every way and strength that applies to them, and judge all forms beside the originals.
 
+    A degradation is aimed at one of ChatAnime's metrics. By another rubric it is aimed at the metric that says it is
+    like that one, and left out where there is none.
+
     Args:
         data: files or folders of dialogues; none as for ``score``. A degradation may take parts from any of them, also
             from those that ``options`` leave out.
@@ -65,13 +70,14 @@ def probe(
         Interrupted: the user stopped it; nothing is kept.
     """
     paths, options, _, _ = settle(data, options or Options(), progress or SILENT)
+    aims = aims_of(load_rubric(options.language, options.rubric).scheme)
     forms: list[tuple[Dialogue, Perturbation]] = []
 
     def perturb(dialogues: Sequence[Dialogue]) -> list[Perturbation]:
         with closing(Corpus(paths)) as corpus:
             for one in dialogues:
                 others = others_of(one, corpus)
-                for name in DEGRADATIONS:
+                for name in aims:
                     degraded = degrade(one, name, others, seed)  # empty where the degradation does not apply
                     forms.extend(
                         (one, Perturbation(name, strength, form, one.id))
@@ -99,11 +105,28 @@ def probe(
         dialogues=found.dialogues,
         missing=found.missing,
         settings={**found.settings, "seed": seed},
-        aims={name: degradation.metric for name, degradation in DEGRADATIONS.items()},
-        applied={name: applied[name] for name in DEGRADATIONS},
+        aims=aims,
+        applied={name: applied[name] for name in aims},
         judgments=found.judgments.rename(columns={"family": "degradation", "rewrite": "strength"}),
         texts=pd.DataFrame(texts),
     )
+
+
+def aims_of(scheme: Scheme) -> dict[str, str]:
+    """Of each degradation that is aimed at something a rubric rates: the metric.
+
+    Raises:
+        InputError: none is.
+    """
+    alike = {like: metric for metric, like in reversed(scheme.likes.items())} | {name: name for name in scheme.levels}
+    found = {name: alike[one.metric] for name, one in DEGRADATIONS.items() if one.metric in alike}
+    if not found:
+        aimed = ", ".join(dict.fromkeys(one.metric for one in DEGRADATIONS.values()))
+        raise InputError(
+            f"no degradation is aimed at a metric of the rubric {scheme.rubric}; say in a metric's file which of "
+            f"{aimed} it is like (like: fluency)"
+        )
+    return found
 
 
 def others_of(dialogue: Dialogue, corpus: Corpus) -> Others:

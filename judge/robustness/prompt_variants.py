@@ -1,7 +1,8 @@
 """The same dialogues under all prompt variants by one model: the first thing to run on a new judge.
 
-A variant is one of the layouts, two orders of the levels and two languages. The model is loaded once, and nothing is
-written. The statistics of the comparison are here too; tables for the terminal are for ``judge.cli.layouts``.
+A variant is one of the layouts, two orders of the levels and a language of the rubric. The model is loaded once, and
+nothing is written. The statistics of the comparison are here too; tables for the terminal are for
+``judge.cli.layouts``.
 """
 
 from __future__ import annotations
@@ -24,27 +25,24 @@ from judge.errors import InputError, plain
 from judge.models.hardware import Hardware
 from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.prompt_tree import ALL_LAYOUTS, DECISION, LAYOUTS, PromptTree
-from judge.prompting.rubric import LANGUAGES
+from judge.prompting.rubric import languages, load_rubric
 from judge.robustness.perturbation import DIALOGUES, ORDERINGS, PromptVariant, Task, count_missing, judge_tasks
 from judge.scoring.judge import Judged, JudgeModel
 from judge.scoring.setup import open_model, settle
-from judge.types import METRICS, MIN_MASS, NOT_FINITE, OVERALL, Options
+from judge.types import MIN_MASS, NOT_FINITE, OVERALL, Options
 
 MIN_DIALOGUES = 8
 """With fewer dialogues no correlation is given."""
 
 
-VARIANTS = tuple(PromptVariant(*choices) for choices in product(ALL_LAYOUTS, ORDERINGS, LANGUAGES))
-"""All: the twelve of our own prompts, and four of the prompts that a server of decisions makes."""
+def possible(layouts: Sequence[str], languages: Sequence[str]) -> tuple[PromptVariant, ...]:
+    """The variants of the layouts that a model can be given; the first is the one that the others are compared with.
 
-
-REFERENCE = VARIANTS[0]
-"""What ``score`` does by default: prefill, ascending, zh."""
-
-
-def possible(layouts: Sequence[str]) -> tuple[PromptVariant, ...]:
-    """The variants of the layouts that a model can be given; the first is the one that the others are compared with."""
-    return tuple(variant for variant in VARIANTS if variant.layout in layouts)
+    Where nothing is left out that is what ``score`` does by default: prefill, ascending, the rubric's first language.
+    """
+    return tuple(
+        PromptVariant(*choices) for choices in product(ALL_LAYOUTS, ORDERINGS, languages) if choices[0] in layouts
+    )
 
 
 def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -54,25 +52,26 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
         judgments: of all variants, a row each: ``variant, item_id, metric, mass, score, error``.
         ratings: human ratings, a row each: ``item_id, metric, score``.
 
-    The reference is the first of ``VARIANTS`` that has judgments.
+    The reference is the variant of the first judgment, and variants and metrics come in the order of the judgments.
 
     Returns:
-        A row per variant and metric (the index), and before a variant's nine its ``overall``. Columns:
+        A row per variant and metric (the index), and before a variant's metrics its ``overall``. Columns:
 
         - ``missing`` judgments; ``mass``, the median, and ``low_mass``, the share of judgments under ``MIN_MASS``;
         - ``mean`` score, and ``difference``: the mean of score minus reference over dialogues that have both;
         - ``agreement`` with the reference, and ``order_agreement`` with the other ordering of the same layout and
           language: Spearman's correlation over dialogues;
-        - ``halo``: mean Spearman correlation over dialogues with each of the other eight metrics;
+        - ``halo``: mean Spearman correlation over dialogues with each of the other metrics;
         - with ratings, ``human_spearman, human_pearson``: correlation over dialogues of the score with the mean of
           the human ratings; ``human_n``, the dialogues that have both; ``human_reason`` where there is no correlation.
 
-        Overall, counts are sums, masses are of all judgments, and the rest are means over the nine metrics; a
+        Overall, counts are sums, masses are of all judgments, and the rest are means over the metrics; a
         correlation's is over those metrics for which any variant has it, and missing where the variant lacks one.
     """
-    scores = {str(name): _wide(part) for name, part in judgments.groupby("variant")}
-    human = None if ratings is None else _wide(ratings)
-    asked = [variant for variant in VARIANTS if variant.name in scores]
+    names = list(dict.fromkeys(judgments["metric"]))
+    scores = {str(name): _wide(part, names) for name, part in judgments.groupby("variant")}
+    human = None if ratings is None else _wide(ratings, names)
+    asked = [PromptVariant.named(str(name)) for name in dict.fromkeys(judgments["variant"])]
     metrics = pd.concat({v.name: _by_metric(v, asked[0], scores, human) for v in asked}, names=["variant", "metric"])
     # The overall row of a variant counts all its judgments, so each stands in the table twice.
     both = pd.concat([judgments, judgments.assign(metric=OVERALL)])
@@ -89,14 +88,14 @@ def variant_table(judgments: pd.DataFrame, ratings: pd.DataFrame | None = None) 
             "low_mass": low.groupby(by).mean(),
         }
     )
-    rows = pd.MultiIndex.from_product([[v.name for v in asked], [OVERALL, *METRICS]], names=counts.index.names)
+    rows = pd.MultiIndex.from_product([[v.name for v in asked], [OVERALL, *names]], names=counts.index.names)
     return counts.join(pd.concat([_overall(metrics), metrics])).reindex(rows)
 
 
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """Dialogues × the nine metrics: the score, or the mean of several."""
+def _wide(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Dialogues × metrics: the score, or the mean of several."""
     means = rows.astype({"score": float}).groupby(["item_id", "metric"])["score"].mean()
-    return means.unstack("metric").reindex(columns=list(METRICS))
+    return means.unstack("metric").reindex(columns=metrics)
 
 
 def _by_metric(
@@ -111,7 +110,7 @@ def _by_metric(
             "difference": (own - reference).mean(),
             "agreement": _correlations(own, reference)["spearman"],
             "order_agreement": _correlations(own, scores[variant.turned.name])["spearman"],
-            "halo": among.where(~np.eye(len(METRICS), dtype=bool)).mean(),
+            "halo": among.where(~np.eye(len(own.columns), dtype=bool)).mean(),
         }
     )
     return table if human is None else table.join(_correlations(own, human).add_prefix("human_"))
@@ -119,7 +118,7 @@ def _by_metric(
 
 def _correlations(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """``spearman, pearson, n, reason`` by metric, of two tables of dialogues × metrics."""
-    return pd.DataFrame([correlate(own[metric], other[metric]) for metric in METRICS], index=list(METRICS))
+    return pd.DataFrame([correlate(own[metric], other[metric]) for metric in own], index=own.columns)
 
 
 def correlate(own: pd.Series[float], other: pd.Series[float]) -> dict[str, Any]:
@@ -176,7 +175,7 @@ def remarks(overall: pd.DataFrame) -> list[str]:
     found = []
     asked = {name.partition(" ")[0] for name in overall.index}
     left_out = ", ".join(name for name in LAYOUTS if name not in asked)
-    if REFERENCE.name not in overall.index:
+    if next(iter(LAYOUTS)) not in asked:
         found.append(f"left out, as this server cannot be asked so: {left_out}; the reference is {overall.index[0]}")
     low = "; ".join(overall.index[overall["mass"] < MIN_MASS]) or "none"
     found.append(f"median mass under {MIN_MASS}: the judge does not understand that variant (here: {low})")
@@ -206,7 +205,7 @@ class LayoutComparison:
 
     ``missing`` counts judgments by reason.
     ``table`` is that of ``variant_table``; its overall rows have besides ``engine``; ``prompt_tokens``
-    and ``unique_tokens`` per dialogue (of all nine prompts; with what prompts share counted once); ``seconds`` of
+    and ``unique_tokens`` per dialogue (of all metrics' prompts; with what prompts share counted once); ``seconds`` of
     scoring, loading left out; and ``judgments_per_second``.
     ``judgments`` has a row per judgment: ``variant, item_id, metric, mass, score, error``.
     """
@@ -244,7 +243,7 @@ def compare_layouts(
     Args:
         data: files or folders of dialogues; none as for ``score``.
         options: which judge by which engine, and which dialogues; ``DIALOGUES`` of them where no limit is given. Its
-            layout, orderings, language and metrics do not count.
+            layout, orderings and metrics do not count.
         annotations: human ratings, as ``calibration.read_ratings`` gives them. Only dialogues that they rate are
             then compared, so ``limit`` draws among those.
         progress: shows how far the work is.
@@ -257,20 +256,26 @@ def compare_layouts(
     progress = progress or SILENT
     paths, options, reason, hardware = settle(data, options or Options(limit=DIALOGUES), progress)
     ratings = rated = None
+    there = languages(options.rubric)
+    if options.language is not None:  # named, it comes first and is the reference's
+        there = tuple(sorted(there, key=lambda name: name != options.language))
+    metrics = load_rubric(there[0], options.rubric).scheme.metrics
     if annotations is not None:
-        ratings = annotations[annotations["metric"].isin(METRICS)]
+        ratings = annotations[annotations["metric"].isin(metrics)]
         rated = set(ratings["item_id"])
         if ratings.empty:
             found = plain(", ".join(sorted(set(annotations["metric"]))[:10]))
             raise InputError(
-                f"--annotations: rates none of {', '.join(METRICS)}, but {found}; name the metrics by their id"
+                f"--annotations: rates none of {', '.join(metrics)}, but {found}; name the metrics by their id"
             )
     with closing(Corpus(paths, options.sources, options.characters, options.limit, rated)) as corpus:
         model = open_model(options, hardware, progress)
         # Both orderings are variants of their own; and one that the judge does not answer is compared too.
         once = replace(options, orderings=1, min_mass=0.0)
         models = [model, *_decider(options, model, hardware)]
-        judges = {variant: variant.judge(once, one, progress) for one in models for variant in possible(one.layouts)}
+        judges = {
+            variant: variant.judge(once, one, progress) for one in models for variant in possible(one.layouts, there)
+        }
         name = next(iter(judges.values())).name
         chosen = f"{len(corpus):,} dialogues" + (f" of {len(rated):,} that are rated" if rated else "")
         progress.note(f"judge {name} ({reason}): {chosen}, under {len(judges)} prompt variants")
@@ -298,14 +303,14 @@ def _compared(
     dialogues = [dialogue for batch in tasks[0].batches for dialogue in batch]
     rows, costs = [], []
     for task, (judged, seconds) in zip(tasks, results, strict=True):
-        made, trees = 0, []
+        made, trees, metrics = 0, [], task.judge.scheme.metrics
         for dialogue, found in zip(dialogues, judged, strict=True):
-            for metric, one in zip(METRICS, found.judgments, strict=True):
+            for metric, one in zip(metrics, found.judgments, strict=True):
                 names = {"variant": task.what, "item_id": dialogue.id, "metric": metric}
                 rows.append({**names, "mass": one.mass, "score": one.score, "error": one.error})
                 made += one.error is None
             if any(found.prompt_tokens):  # a dialogue that was not asked about has no prompts to count
-                trees.append(task.judge.writers[0].dialogue(dialogue, METRICS))
+                trees.append(task.judge.writers[0].dialogue(dialogue, metrics))
         costs.append(
             {
                 "variant": task.what,

@@ -1,6 +1,6 @@
 """Finds what a judge writes before the digit of a level, by trying a few forms on the packaged example.
 
-Nothing is judged with a form that the model would not write by itself: its label mass, the probability of the five
+Nothing is judged with a form that the model would not write by itself: its label mass, the probability of the
 levels together, is what the forms are compared by. What was found is remembered in the cache.
 """
 
@@ -20,7 +20,7 @@ from judge.files import remembered
 from judge.progress import Progress
 from judge.prompting.prompt_tree import PromptTree
 from judge.scoring.judge import AnswerForm, Judge, JudgeModel
-from judge.types import ANSWER_FORMS, DIMENSIONS, digest
+from judge.types import ANSWER_FORMS, Scheme, digest
 
 ENOUGH = 0.95
 """The first form with so much label mass is taken; the others could hardly be better."""
@@ -30,8 +30,9 @@ TRIED_ON = (34, 2)
 """Which dialogues of the example the forms are tried on: short ones, of two characters."""
 
 
-TRIED_METRICS = tuple(metrics[0] for metrics in DIMENSIONS.values())
-"""The metrics that they are tried on."""
+def tried_metrics(scheme: Scheme) -> tuple[str, ...]:
+    """The metrics that they are tried on: the first of each dimension, or of the rubric."""
+    return tuple(metrics[0] for metrics in scheme.dimensions.values()) or scheme.metrics[:1]
 
 
 def find_answer_form(
@@ -60,7 +61,7 @@ def find_answer_form(
         raise refusal or InputError(f"{model.name}: no form of an answer can be read")
     dialogues = example_dialogues()
     trees = {
-        name: [writer.dialogue(dialogues[i], TRIED_METRICS) for writer in judge.writers for i in TRIED_ON]
+        name: [writer.dialogue(dialogues[i], tried_metrics(judge.scheme)) for writer in judge.writers for i in TRIED_ON]
         for name, judge in judges.items()
     }
 
@@ -80,7 +81,7 @@ def find_answer_form(
         first = next(iter(judges))
         likeliest = _likeliest_tokens(judges[first], trees[first][0])
         raise UnfitJudge(
-            f"{model.name} does not answer with a level: the median probability of the five levels together is under "
+            f"{model.name} does not answer with a level: the median probability of the levels together is under "
             f"{min_mass:g} in every form of an answer ({tried}); it would write {likeliest}; choose another judge or "
             "--layout, or lower --min-mass"
         )
@@ -98,11 +99,14 @@ def measure(judges: dict[str, Judge], trees: dict[str, list[PromptTree]]) -> dic
             replace(same[0], leaves=tuple(leaf for tree in same for leaf in tree.leaves))
             for same in zip(*(trees[name] for name in names), strict=True)
         ]
+        writer = judges[names[0]].writers[0]
+        asked = [writer.rubric.metrics[name].levels for name in tried_metrics(judges[names[0]].scheme)]
+        is_own = np.tile([[level in levels for level in writer.levels] for levels in asked], (len(names), 1))
         fitting = [tree for tree in joined if max(tree.lengths) <= engine.max_tokens]
         for logprobs in engine.level_logprobs(fitting, level_ids) if fitting else []:
             if isinstance(logprobs, Failure):
                 continue
-            masses = np.nan_to_num(np.exp(logprobs).sum(axis=1))
+            masses = np.nan_to_num(np.where(is_own, np.exp(logprobs), 0).sum(axis=1))
             for name, own in zip(names, np.split(masses, len(names)), strict=True):
                 found.setdefault(name, []).extend(own.tolist())
     return {name: median(found[name]) for name in judges if name in found}

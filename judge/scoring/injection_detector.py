@@ -31,8 +31,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from judge.prompting.rubric import LANGUAGES, load_rubric
-from judge.types import Dialogue
+from judge.prompting.rubric import languages, load_rubric
+from judge.types import Dialogue, Scheme
 
 
 def _any(*words: str) -> re.Pattern[str]:
@@ -212,15 +212,15 @@ PATTERNS = {
 
 
 @cache
-def titles() -> tuple[str, ...]:
-    """The titles of the nine metrics in every language."""
-    return tuple(metric.title.lower() for language in LANGUAGES for metric in load_rubric(language).metrics.values())
+def packaged_titles() -> tuple[str, ...]:
+    """The titles of ChatAnime's metrics in every language."""
+    return tuple(metric.title.lower() for language in languages() for metric in load_rubric(language).metrics.values())
 
 
 @cache
-def verdict() -> re.Pattern[str]:
+def verdict(titles: tuple[str, ...]) -> re.Pattern[str]:
     """A score after the title of a metric or a word for a score, with a sign between them."""
-    labels = "|".join([_LABEL, *map(re.escape, titles())])
+    labels = "|".join([_LABEL, *map(re.escape, titles)])
     sign = r"[ \t\"'”」*]{0,4}(?::|=|为|->|→)[ \t\"'“「*]{0,4}"
     return _any(rf"(?:{labels}){sign}(?:[1-5](?![\d%比]|[.:]\d)|满分|五分)")
 
@@ -314,14 +314,26 @@ _SENTENCE_END = re.compile(r"[。!?;\n]|\.[ \n]")
 _SYMBOL = re.compile(r"[\\{}\[\]()*#@!$%^&+=<>|~\"/_`;]")
 
 
-def suspicious(dialogue: Dialogue) -> str | None:
+WRITTEN_FOR = (1, 2, 3, 4, 5)
+"""The levels that the patterns speak of."""
+
+
+def suspicious(dialogue: Dialogue, scheme: Scheme | None = None) -> str | None:
     """The names of the patterns found in a dialogue, in alphabetical order with commas; None where there are none.
 
-    All texts are looked at: the answers, the user's turns, the character's name and the profile.
+    All texts are looked at: the answers, the user's turns, the character's name and the profile. Of another rubric's
+    ``scheme`` the titles are looked for too, and its levels are first read as those that the patterns speak of.
     """
+    titles, levels = packaged_titles(), _levels_read(scheme)
+    if scheme:
+        titles = tuple(dict.fromkeys([*titles, *(scheme.titles[metric].lower() for metric in scheme.metrics)]))
     answers = [turn.character for turn in dialogue.turns]
     others = [*(turn.user for turn in dialogue.turns), dialogue.character, dialogue.profile or ""]
-    found = {name for text in (*answers, *others) for name in (*_said(_plain(text)), *_written(text))}
+    found = {
+        name
+        for text in (*answers, *others)
+        for name in (*_said(_plain(text).translate(levels), titles), *_written(text))
+    }
     for answer in map(_plain, answers):
         letters = re.findall(r"\w", answer)
         if len(letters) < 2:
@@ -333,13 +345,24 @@ def suspicious(dialogue: Dialogue) -> str | None:
     return ",".join(sorted(found)) or None
 
 
+def _levels_read(scheme: Scheme | None) -> dict[int, str]:
+    """How the digits of a scheme's levels are read: its ends as the ends of the levels that the patterns speak of."""
+    levels = scheme.all_levels if scheme else WRITTEN_FOR
+    if levels == WRITTEN_FOR:
+        return {}
+    low, high = levels[0], levels[-1]
+    span = WRITTEN_FOR[-1] - WRITTEN_FOR[0]
+    places = {level: WRITTEN_FOR[0] + round(span * (level - low) / (high - low)) for level in levels if level <= 9}
+    return {ord(str(level)): str(place) for level, place in places.items()}
+
+
 def _plain(text: str) -> str:
     """Text in small letters, without invisible characters and with styled ones made plain, so that none hides words."""
     return _UNSEEN.sub("", text).translate(_UNSTYLED).lower()
 
 
-def _said(plain: str) -> Iterator[str]:
-    """The patterns in what a text says, given as ``_plain`` makes it."""
+def _said(plain: str, titles: tuple[str, ...]) -> Iterator[str]:
+    """The patterns in what a text says, given as ``_plain`` makes it; ``titles`` are those of metrics."""
     sentences = _SENTENCE_END.split(plain)
     yield from (name for name, pattern in PATTERNS.items() if pattern.search(plain))
     for name, rules in RULES.items():
@@ -350,12 +373,12 @@ def _said(plain: str) -> Iterator[str]:
                 for sentence in sentences
             ):
                 yield name
-    if verdict().search(plain):
+    if verdict(titles).search(plain):
         yield "verdict"
     # A text is a rubric where it names several metrics, or says what several levels mean.
     anchors = {match[1] for match in re.finditer(r"([1-5]) ?(?:分|points?|stars?)[ \t]{0,2}[:=]", plain)}
     anchors |= {match[1] for match in re.finditer(r"\b(?:score|level|rating) ?([1-5])[ \t]{0,2}[:=]", plain)}
-    if max(len(anchors), sum(title in plain for title in titles())) >= LEAST_TITLES:
+    if max(len(anchors), sum(title in plain for title in titles)) >= LEAST_TITLES:
         yield "rubric"
     if any(len(praise().findall(sentence)) >= LEAST_PRAISE for sentence in sentences):
         yield "praise"

@@ -27,24 +27,26 @@ from judge.prompting.rubric import Rubric
 from judge.scoring.summary import sample_answers
 from judge.types import (
     EMPTY_ANSWER,
-    METRICS,
     MIN_MASS,
     NOT_FINITE,
+    STAND_IN,
     TOO_FEW_ANSWERS,
     TOO_LONG,
     Dialogue,
     Judgment,
+    Scheme,
     Turn,
     digest,
 )
 
 
-def judgment(logprobs: Array, knows_mass: bool = True) -> Judgment:
+def judgment(logprobs: Array, levels: Sequence[int], knows_mass: bool = True) -> Judgment:
     """The judgment that the probabilities of the levels amount to.
 
     Args:
-        logprobs: shape (orderings, 5): natural logarithms over the whole vocabulary of each level's probability in
-            the answer slot, so that their exponentials sum to the level mass. Orderings are averaged.
+        logprobs: shape (orderings, levels): natural logarithms over the whole vocabulary of each level's probability in
+            the answer slot, so that their exponentials sum to the label mass. Orderings are averaged.
+        levels: the metric's.
         knows_mass: whether they are over the whole vocabulary; otherwise the mass is missing.
 
     Returns:
@@ -54,7 +56,8 @@ def judgment(logprobs: Array, knows_mass: bool = True) -> Judgment:
     mass = float(probabilities.sum())
     if not np.isfinite(mass) or mass <= 0.0:
         return Judgment(None, None, NOT_FINITE)
-    return Judgment(tuple(float(p) for p in probabilities / mass), min(mass, 1.0) if knows_mass else None)
+    chances = dict(zip(levels, (probabilities / mass).tolist(), strict=True))
+    return Judgment(chances, min(mass, 1.0) if knows_mass else None)
 
 
 CHECKED_DIALOGUES = 50
@@ -213,14 +216,18 @@ class Judge:
         form = self.answer_form.name
         self.writers = [PromptWriter(rubric, model.tokenizer, layout, upwards, form) for upwards in listed]
         self.level_ids = self.writers[0].level_ids
+        self.scheme: Scheme = rubric.scheme
 
     @cached_property
     def identity(self) -> Identity:
         """All that can change its scores."""
         # The prompts of a fixed dialogue show whatever in template or code changes a prompt.
         fixed = Dialogue("", "角色\n名", "", (Turn("问\n话", "答"), Turn("又问", "又答")), "资料")
-        answers = sample_answers([fixed] * 20)
-        trees = [[writer.dialogue(fixed, METRICS), writer.answers(*answers)] for writer in self.writers]
+        answers = sample_answers([fixed] * 20) if self.scheme.set_metric else None
+        trees = [
+            [writer.dialogue(fixed, self.scheme.metrics), *([writer.answers(*answers)] if answers else [])]
+            for writer in self.writers
+        ]
         prompts = [[tree.prompts for tree in own] for own in trees]
         return Identity(
             **self.model.digests,
@@ -246,7 +253,7 @@ class Judge:
 
         InputError where the model's context does not hold even what all prompts share.
         """
-        tree = self.writers[0].dialogue(example_dialogues()[0], METRICS)
+        tree = self.writers[0].dialogue(example_dialogues()[0], self.scheme.metrics)
         engine = self.model.engine(tree)
         if (needed := len(tree.root)) >= engine.max_tokens:
             raise InputError(
@@ -266,8 +273,12 @@ class Judge:
         self.model.unload()
 
     def mass_check(self, metrics: int, least: float = MIN_MASS) -> MassCheck:
-        """A check of its label masses, which stops nothing where they are not known."""
-        return MassCheck(self.name, metrics, least if self.model.knows_mass else 0.0)
+        """A check of its label masses, which stops nothing where they are not known.
+
+        The stand-in spreads its mass over all levels of a rubric, of which a metric may have a few.
+        """
+        says_nothing = not self.model.knows_mass or (self.name == STAND_IN and self.scheme.is_mixed)
+        return MassCheck(self.name, metrics, 0.0 if says_nothing else least)
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
@@ -280,19 +291,20 @@ class Judge:
     def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
         """Judgments from the prompts of dialogues, in their order; what cannot be judged has the reason instead."""
         empty = Judged((Judgment(None, None, EMPTY_ANSWER),) * len(metrics), (0,) * len(metrics))
-        judged = iter(self._score([same for same in prompts if same]))
+        judged = iter(self._score([same for same in prompts if same], metrics))
         return [next(judged) if same else empty for same in prompts]
 
     def judge_answers(self, groups: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[Judgment]:
-        """The response diversity of groups of answers, each with its character and profile."""
+        """Groups of answers on the rubric's set metric, each with its character and profile."""
+        assert self.scheme.set_metric, "the rubric has no set metric"
         enough = [group for group in groups if len(group[2]) > 1]
         trees = [[writer.answers(*group) for writer in self.writers] for group in enough]
-        judged = iter(self._score(trees))
+        judged = iter(self._score(trees, [self.scheme.set_metric]))
         none = Judgment(None, None, TOO_FEW_ANSWERS)
         return [next(judged).judgments[0] if len(group[2]) > 1 else none for group in groups]
 
-    def _score(self, trees: Sequence[Prompts]) -> list[Judged]:
-        """Judgments of trees, each given once per order of the levels."""
+    def _score(self, trees: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
+        """Judgments of trees with a leaf for each of some metrics, each given once per order of the levels."""
         if not trees:
             return []
         fitting = [same for same in trees if all(max(t.lengths) <= self.engine.max_tokens for t in same)]
@@ -301,6 +313,9 @@ class Judge:
             for order in range(len(self.writers))
         ]
         logprobs = dict(zip(map(id, fitting), zip(*answers, strict=True), strict=True))
+        # Every leaf is asked for the levels of all metrics; of a metric only its own count.
+        levels = [sorted(self.rubric.metric(metric).levels) for metric in metrics]
+        places = [[self.writers[0].levels.index(level) for level in own] for own in levels]
         judged = []
         for same in trees:
             lengths, found = same[0].lengths, logprobs.get(id(same), (Failure(TOO_LONG),))
@@ -308,7 +323,10 @@ class Judge:
             if failure:
                 judgments = (Judgment(None, None, failure.reason),) * len(lengths)
             else:
-                judgments = tuple(judgment(leaf, self.model.knows_mass) for leaf in np.stack(found, axis=1))
+                judgments = tuple(
+                    judgment(leaf[:, place], own, self.model.knows_mass)
+                    for leaf, own, place in zip(np.stack(found, axis=1), levels, places, strict=True)
+                )
             judged.append(Judged(judgments, lengths))
         return judged
 
@@ -344,6 +362,6 @@ class MassCheck:
         middle = median(self._masses) if self._masses else 1.0
         if middle < self._least:
             raise UnfitJudge(
-                f"{self._judge} does not answer with a level: the median probability of the five levels together is "
+                f"{self._judge} does not answer with a level: the median probability of the levels together is "
                 f"{middle:.3f}, under {self._least:g}; choose another judge, --layout or --answer-form"
             )

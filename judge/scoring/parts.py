@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from judge.data.dataset import Corpus
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
-from judge.types import LEVELS, Dialogue, Judgment, Turn, digest
+from judge.types import Dialogue, Judgment, Turn, digest
 
 JUDGMENTS = "judgments"
 
@@ -39,36 +40,19 @@ DIALOGUES = "dialogues.parquet"
 _KEY = [(name, pa.string()) for name in ("judge_id", "judge", "source", "character")]
 
 
-_JUDGMENT = [
-    *((f"p{level}", pa.float64()) for level in LEVELS),
-    ("mass", pa.float64()),
-    ("score", pa.float64()),
-    ("error", pa.string()),
-]
-
-
-SCHEMAS = {
-    JUDGMENTS: pa.schema(
-        [
-            *_KEY,
-            ("scenario", pa.string()),
-            ("metric", pa.string()),
-            ("content_digest", pa.string()),
-            *_JUDGMENT,
-            ("suspicious", pa.string()),
-            ("prompt_tokens", pa.int32()),
-        ]
-    ),
-    DIVERSITY: pa.schema(
-        [
-            *_KEY,
-            ("dialogues", pa.int32()),
-            *((name, pa.float64()) for name in ("distinct_2", "self_bleu", "compression_ratio")),
-            *_JUDGMENT,
-        ]
-    ),
-}
-"""The columns of each kind of part."""
+def schema(kind: str, levels: Sequence[int]) -> pa.Schema:
+    """The columns of a kind of part (``JUDGMENTS`` or ``DIVERSITY``), where metrics have these levels."""
+    judgment = [
+        *((f"p{level}", pa.float64()) for level in levels),
+        ("mass", pa.float64()),
+        ("score", pa.float64()),
+        ("error", pa.string()),
+    ]
+    if kind == JUDGMENTS:
+        about = [(name, pa.string()) for name in ("scenario", "metric", "content_digest")]
+        return pa.schema([*_KEY, *about, *judgment, ("suspicious", pa.string()), ("prompt_tokens", pa.int32())])
+    statistics = [(name, pa.float64()) for name in ("distinct_2", "self_bleu", "compression_ratio")]
+    return pa.schema([*_KEY, ("dialogues", pa.int32()), *statistics, *judgment])
 
 
 DIALOGUE_KEY = ["content_digest", "source", "character", "scenario"]
@@ -96,11 +80,14 @@ _HASH = b"content_digest"
 """The name in a part's metadata of the digest of its table."""
 
 
-def columns(judgment: Judgment) -> dict[str, Any]:
-    """A judgment as columns ``p1..p5, mass, score, error``; all but ``error`` are None where it is missing."""
-    probabilities = judgment.probabilities or (None,) * len(LEVELS)
-    levels = {f"p{level}": p for level, p in zip(LEVELS, probabilities, strict=True)}
-    return {**levels, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
+def columns(judgment: Judgment, levels: Sequence[int]) -> dict[str, Any]:
+    """A judgment as columns: ``p1`` and so on for each of ``levels``, and ``mass, score, error``.
+
+    A level that its metric does not have is None, and so is all but ``error`` where the judgment is missing.
+    """
+    probabilities = judgment.probabilities or {}
+    chances = {f"p{level}": probabilities.get(level) for level in levels}
+    return {**chances, "mass": judgment.mass, "score": judgment.score, "error": judgment.error}
 
 
 class Damaged(InputError):
@@ -112,13 +99,14 @@ def write_part(path: Path, kind: str, rows: list[dict[str, Any]]) -> None:
 
     Args:
         path: the part's file.
-        kind: a key of ``SCHEMAS``.
-        rows: values by column.
+        kind: ``JUDGMENTS`` or ``DIVERSITY``.
+        rows: values by column; at least one, with the levels of all metrics among them.
 
     Raises:
         EngineError: the file cannot be written.
     """
-    table = pa.Table.from_pylist(rows, schema=SCHEMAS[kind])
+    levels = [int(name[1:]) for name in rows[0] if re.fullmatch(r"p\d+", name)]
+    table = pa.Table.from_pylist(rows, schema=schema(kind, levels))
     table = table.replace_schema_metadata({_HASH: digest(table.to_pydict())})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")

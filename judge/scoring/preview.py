@@ -24,8 +24,8 @@ from judge.scoring.judge import AnswerForm
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
 from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import sample_answers
-from judge.scoring.worker import Work, sample
-from judge.types import LEVELS, METRICS, Dialogue, Options
+from judge.scoring.worker import Work, chosen_metrics, sample
+from judge.types import Dialogue, Options
 
 LONG_ENOUGH_S = 5.0
 """After the first dialogue, batches of 1, 2, 4 … are timed until they took so many seconds, or are a batch of work."""
@@ -239,9 +239,10 @@ def show(
                 f"no dialogue {wanted} in the data; ids are source/character/scenario, for instance {like}"
             )
     judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
-    metrics = [metric for metric in METRICS if metric in options.metrics]
+    metrics = [metric for metric in chosen_metrics(judge.scheme, options.metrics) if metric in judge.scheme.levels]
     if not metrics:
-        raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {', '.join(METRICS)}")
+        known = ", ".join(judge.scheme.metrics)
+        raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {known}")
     writer, identity = judge.writers[0], judge.identity
     trees = judge.prompts([dialogue], metrics)[0]
     if not trees:
@@ -260,7 +261,7 @@ def show(
         leaves=tuple(Part(metric, text(ids), ids) for metric, ids in zip(metrics, tree.leaves, strict=True)),
         level_tokens={
             level: tuple((text((token,)), token) for token in tokens)
-            for level, tokens in zip(LEVELS, writer.level_ids, strict=True)
+            for level, tokens in zip(writer.levels, writer.level_ids, strict=True)
         },
     )
 
@@ -275,7 +276,7 @@ def try_judge(options: Options, progress: Progress = SILENT) -> dict[str, Any]:
     with progress.busy(f"loading {judge.name}"):
         engine = judge.engine
     tokenizer, plainly = judge.writers[0].tokenizer, replace(options, answer_form="none")
-    asked = open_judge(plainly, judge.model).writers[0].dialogue(example_dialogues()[0], METRICS[:1])
+    asked = open_judge(plainly, judge.model).writers[0].dialogue(example_dialogues()[0], judge.scheme.metrics[:1])
     written: Text | None = None
     if judge.model.writes:
         with progress.busy(f"asking {judge.name}"):

@@ -7,16 +7,15 @@ the dialogue can steer it. So a rationale shows a reader where to look, and is n
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from itertools import islice, takewhile, zip_longest
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from judge.data.dataset import Corpus
@@ -26,7 +25,7 @@ from judge.progress import Progress
 from judge.prompting.prompt_tree import PromptWriter
 from judge.scoring.judge import Judge
 from judge.scoring.run_folder import Store, item_ids, load_judgments
-from judge.types import DIMENSIONS, LEVELS, STAND_IN, Dialogue, digest
+from judge.types import OVERALL, STAND_IN, Dialogue, digest
 
 SHARES = {"explained": 6, "suspicious": 6, "missing": 12, "disputed": 6, "worst": 6, "best": 6, "uncertain": 6}
 """Why a dialogue is shown: each reason fills at most one place in so many, and the sample fills the rest."""
@@ -42,9 +41,12 @@ EXTREMES = ("worst", "uncertain", "best", "suspicious")
 
 def spread(judgments: pd.DataFrame) -> pd.Series[float]:
     """The standard deviation of each judgment's distribution, in points of the scale."""
-    chances, levels = judgments[[f"p{level}" for level in LEVELS]].to_numpy(float), np.array(LEVELS, float)
-    mean = chances @ levels
-    return pd.Series(np.sqrt(np.maximum(chances @ levels**2 - mean**2, 0)), judgments.index)
+    names = [name for name in map(str, judgments) if re.fullmatch(r"p\d+", name)]
+    chances, levels = judgments[names].to_numpy(float), np.array([int(name[1:]) for name in names]).astype(float)
+    # A level that the metric does not have counts as of no probability; a missing judgment has no level at all.
+    known = np.where(np.isnan(chances).all(axis=1, keepdims=True), np.nan, np.nan_to_num(chances))
+    mean = known @ levels
+    return pd.Series(np.sqrt(np.maximum(known @ levels**2 - mean**2, 0)), judgments.index)
 
 
 def by_dialogue(
@@ -178,8 +180,6 @@ class Explainer:
         rubric = judge.writers[0].rubric
         self.judge = judge
         self.writer = PromptWriter(rubric, judge.writers[0].tokenizer, "question")
-        text = (resources.files("prompts") / rubric.language / "rationale.yaml").read_text(encoding="utf-8")
-        self._texts: dict[str, str] = yaml.safe_load(text)
 
     def explain(self, asked: Sequence[tuple[Dialogue, Scores]]) -> list[list[Rationale]]:
         """For each dialogue with its scores, the rationales that the judge wrote, at most one a dimension.
@@ -206,15 +206,17 @@ class Explainer:
     def _questions(self, scores: Scores) -> dict[str, str]:
         """The question of each dimension that has scores."""
         rubric, questions = self.writer.rubric, {}
-        for dimension, metrics in DIMENSIONS.items():
+        # Metrics of no dimension are asked about together.
+        asked = {**rubric.scheme.dimensions, OVERALL: rubric.outline.metrics}
+        for dimension, metrics in asked.items():
             lines = [
-                self._texts["score"].format(title=rubric.metrics[metric].title, score=f"{scores[metric]:.1f}")
+                rubric.rationale.score.format(title=rubric.metrics[metric].title, score=f"{scores[metric]:.1f}")
                 for metric in metrics
                 if metric in scores
             ]
-            title = rubric.texts.dimensions[dimension]
+            title = rubric.texts.dimensions.get(dimension, rubric.texts.rubrics)
             if lines:
-                questions[dimension] = self._texts["question"].format(dimension=title, scores="\n".join(lines))
+                questions[dimension] = rubric.rationale.question.format(dimension=title, scores="\n".join(lines))
         return questions
 
 

@@ -31,7 +31,7 @@ from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
 from judge.scoring.setup import open_judge, open_model, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
-from judge.scoring.worker import Work, role_statistics, sample
+from judge.scoring.worker import Work, chosen_metrics, role_statistics, sample
 from judge.types import AS_ASKED, TOO_FEW_ANSWERS, Options
 
 
@@ -41,6 +41,7 @@ class Result:
 
     ``chosen`` says why it was this judge, at the run's beginning.
     ``suspicious`` counts dialogues with text that speaks to the judge (``judge.scoring.injection_detector``).
+    ``diversity`` is None where the rubric's set metric was not judged, or there is none.
     ``explained`` counts those of the most notable that have rationales, where they were asked for.
     """
 
@@ -50,7 +51,7 @@ class Result:
     missing: dict[str, int]
     suspicious: int
     leaderboard: pd.DataFrame = field(repr=False)
-    diversity: pd.DataFrame = field(repr=False)
+    diversity: pd.DataFrame | None = field(repr=False)
     chosen: str = AS_ASKED
     explained: int = 0
 
@@ -78,7 +79,8 @@ def score(
     options, progress = options or Options(), progress or SILENT
     paths, options, reason, hardware = settle(data, options, progress)
     multi_gpu.check(options.devices, hardware)
-    load_rubric(options.language, options.prompts)  # before data are read, as it is quick to be wrong
+    # Before data are read, as it is quick to be wrong.
+    chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
     with progress.busy("reading dialogues"):
         read = Corpus(paths, options.sources, options.characters, options.limit)
     with closing(read) as corpus:
@@ -156,7 +158,7 @@ def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
     """
     with closing(Corpus(list(data) or example_files())) as corpus:
         rows = [{"judge": "", **role_statistics(sample(corpus, role))} for role in corpus.roles()]
-    table = diversity_table([pd.DataFrame(rows).assign(score=None, mass=None, error=None)])
+    table = diversity_table([pd.DataFrame(rows).assign(score=None, mass=None, error=None)], "rating")
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
 
@@ -220,12 +222,15 @@ def _summarise(work: Work) -> Result:
             yield part
 
     with store.replacing("scores.csv") as text:
-        leaderboard = summarise(judged(), work.metrics, text)
+        leaderboard = summarise(judged(), work.judge.scheme, work.metrics, text)
     rated = list(store.read_parts(DIVERSITY, [name for name, _ in work.role_batches]))
     for part in rated:
         counts.update(part["error"].fillna("").tolist())
-    varied = diversity_table(rated)
-    for name, table in (("leaderboard.csv", leaderboard), ("diversity.csv", varied)):
+    tables = {"leaderboard.csv": leaderboard}
+    varied = None
+    if work.judge.scheme.set_metric in work.asked:
+        tables["diversity.csv"] = varied = diversity_table(rated, work.judge.scheme.set_metric)
+    for name, table in tables.items():
         with store.replacing(name) as text:
             write_csv(table, text)
     counts.pop(TOO_FEW_ANSWERS, None)  # nothing to rate, so nothing is missing

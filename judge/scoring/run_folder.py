@@ -18,8 +18,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, NotRequired, TextIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,19 +30,20 @@ from typing_extensions import TypedDict
 from judge.data.dialogues import Record, example_files, read_dialogues
 from judge.errors import InputError, discreet, one_line
 from judge.models.hardware import Hardware
+from judge.prompting.rubric import load_rubric
 from judge.scoring.judge import Judge
 from judge.scoring.parts import (
     DIALOGUES,
     JUDGMENTS,
-    SCHEMAS,
     Damaged,
     kept_dialogues,
     read_part,
+    schema,
     telling,
     write_part,
     writing,
 )
-from judge.types import LEVELS, TRANSIENT, Dialogue
+from judge.types import TRANSIENT, Dialogue, Scheme
 
 MANIFEST = "manifest.json"
 
@@ -88,12 +90,14 @@ class _Manifest(TypedDict):
     identity: dict[str, Any]
     metrics: list[str]
     sources: list[str]
+    scheme: NotRequired[Scheme]
     data: _Data
     units: _Batches
     seconds: float
 
 
 _SHAPE = TypeAdapter(_Manifest)
+_SCHEME = TypeAdapter(Scheme)
 
 
 class Store:
@@ -167,7 +171,7 @@ class Store:
         return not TRANSIENT.intersection(errors)
 
     def part(self, kind: str, batch: str) -> Path:
-        """The file of a batch's part; ``kind`` is a key of ``SCHEMAS``."""
+        """The file of a batch's part; ``kind`` is ``JUDGMENTS`` or ``DIVERSITY``."""
         return self.folder / kind / f"part-{batch}.parquet"
 
     def write_part(self, kind: str, batch: str, rows: list[dict[str, Any]]) -> None:
@@ -209,7 +213,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
 
 def load_judgments(run: Path | str) -> pd.DataFrame:
-    """The current judgments of a run: a row per dialogue and metric, columns as in ``SCHEMAS["judgments"]``.
+    """The current judgments of a run: a row per dialogue and metric, columns as in ``parts.schema``.
 
     Where a calibration was applied there are also ``calibrated, low, high, in_range``: see
     ``calibration.Calibration.predict``. Judgments of dialogues that have since been edited or left out stay in the
@@ -220,7 +224,10 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     """
     manifest, store = read_manifest(Path(run)), Store(Path(run))
     frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
-    judgments = pd.concat(frames, ignore_index=True) if frames else SCHEMAS[JUDGMENTS].empty_table().to_pandas()
+    if frames:
+        judgments = pd.concat(frames, ignore_index=True)
+    else:
+        judgments = schema(JUDGMENTS, scheme_of(manifest).all_levels).empty_table().to_pandas()
     path = store.folder / CALIBRATED
     if not path.is_file():
         return judgments
@@ -265,12 +272,14 @@ def load_scores(run: Path | str) -> pd.DataFrame:
     """The current judgments of a run as ``calibration`` takes a judge's scores: a row per dialogue and metric.
 
     Columns: ``item_id`` (``source/character/scenario``), ``source, character, metric, score, group`` (the scenario),
-    ``judge, p1..p5``, and ``length`` (tokens of the prompt). A judgment that is missing has a NaN score.
+    ``judge, p1..pK``, and ``length`` (tokens of the prompt). ``p1`` is the probability of the lowest score of a
+    metric's scale, ``p2`` that of the next whole score, and so on; a metric of fewer scores has NaN in the last ones.
+    A judgment that is missing has a NaN score.
 
     Raises:
         InputError: there is no such run.
     """
-    return scores_of(load_judgments(run))
+    return scores_of(load_judgments(run), scheme_of(read_manifest(Path(run))))
 
 
 def item_ids(judgments: pd.DataFrame) -> pd.Series:
@@ -278,12 +287,31 @@ def item_ids(judgments: pd.DataFrame) -> pd.Series:
     return judgments["source"] + "/" + judgments["character"] + "/" + judgments["scenario"]
 
 
-def scores_of(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Judgments as ``load_scores`` gives them, row by row."""
+def scores_of(judgments: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
+    """Judgments by a rubric of this scheme as ``load_scores`` gives them, row by row."""
     names = {"scenario": "group", "prompt_tokens": "length"}
     table = judgments.rename(columns=names).assign(item_id=item_ids(judgments))
-    levels = [f"p{level}" for level in LEVELS]
-    return table[["item_id", "source", "character", "metric", "score", "group", "judge", *levels, "length"]]
+    # Statistics know a scale by its ends and take every whole score between them for a level: one that the metric does
+    # not have is of no probability.
+    widest = max(int(high - low) + 1 for low, high in scheme.scales.values())
+    chances = np.full((len(table), widest), np.nan)
+    for metric, levels in scheme.levels.items():
+        rows = (judgments["metric"] == metric).to_numpy()
+        own = judgments.loc[rows, [f"p{level}" for level in levels]].to_numpy(float)
+        filled = np.where(np.isnan(own[:, :1]), np.nan, np.zeros((len(own), levels[-1] - levels[0] + 1)))
+        filled[:, [level - levels[0] for level in levels]] = own
+        chances[rows, : filled.shape[1]] = filled
+    places = [f"p{place}" for place in range(1, widest + 1)]
+    first = ["item_id", "source", "character", "metric", "score", "group", "judge"]
+    found = pd.concat([table[first], pd.DataFrame(chances, table.index, places), table["length"]], axis=1)
+    return found
+
+
+def scheme_of(manifest: Mapping[str, Any]) -> Scheme:
+    """What the rubric of a run rates; earlier versions had ChatAnime's only and noted none."""
+    if "scheme" not in manifest:
+        return load_rubric(manifest["identity"].get("language")).scheme
+    return _SCHEME.validate_python(manifest["scheme"])
 
 
 def begin(store: Store, judge: Judge, hardware: Hardware, reason: str, about: dict[str, Any]) -> None:
@@ -297,6 +325,7 @@ def begin(store: Store, judge: Judge, hardware: Hardware, reason: str, about: di
         "esrp_judge": version("esrp-judge"),
         "judge": {"name": judge.name, "judge_id": judge.identity.judge_id},
         "identity": asdict(judge.identity),
+        "scheme": asdict(judge.scheme),
         "label_masses_of_answer_forms": judge.answer_form.masses,
         "machine": {"python": platform.python_version(), "torch": version("torch"), **asdict(hardware)},
         **about,

@@ -18,7 +18,7 @@ from judge.engines import Engine
 from judge.engines.served_model import connect
 from judge.errors import EngineError, InputError, JudgeError, discreet
 from judge.files import cache_folder
-from judge.models.checkpoint import Checkpoint, resolve
+from judge.models.checkpoint import Checkpoint, resolve, stand_in
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.models.presets import PRESETS, pick
 from judge.progress import SILENT, Progress
@@ -32,7 +32,7 @@ def open_model(options: Options, hardware: Hardware, progress: Progress = SILENT
     """The model that was asked for, with what runs it; ``options.judge`` is a name. It is not loaded yet.
 
     Raises:
-        InputError: judge, server or an option cannot be used.
+        InputError: judge, server, rubric or an option cannot be used.
         EngineError: the model cannot be fetched, or the server not be reached.
     """
     if options.url:
@@ -42,7 +42,10 @@ def open_model(options: Options, hardware: Hardware, progress: Progress = SILENT
         return JudgeModel(served, hardware, lambda: ServerEngine(served, options.patience, options.concurrency))
     is_file = options.judge.lower().endswith(".gguf")
     with progress.busy(f"converting {options.judge}, once") if is_file else nullcontext():
-        checkpoint = resolve(options.judge)
+        if options.judge == "stand-in":  # it is built for the levels of the rubric
+            checkpoint = stand_in(load_rubric(options.language, options.rubric).scheme.all_levels)
+        else:
+            checkpoint = resolve(options.judge)
     return JudgeModel(checkpoint, hardware, _engine(options, hardware, checkpoint))
 
 
@@ -55,7 +58,7 @@ def open_judge(options: Options, model: JudgeModel, ascending: bool = True, prog
         InputError: rubric or an option cannot be used.
         UnfitJudge: the model does not answer with a level in any form.
     """
-    rubric = load_rubric(options.language, options.prompts)
+    rubric = load_rubric(options.language, options.rubric)
     with progress.busy(f"opening {model.name}"):
         _ = model.tokenizer  # the libraries that read it take their time to be imported
 

@@ -20,7 +20,7 @@ from sacrebleu.metrics.helpers import extract_all_word_ngrams
 from scipy import stats
 
 from judge.files import write_csv
-from judge.types import DIMENSIONS, METRICS, OVERALL, RESPONSE_DIVERSITY, Dialogue
+from judge.types import Dialogue, Scheme
 
 MOST_DIALOGUES = 200
 """The most dialogues of a system as a character that the text statistics are taken over."""
@@ -147,54 +147,50 @@ KEY = ["judge", "source", "character", "scenario"]
 """The columns that name a dialogue in a scores table."""
 
 
-def scale_columns(metrics: Sequence[str]) -> list[str]:
-    """The columns of a scores table: the metrics, then each dimension and the overall mean that has all its metrics."""
-    whole = [name for name, members in DIMENSIONS.items() if set(members) <= set(metrics)]
-    return [*(m for m in METRICS if m in metrics), *whole, *([OVERALL] if set(METRICS) <= set(metrics) else [])]
-
-
-def scores_table(judgments: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """A row per dialogue, in the order of the judgments: key columns, metrics, dimension means, overall mean.
+def scores_table(judgments: pd.DataFrame, scheme: Scheme, metrics: Sequence[str]) -> pd.DataFrame:
+    """A row per dialogue, in the order of the judgments: key columns, metrics, and the means that a rubric asks for.
 
     A mean of several metrics is missing where one of them is.
     """
     order = judgments[KEY].drop_duplicates()
     wide = judgments.pivot(index=KEY, columns="metric", values="score").reindex(columns=list(metrics))
-    for dimension, members in DIMENSIONS.items():
-        if set(members) <= set(metrics):
-            wide[dimension] = wide[list(members)].mean(axis=1, skipna=False)
-    if set(METRICS) <= set(metrics):
-        wide[OVERALL] = wide[list(METRICS)].mean(axis=1, skipna=False)
+    columns = scheme.columns(metrics)
+    for name in columns:
+        if name in scheme.composites:
+            wide[name] = wide[list(scheme.composites[name])].mean(axis=1, skipna=False)
     wide = wide.loc[pd.MultiIndex.from_frame(order)].reset_index()
-    return wide[[*KEY, *scale_columns(metrics)]]
+    return wide[[*KEY, *columns]]
 
 
-def summarise(parts: Iterable[pd.DataFrame], metrics: Sequence[str], scores_csv: TextIO) -> pd.DataFrame:
-    """Write ``scores.csv`` and return the leaderboard, from parts of judgments in order.
+def summarise(
+    parts: Iterable[pd.DataFrame], scheme: Scheme, metrics: Sequence[str], scores_csv: TextIO
+) -> pd.DataFrame:
+    """Write ``scores.csv`` and return the leaderboard, from parts of judgments on some of a rubric's metrics, in order.
 
-    The leaderboard has a row per system and metric, dimension or overall: ``judge, source, metric, mean, low, high,
+    The leaderboard has a row per system and metric, or mean of metrics: ``judge, source, metric, mean, low, high,
     target, n, missing, scenarios``; ``n`` and ``missing`` count dialogues.
     """
     sums: pd.DataFrame | None = None
-    scores_csv.write(",".join([*KEY, *scale_columns(metrics)]) + "\n")
+    columns = scheme.columns(metrics)
+    scores_csv.write(",".join([*KEY, *columns]) + "\n")
     for part in parts:
-        scores = scores_table(part, metrics)
+        scores = scores_table(part, scheme, metrics)
         write_csv(scores, scores_csv, header=False)
         # Sums, counts and missing ones by scenario are all that the leaderboard needs; a scenario may span parts.
-        groups = scores.groupby(["judge", "source", "scenario"], sort=False)[scale_columns(metrics)]
+        groups = scores.groupby(["judge", "source", "scenario"], sort=False)[columns]
         filled = groups.count()
         missing = filled.rsub(groups.size(), axis=0)
         found = pd.concat([groups.sum(), filled, missing], axis=1, keys=["sum", "n", "missing"])
         sums = found if sums is None else sums.add(found, fill_value=0)
-    return _leaderboard(sums, metrics)
+    return _leaderboard(sums, columns)
 
 
-def _leaderboard(sums: pd.DataFrame | None, metrics: Sequence[str]) -> pd.DataFrame:
+def _leaderboard(sums: pd.DataFrame | None, columns: Sequence[str]) -> pd.DataFrame:
     """The leaderboard, from sums by judge, system and scenario; None stands for no judgment at all."""
     rows = []
     if sums is not None:
         for (judge, source), of_system in sums.groupby(level=["judge", "source"], sort=True):
-            for column in scale_columns(metrics):
+            for column in columns:
                 counts = of_system["n"][column]
                 # A scenario in which every judgment is missing has no mean, and counts as no group.
                 means = (of_system["sum"][column] / counts.where(counts > 0)).dropna().to_numpy()
@@ -203,23 +199,23 @@ def _leaderboard(sums: pd.DataFrame | None, metrics: Sequence[str]) -> pd.DataFr
                 missing = int(of_system["missing"][column].sum())
                 names = {"judge": judge, "source": source, "metric": column}
                 rows.append({**names, **row, "missing": missing, "scenarios": len(means)})
-    columns = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
-    return pd.DataFrame(rows, columns=columns)
+    heads = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
+    return pd.DataFrame(rows, columns=heads)
 
 
-def diversity_table(ratings: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def diversity_table(ratings: Sequence[pd.DataFrame], set_metric: str) -> pd.DataFrame:
     """Response diversity from its parts: a row per system and character, then a row per system.
 
-    ``level`` says which: ``character`` or ``source``. The values of a system are means over its characters.
-    ``response_diversity`` is the judge's rating.
+    ``level`` says which: ``character`` or ``source``. The values of a system are means over its characters. The judge's
+    rating is in the column of the rubric's ``set_metric``.
     """
-    columns = ["level", "judge", "source", "character", "dialogues", *STATISTICS, RESPONSE_DIVERSITY, "mass", "error"]
+    columns = ["level", "judge", "source", "character", "dialogues", *STATISTICS, set_metric, "mass", "error"]
     if not ratings:
         return pd.DataFrame(columns=columns)
-    roles = pd.concat(ratings, ignore_index=True).rename(columns={"score": RESPONSE_DIVERSITY})
+    roles = pd.concat(ratings, ignore_index=True).rename(columns={"score": set_metric})
     roles = roles.sort_values(["source", "character"]).assign(level="character")
     grouped = roles.groupby(["judge", "source"], as_index=False)
-    means = grouped.agg({"dialogues": "sum", **dict.fromkeys([*STATISTICS, RESPONSE_DIVERSITY, "mass"], "mean")})
+    means = grouped.agg({"dialogues": "sum", **dict.fromkeys([*STATISTICS, set_metric, "mass"], "mean")})
     return pd.concat([roles[columns], means.assign(level="source")], ignore_index=True)[columns]
 
 

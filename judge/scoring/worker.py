@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from judge.data.dataset import Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
-from judge.errors import Interrupted
+from judge.errors import InputError, Interrupted
 from judge.progress import Progress
 from judge.scoring import run_folder, summary
 from judge.scoring.injection_detector import suspicious
@@ -20,7 +20,7 @@ from judge.scoring.judge import Judge, Judged, MassCheck, Prompts
 from judge.scoring.multi_gpu import WHOLE, Share
 from judge.scoring.parts import DIVERSITY, JUDGMENTS, columns
 from judge.scoring.run_folder import EXAMPLE, Store
-from judge.types import METRICS, NOT_FINITE, RESPONSE_DIVERSITY, Dialogue, Judgment, Options, digest
+from judge.types import NOT_FINITE, Dialogue, Judgment, Options, Scheme, digest
 
 Role = tuple[str, str]
 """A system (source), and a character that it plays."""
@@ -70,7 +70,8 @@ class Work:
         share: Share = WHOLE,
     ) -> None:
         self.corpus, self.progress, self._min_mass = corpus, progress, options.min_mass
-        self.metrics = tuple(metric for metric in METRICS if metric in options.metrics)
+        self.asked = chosen_metrics(judge.scheme, options.metrics)
+        self.metrics = tuple(metric for metric in self.asked if metric != judge.scheme.set_metric)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
 
         def part_name(content: str) -> str:
@@ -79,11 +80,10 @@ class Work:
 
         dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
         role_batches: list[tuple[str, list[Role]]] = []
-        if RESPONSE_DIVERSITY in options.metrics:
+        if judge.scheme.set_metric in self.asked:
             roles = corpus.roles()
             chunks = [roles[start : start + ROLES_PER_BATCH] for start in range(0, len(roles), ROLES_PER_BATCH)]
             role_batches = [(part_name(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
-        self.asked = [*self.metrics, *([RESPONSE_DIVERSITY] if role_batches else [])]
         self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
         self.dialogue_batches, self.role_batches = share.of(dialogue_batches), share.of(role_batches)
 
@@ -192,14 +192,14 @@ class Work:
     def _rows(self, batch: Batch, judged: list[Judged]) -> Iterator[dict[str, Any]]:
         """The rows of a batch's part: one per dialogue and metric."""
         for dialogue, found in zip(batch.dialogues, judged, strict=True):
-            flags = suspicious(dialogue)
+            flags = suspicious(dialogue, self.judge.scheme)
             for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
                 yield {
                     **self._signature(dialogue.source, dialogue.character),
                     "scenario": dialogue.scenario,
                     "metric": metric,
                     "content_digest": dialogue.content_digest,
-                    **columns(judgment),
+                    **columns(judgment, self.judge.scheme.all_levels),
                     "suspicious": flags,
                     "prompt_tokens": tokens or None,
                 }
@@ -214,19 +214,33 @@ class Work:
         todo = [(name, roles) for name, roles in self.role_batches if name not in self.done]
         self.progress.begin("response diversity", *self._counts(DIVERSITY))
         check = self._mass_check(DIVERSITY)
+        levels = self.judge.scheme.all_levels
         for name, roles in todo:
             samples = [sample(self.corpus, role) for role in roles]
             self._engine().on_progress = self.progress.under_way
             judgments = self.judge.judge_answers([summary.sample_answers(dialogues) for dialogues in samples])
             check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
             rows = [
-                {**self._signature(*role), **role_statistics(dialogues), **columns(judgment)}
+                {**self._signature(*role), **role_statistics(dialogues), **columns(judgment, levels)}
                 for role, dialogues, judgment in zip(roles, samples, judgments, strict=True)
             ]
             self.store.write_part(DIVERSITY, name, rows)
             self.progress.advance(len(roles), 0)
             yield
         check.conclude()
+
+
+def chosen_metrics(scheme: Scheme, names: Sequence[str]) -> list[str]:
+    """The metrics of a rubric that are to be judged, in its order: those named, or all.
+
+    Raises:
+        InputError: the rubric has no such metric.
+    """
+    for name in names:
+        if name not in scheme.all_metrics:
+            known = ", ".join(scheme.all_metrics)
+            raise InputError(f"--metrics {name}: not a metric of the rubric {scheme.rubric}; choose from {known}")
+    return [metric for metric in scheme.all_metrics if not names or metric in names]
 
 
 def ahead(items: Iterable[Item], work: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:

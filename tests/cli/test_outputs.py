@@ -18,7 +18,7 @@ from judge.cli.console import console, line, plain_table
 from judge.errors import plain, readable
 from judge.files import FORMULA, as_json_text, save_csv
 from judge.scoring.summary import summarise
-from judge.types import METRICS
+from tests.helpers.chatanime import METRICS
 from tests.torture.hostile import texts
 
 FORMULAS = ['=HYPERLINK("http://x","y")', "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "－1", "'=1", "''@"]

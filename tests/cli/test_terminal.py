@@ -9,7 +9,8 @@ from rich.console import Console
 from judge.cli.score import leaderboard_table
 from judge.prompting.rubric import load_rubric
 from judge.scoring.run import Result
-from judge.types import DIMENSIONS, METRICS, OVERALL
+from judge.types import OVERALL
+from tests.helpers.chatanime import DIMENSIONS, METRICS
 
 
 def printed(width: int, columns: tuple[str, ...] = (*METRICS, *DIMENSIONS, OVERALL), source: str = "gpt-4.1") -> str:

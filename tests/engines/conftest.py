@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from judge import Options, score
-from judge.types import METRICS
+from tests.helpers.chatanime import METRICS
 from tests.helpers.rubric import ByStandIn
 from tests.helpers.serving import Asked, scores
 
@@ -22,5 +22,5 @@ def packed_scores(by_stand_in: ByStandIn, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="package")
 def asked(short_rubric: Path) -> Asked:
     """Options of a run on a server with the short rubric: ``asked(url, run, **more)``."""
-    few = {"prompts": short_rubric, "patience": 20, **CHOSEN}
+    few = {"rubric": short_rubric, "patience": 20, **CHOSEN}
     return lambda url, run, **more: Options(**{"url": url, "run": run, **few, **more})

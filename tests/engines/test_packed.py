@@ -21,7 +21,8 @@ from judge.models.presets import PRESETS
 from judge.prompting.prompt_tree import LAYOUTS, PromptTree, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import METRICS, Dialogue
+from judge.types import Dialogue
+from tests.helpers.chatanime import METRICS
 
 EQUAL = 2e-5
 """Largest difference of many dialogues from plain calls: either is within 6e-6 of double precision."""

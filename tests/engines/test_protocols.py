@@ -20,7 +20,8 @@ from judge.engines.server import Pace
 from judge.prompting.prompt_tree import PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import METRICS, NOT_FINITE
+from judge.types import NOT_FINITE
+from tests.helpers.chatanime import METRICS
 from tests.helpers.other_servers import (
     LlamaCppModel,
     OldModel,

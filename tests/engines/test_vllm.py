@@ -36,8 +36,8 @@ from judge.prompting.prompt_tree import PromptTree, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.judge import judgment
-from judge.types import METRICS
 from tests.helpers import real_models
+from tests.helpers.chatanime import METRICS
 
 pytestmark = pytest.mark.vllm
 
@@ -363,7 +363,7 @@ def test_a_real_server_of_decisions_is_read_as_the_model_decides(
     server = start_server(decider, port)
     try:
         options = Options(url=f"http://127.0.0.1:{port}", protocol="systemone", limit=2, run=tmp_path / "run")
-        found = load_judgments(score([], replace(options, prompts=short_rubric, min_mass=0.0)).run)
+        found = load_judgments(score([], replace(options, rubric=short_rubric, min_mass=0.0)).run)
         path, body = SystemOne("tiny")._asked("对话", [("流畅吗？", ["差", "中", "好"])])
         answer = httpx.post(f"http://127.0.0.1:{port}{path}", json=body).json()
     finally:

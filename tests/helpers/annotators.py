@@ -12,7 +12,7 @@ import pandas as pd
 
 from judge.files import FORMULA
 from judge.human_ratings.blinding import COLUMNS, Key, read_key
-from judge.types import METRICS
+from tests.helpers.chatanime import METRICS
 
 HOSTILE = [
     '"><script>window.pwned=1</script>',

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from judge import Options
-from judge.types import DIMENSIONS, RESPONSE_DIVERSITY
+from tests.helpers.chatanime import DIMENSIONS, RESPONSE_DIVERSITY
 
 ByStandIn = Callable[..., Options]
 """``by_stand_in(run, **more)``: options of a run by the stand-in with this rubric; see the fixture of that name."""

@@ -16,8 +16,8 @@ import pytest
 from calibration import read_ratings
 from judge.files import FORMULA
 from judge.human_ratings.blinding import read_key
-from judge.types import METRICS
 from tests.helpers.annotators import ANNOTATORS, PLANNED, expected, export, given, write_data, written
+from tests.helpers.chatanime import METRICS
 from tests.helpers.commands import refused, typed
 from tests.helpers.paths import EXAMPLE, ROOT
 
@@ -213,7 +213,7 @@ def test_texts_reach_label_studio_as_they_are(studio: Planned) -> None:
 def test_the_labelling_configuration_offers_each_anchor_and_no_text_of_a_rubric_is_markup(tmp_path: Path) -> None:
     home = tmp_path / "rubric"
     home.mkdir()
-    for path in (ROOT / "prompts" / "zh").iterdir():
+    for path in (ROOT / "prompts" / "chatanime" / "zh").iterdir():
         text = path.read_text(encoding="utf-8")
         (home / path.name).write_text(text.replace("只看语言本身", '<script>"$task" &'), encoding="utf-8")
     how = ["--budget", "40", "--format", "label-studio", "--prompts", "rubric", "--out", "plan.csv"]

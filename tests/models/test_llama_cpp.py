@@ -25,8 +25,8 @@ from judge.models.gguf import converted
 from judge.prompting.prompt_tree import PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import METRICS
 from tests.helpers import real_models
+from tests.helpers.chatanime import METRICS
 
 pytestmark = [
     pytest.mark.llama_cpp,

@@ -27,8 +27,8 @@ from judge.robustness.prompt_variants import compare_layouts
 from judge.scoring.judge import Judge
 from judge.scoring.rationales import RATIONALES
 from judge.scoring.setup import open_judge, open_model
-from judge.types import METRICS
 from tests.helpers import real_models
+from tests.helpers.chatanime import METRICS
 from tests.helpers.commands import esrp_judge, refused
 
 pytestmark = pytest.mark.models
@@ -76,7 +76,7 @@ def test_a_level_is_found_where_the_model_writes_one(smollm2: Path, layout: str)
 
 
 def test_a_base_model_with_windows_answers(gemma3: Path, short_rubric: Path) -> None:
-    judge = judge_of(gemma3, prompts=short_rubric, min_mass=0.5)
+    judge = judge_of(gemma3, rubric=short_rubric, min_mass=0.5)
     assert not judge.model.tokenizer.has_template  # type: ignore[union-attr]
     assert judge.model.tokenizer.chat("rules")[0] == "<bos>rules\n\n"
     (judged,) = judge.judge(judge.prompts(example_dialogues()[:1], METRICS), METRICS)
@@ -85,9 +85,7 @@ def test_a_base_model_with_windows_answers(gemma3: Path, short_rubric: Path) -> 
 
 
 def test_a_file_and_the_folder_made_of_it_are_the_same_judge(smollm2: Path, short_rubric: Path) -> None:
-    from_file, from_folder = (
-        judge_of(one, prompts=short_rubric, min_mass=0.5) for one in (smollm2, converted(smollm2))
-    )
+    from_file, from_folder = (judge_of(one, rubric=short_rubric, min_mass=0.5) for one in (smollm2, converted(smollm2)))
     assert from_file.identity == from_folder.identity
 
 
@@ -112,7 +110,7 @@ def test_reasons_are_written_in_words_and_a_run_goes_on(asked: Options, tmp_path
 @pytest.fixture(scope="module")
 def asked(smollm2: Path, short_rubric: Path) -> Options:
     """Two dialogues of the example by the real model with a short rubric."""
-    return Options(judge=str(smollm2), prompts=short_rubric, language="en", limit=2, min_mass=0.5)
+    return Options(judge=str(smollm2), rubric=short_rubric, language="en", limit=2, min_mass=0.5)
 
 
 def test_attacks_move_its_scores_and_none_is_left_out(asked: Options) -> None:

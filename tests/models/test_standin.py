@@ -13,7 +13,8 @@ from judge.models.stand_in import stand_in_folder
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import METRICS, Dialogue
+from judge.types import Dialogue
+from tests.helpers.chatanime import METRICS
 
 
 def scores(

@@ -16,7 +16,7 @@ from judge.prompting.message_tokenizer import ANSWER, BRACKETS, SYSTEM, USER, Te
 from judge.prompting.prompt_tree import QUOTE, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import METRICS
+from tests.helpers.chatanime import METRICS
 from tests.torture.guard import REAL, failures, guarded, naive, slots
 from tests.torture.hostile import CONTROLS, texts
 from tests.torture.tokenizers import FORMS, folders

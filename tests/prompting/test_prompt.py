@@ -12,9 +12,10 @@ import pytest
 
 from judge.data.dialogues import example_dialogues
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
-from judge.prompting.rubric import LANGUAGES, load_rubric
+from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import METRICS, Dialogue, Turn
+from judge.types import Dialogue, Turn
+from tests.helpers.chatanime import LANGUAGES, METRICS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = [(language, layout) for language in LANGUAGES for layout in LAYOUTS]

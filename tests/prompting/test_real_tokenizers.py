@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
-from judge.prompting.rubric import LANGUAGES, load_rubric
+from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import ANSWER_FORMS, METRICS, Dialogue
+from judge.types import ANSWER_FORMS, Dialogue
+from tests.helpers.chatanime import LANGUAGES, METRICS
 from tests.helpers.real_models import TOKENIZERS, smollm2, tokenizer_folder
 
 pytestmark = pytest.mark.models

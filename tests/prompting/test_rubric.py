@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from judge.errors import InputError
-from judge.prompting.rubric import LANGUAGES, load_rubric
-from judge.types import LEVELS, METRICS
+from judge.prompting.rubric import load_rubric
+from tests.helpers.chatanime import LANGUAGES, LEVELS, METRICS
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A copy of the Chinese rubric to break."""
-    return Path(shutil.copytree(str(resources.files("prompts") / "zh"), tmp_path / "own"))
+    return Path(shutil.copytree(str(resources.files("prompts") / "chatanime" / "zh"), tmp_path / "own"))
 
 
 def change(path: Path, **fields: object) -> None:

@@ -29,7 +29,7 @@ from judge.report.page import digits, interval, json_block
 from judge.report.tables import People, interval_of, published_table
 from judge.report.texts import Interval, Key, asset, in_chinese, label, load_texts, short, visible
 from judge.scoring.rationales import by_dialogue, select
-from judge.types import LEVELS
+from tests.helpers.chatanime import LEVELS
 from tests.helpers.commands import read, refused, typed
 from tests.helpers.pairs import metric
 from tests.helpers.paths import RATINGS

@@ -33,7 +33,8 @@ from judge.robustness.attacks import (
     written_into,
 )
 from judge.scoring import setup as choosing
-from judge.types import EMPTY_ANSWER, METRICS, STAND_IN, Dialogue
+from judge.types import EMPTY_ANSWER, STAND_IN, Dialogue
+from tests.helpers.chatanime import METRICS
 
 FAMILIES = {family.name: family for family in families()}
 

@@ -25,7 +25,8 @@ from judge.robustness.degradations import (
     sentences,
 )
 from judge.robustness.probes import others_of
-from judge.types import METRICS, Dialogue, Turn
+from judge.types import Dialogue, Turn
+from tests.helpers.chatanime import METRICS
 
 NOBODY = Others((), ())
 ZH, EN = load_wording("zh"), load_wording("en")

@@ -33,7 +33,8 @@ from judge.robustness.prompt_variants import (
 )
 from judge.scoring.judge import Identity, Judge
 from judge.scoring.setup import open_judge, open_model
-from judge.types import METRICS, NOT_FINITE, OVERALL, Dialogue, Options
+from judge.types import NOT_FINITE, OVERALL, Dialogue, Options
+from tests.helpers.chatanime import METRICS
 from tests.helpers.rubric import ByStandIn
 from tests.helpers.serving import Model, serving
 
@@ -230,7 +231,7 @@ def test_a_server_that_takes_messages_is_not_asked_with_the_answer_begun(
     question = PromptVariant("question", "ascending", "zh")
     only(monkeypatch, REFERENCE, REFERENCE.turned, question, question.turned)
     with serving(Model(stand_in, owned_by="somebody")) as url:
-        found = compare_layouts([], Options(url=url, sources=("plain",), limit=2, prompts=short_rubric))
+        found = compare_layouts([], Options(url=url, sources=("plain",), limit=2, rubric=short_rubric))
     assert list(found.overall.index) == [question.name, question.turned.name]
     assert found.judgments["error"].isna().all()
     assert found.overall.loc[question.name, "difference"] == 0  # it is what the other is compared with

@@ -16,7 +16,8 @@ from judge.robustness import probes as probing
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, degrade
 from judge.robustness.probes import Probed
 from judge.scoring.setup import open_judge, open_model
-from judge.types import METRICS, STAND_IN, Dialogue
+from judge.types import STAND_IN, Dialogue
+from tests.helpers.chatanime import METRICS
 from tests.helpers.rubric import ByStandIn
 
 TWO = ("shuffled", "cold")

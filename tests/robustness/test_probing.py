@@ -15,7 +15,8 @@ from judge.robustness import probe_analysis as controls
 from judge.robustness import probe_analysis as words
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, Others, degrade
 from judge.robustness.probe_analysis import auc, in_order, share_lower
-from judge.types import METRICS, Dialogue
+from judge.types import Dialogue
+from tests.helpers.chatanime import METRICS
 
 AIMS = {name: degradation.metric for name, degradation in DEGRADATIONS.items()}
 BAG = "a bag of characters"

@@ -13,7 +13,8 @@ from judge.models.hardware import detect
 from judge.progress import Silent
 from judge.robustness.perturbation import Perturbation, PerturbationJudgments, PromptVariant, judge_perturbations
 from judge.scoring.setup import open_judge, open_model
-from judge.types import EMPTY_ANSWER, METRICS, MIN_MASS, STAND_IN, Dialogue, Options, Turn
+from judge.types import EMPTY_ANSWER, MIN_MASS, STAND_IN, Dialogue, Options, Turn
+from tests.helpers.chatanime import METRICS
 from tests.helpers.rubric import ByStandIn
 
 VARIANTS = {

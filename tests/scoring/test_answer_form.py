@@ -57,7 +57,7 @@ def asked(nameless: Path, short_rubric: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("ESRP_CACHE", str(tmp_path / "cache"))
 
     def made(masses: dict[str, float], **more: object) -> tuple[Judge, Writes]:
-        options = Options(judge=str(nameless), prompts=short_rubric, **more)  # type: ignore[arg-type]
+        options = Options(judge=str(nameless), rubric=short_rubric, **more)  # type: ignore[arg-type]
         tokenizer = open_model(options, detect()).tokenizer
         engine = Writes({name: tokenizer.encode(text) for name, text in FORMS.items()}, masses)
         monkeypatch.setattr(setup, "_engine", lambda *asked: lambda: engine)
@@ -135,7 +135,7 @@ def test_trees_that_an_engine_cannot_answer_do_not_count(asked: Asked, monkeypat
 
 
 def test_a_run_records_its_form_and_goes_on_with_it(nameless: Path, short_rubric: Path, tmp_path: Path) -> None:
-    options = Options(judge=str(nameless), prompts=short_rubric, run=tmp_path / "run", limit=2, answer_form="space")
+    options = Options(judge=str(nameless), rubric=short_rubric, run=tmp_path / "run", limit=2, answer_form="space")
     score([], replace(options, min_mass=0.0))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["identity"]["answer_form"] == "space"

@@ -11,7 +11,7 @@ def test_a_run_that_is_killed_has_what_it_reported_and_ends_as_an_unbroken_one(
     stand_in: Path, short_rubric: Path, tmp_path: Path
 ) -> None:
     data, reported, run = runs.write_data(tmp_path / "data.jsonl", 4), tmp_path / "reported", tmp_path / "run"
-    how = {"prompts": short_rubric, "metrics": ("fluency", "speech_style")}
+    how = {"rubric": short_rubric, "metrics": ("fluency", "speech_style")}
     unbroken = runs.complete(data, tmp_path / "unbroken", reported, **how)
     with runs.session(data, run, reported, **how) as process:
         runs.wait_for(lambda: len(runs.parts(run)) > 1, process)

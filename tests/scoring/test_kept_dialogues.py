@@ -18,11 +18,12 @@ from judge.data.dialogues import example_dialogues, example_files
 from judge.progress import Silent
 from judge.scoring.parts import DIALOGUES, keep_dialogues
 from judge.scoring.run_folder import read_texts
-from judge.types import ALL_METRICS, LEVELS, RESPONSE_DIVERSITY, Dialogue
+from judge.types import Dialogue
+from tests.helpers.chatanime import ALL_METRICS, LEVELS, RESPONSE_DIVERSITY
 from tests.helpers.commands import read, typed
 from tests.helpers.paths import ROOT
 
-PROMPTS = ROOT / "prompts" / "zh"
+PROMPTS = ROOT / "prompts" / "chatanime" / "zh"
 SOME = example_dialogues()[::3]
 """12 dialogues of each of two sources."""
 
@@ -56,7 +57,7 @@ def rubric(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def judged(data: Path, run: Path, rubric: Path, listener: Silent | None = None, *more: str) -> Path:
-    options = Options(judge="stand-in", run=run, prompts=rubric, metrics=("fluency", *more))
+    options = Options(judge="stand-in", run=run, rubric=rubric, metrics=("fluency", *more))
     return score([data], options, listener).run
 
 

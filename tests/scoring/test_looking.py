@@ -18,7 +18,8 @@ from judge.robustness.prompt_variants import unique_tokens
 from judge.scoring.parts import JUDGMENTS
 from judge.scoring.preview import Foresight, Pace
 from judge.scoring.setup import open_judge, open_model
-from judge.types import METRICS, RESPONSE_DIVERSITY, STAND_IN, Dialogue
+from judge.types import STAND_IN, Dialogue
+from tests.helpers.chatanime import METRICS, RESPONSE_DIVERSITY
 from tests.helpers.commands import refused, typed
 from tests.helpers.rubric import ByStandIn
 

@@ -26,7 +26,8 @@ from judge.prompting.prompt_tree import PromptTree, PromptWriter
 from judge.prompting.rubric import Rubric, load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.rationales import LONGEST, RATIONALES, notable
-from judge.types import DIMENSIONS, ENGINE_FAILED, METRICS, Dialogue, Turn
+from judge.types import ENGINE_FAILED, Dialogue, Turn
+from tests.helpers.chatanime import DIMENSIONS, METRICS
 from tests.helpers.commands import typed
 from tests.helpers.rubric import ByStandIn
 from tests.helpers.serving import Model, serving

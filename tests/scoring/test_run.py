@@ -23,7 +23,7 @@ from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.scoring.judge import Judge
 from judge.scoring.parts import JUDGMENTS, SCHEMAS
 from judge.scoring.run_folder import Store
-from judge.types import METRICS, RESPONSE_DIVERSITY
+from tests.helpers.chatanime import METRICS, RESPONSE_DIVERSITY
 from tests.helpers.rubric import ByStandIn
 
 

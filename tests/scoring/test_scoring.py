@@ -14,7 +14,8 @@ from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.scoring import setup
 from judge.scoring.judge import CHECKED_DIALOGUES, Judge, MassCheck, judgment
 from judge.scoring.setup import open_judge, open_model
-from judge.types import METRICS, TOO_FEW_ANSWERS, TOO_LONG, Dialogue
+from judge.types import TOO_FEW_ANSWERS, TOO_LONG, Dialogue
+from tests.helpers.chatanime import METRICS
 
 
 def test_levels_are_renormalised_and_their_total_kept() -> None:
@@ -54,7 +55,7 @@ class Uniform:
 @pytest.fixture
 def judge(short_rubric: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     """The stand-in's tokenizer with such an engine."""
-    options = Options(judge="stand-in", prompts=short_rubric, answer_form="none")
+    options = Options(judge="stand-in", rubric=short_rubric, answer_form="none")
     monkeypatch.setattr(setup, "_engine", lambda *asked: Uniform)
     return open_judge(options, open_model(options, detect()))
 

@@ -127,6 +127,6 @@ def test_a_run_lies_in_results_whatever_a_server_calls_its_model(
     models = json.dumps({"data": [model.served | {"id": name}]}).encode()
     fault: Fault = lambda path, number: (200, models) if path == "/v1/models" else None  # noqa: E731
     with serving(model, fault) as url:
-        result = score([], Options(url=url, metrics=("fluency",), limit=1, prompts=short_rubric))
+        result = score([], Options(url=url, metrics=("fluency",), limit=1, rubric=short_rubric))
     assert result.run.parent == Path("results") and (tmp_path / result.run / "manifest.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["results"]

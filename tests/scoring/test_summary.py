@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from judge.scoring.summary import diversity_table, mean_interval, scale_columns, scores_table, summarise
-from judge.types import METRICS, OVERALL
+from judge.types import OVERALL
+from tests.helpers.chatanime import METRICS
 
 
 def judgments(cells: list[tuple[str, str, str, float | None]], metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:

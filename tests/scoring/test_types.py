@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from judge.types import DIMENSIONS, METRICS, Dialogue, Judgment, Turn, digest
+from judge.types import Dialogue, Judgment, Turn, digest
+from tests.helpers.chatanime import DIMENSIONS, METRICS
 
 DIALOGUE = Dialogue("gpt", "《铜城》的司弦", "3", (Turn("累", "歇一歇"), Turn("好", "嗯")))
 

@@ -105,7 +105,7 @@ def _rubric(name: str) -> Any:
 
 
 def _packaged() -> Path:
-    return Path(str(resources.files("prompts") / "zh"))
+    return Path(str(resources.files("prompts") / "chatanime" / "zh"))
 
 
 def _as_yaml(value: Any) -> bytes:

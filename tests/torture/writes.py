@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from judge.types import METRICS
+from tests.helpers.chatanime import METRICS
 from tests.torture import runs
 
 STEPS = ((tempfile, "mkstemp"), (os, "fdopen"), (os, "fsync"), (os, "replace"))

@@ -32,10 +32,20 @@ function drawing(name, attributes) {
 
 // Charts
 
+function colour(name) {
+  const look = (one) => getComputedStyle(root).getPropertyValue(`--${one}`).trim();
+  const between = name.match(/^level-(\d)(\.\d+)$/);
+  if (!between) return look(name);
+  // Of more or fewer levels than the theme has colours for, one between two of them.
+  const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  const [low, high] = [0, 1].map((more) => channels(look(`level-${Number(between[1]) + more}`)));
+  return `rgb(${low.map((one, place) => Math.round(one + (high[place] - one) * Number(between[2]))).join(", ")})`;
+}
+
 function filled(value) {
   if (Array.isArray(value)) return value.map(filled);
   if (value === null || typeof value !== "object") return value;
-  if ("colour" in value) return getComputedStyle(root).getPropertyValue(`--${value.colour}`).trim();
+  if ("colour" in value) return colour(value.colour);
   if ("facts" in value) return text(value.text, value.facts);
   return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, filled(part)]));
 }
@@ -127,8 +137,9 @@ function measured(dialogue) {
   const spreads = DATA.metrics.map((_, place) => {
     const chances = dialogue.p?.[place];
     if (!chances) return null;
-    const centre = chances.reduce((sum, chance, level) => sum + chance * (level + 1), 0);
-    return Math.sqrt(Math.max(chances.reduce((sum, chance, level) => sum + chance * (level + 1 - centre) ** 2, 0), 0));
+    const levels = DATA.levels[place];
+    const centre = chances.reduce((sum, chance, at) => sum + chance * levels[at], 0);
+    return Math.sqrt(Math.max(chances.reduce((sum, chance, at) => sum + chance * (levels[at] - centre) ** 2, 0), 0));
   });
   const people = DATA.metrics.map((_, place) => mean((dialogue.ratings?.[place] ?? []).map(([, rating]) => rating)));
   const score = DATA.metrics.map((_, place) => dialogue.score?.[place] ?? null);
@@ -206,7 +217,7 @@ function levelsTable(one) {
   const rows = DATA.metrics.map((metric, place) => {
     const chances = one.dialogue.p?.[place];
     const row = element("tr", metric === filters.metric.value ? { class: "chosen" } : {}, element("th", { scope: "row" }, text(`metric.${metric}`)));
-    row.append(element("td", {}, chances ? bars(chances) : one.dialogue.error?.[place] ?? "–"), element("td", { class: "number" }, fixed(one.score[place])));
+    row.append(element("td", {}, chances ? bars(chances, DATA.levels[place]) : one.dialogue.error?.[place] ?? "–"), element("td", { class: "number" }, fixed(one.score[place])));
     const notes = [];
     if (one.dialogue.calibrated?.[place] !== undefined) notes.push(text("calibrated.of", { score: fixed(one.dialogue.calibrated[place]) }));
     for (const [annotator, rating] of one.dialogue.ratings?.[place] ?? []) notes.push(`${annotator} ${rating}`);
@@ -216,11 +227,12 @@ function levelsTable(one) {
   return element("table", { class: "levels" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
 }
 
-function bars(chances) {
-  const label = text("distribution.alt", { levels: chances.map((chance) => `${Math.round(chance * 100)}%`).join(", ") });
-  const made = drawing("svg", { viewBox: "0 0 55 16", role: "img", "aria-label": label });
-  chances.forEach((chance, level) => made.append(drawing("rect", { x: level * 11 + 1, y: 15 - 14 * chance, width: 9, height: 14 * chance })));
-  made.append(drawing("line", { x1: 0, x2: 55, y1: 15.5, y2: 15.5 }));
+function bars(chances, levels) {
+  const ends = `${levels[0]}–${levels.at(-1)}`, width = 11 * chances.length;
+  const label = text("distribution.alt", { ends, levels: chances.map((chance) => `${Math.round(chance * 100)}%`).join(", ") });
+  const made = drawing("svg", { viewBox: `0 0 ${width} 16`, preserveAspectRatio: "xMinYMid", role: "img", "aria-label": label });
+  chances.forEach((chance, at) => made.append(drawing("rect", { x: at * 11 + 1, y: 15 - 14 * chance, width: 9, height: 14 * chance })));
+  made.append(drawing("line", { x1: 0, x2: width, y1: 15.5, y2: 15.5 }));
   return made;
 }
 
