@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tests.helpers.chatanime import METRICS
+from judge.prompting.rubric import load_rubric
 
 SOURCES, CHARACTERS, SCENARIOS, RATERS = 11, 20, 60, 3
 
@@ -38,7 +38,8 @@ def main() -> None:
 
 def tables(generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores of a judge and human ratings of the same dialogues, with effects of system, scenario and annotator."""
-    shape = (SOURCES, CHARACTERS, SCENARIOS, len(METRICS))
+    names = load_rubric().scheme.metrics
+    shape = (SOURCES, CHARACTERS, SCENARIOS, len(names))
     index = np.indices(shape).reshape(4, -1)
     source, character, scenario, metric = index
     truth = (
@@ -50,7 +51,7 @@ def tables(generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
             "source": np.char.add("s", source.astype(str)),
             "character": np.char.add("c", character.astype(str)),
             "scenario": scenario.astype(str),
-            "metric": np.array(METRICS)[metric],
+            "metric": np.array(names)[metric],
         }
     )
     scores = key.assign(**_levels(truth + 0.5 * generator.standard_normal(len(truth))))

@@ -16,7 +16,6 @@ from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.judge import judgment
 from judge.types import Dialogue, Turn
-from tests.helpers.chatanime import METRICS
 
 
 class Prompts:
@@ -29,7 +28,8 @@ class Prompts:
 
     def trees(self, conversations: Sequence[Conversation]) -> list[PromptTree]:
         """A tree for each dialogue, with a leaf for each metric."""
-        self._last = [self._writer.dialogue(_dialogue(conversation), METRICS) for conversation in conversations]
+        metrics = self._writer.rubric.scheme.metrics
+        self._last = [self._writer.dialogue(_dialogue(conversation), metrics) for conversation in conversations]
         return self._last
 
     def counts(self) -> dict[str, Any]:

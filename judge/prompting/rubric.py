@@ -229,7 +229,7 @@ def languages(rubric: str | Path = CHATANIME) -> tuple[str, ...]:
     home = _home(rubric)
     there = sorted(one.name for one in home.iterdir() if one.is_dir() and (one / "system.yaml").is_file())
     if not there:
-        return (_read_outline(home).language,)
+        return (_read_outline(home).language,) if (home / "rubric.yaml").is_file() else languages()
     return tuple(sorted(there, key=lambda name: name != FIRST_LANGUAGE))
 
 
@@ -246,10 +246,9 @@ def load_rubric(language: str | None = None, rubric: str | Path = CHATANIME) -> 
     known = languages(rubric)
     if language is not None and language not in known:
         raise InputError(f"--language {language}: the rubric {rubric} is in {', '.join(known)}; choose one of these")
-    home = _home(rubric)
-    own = home / (language or known[0])
-    home = own if own.is_dir() else home
-    outline = _read_outline(home)
+    home, language = _home(rubric), language or known[0]
+    home = home / language if (home / language).is_dir() else home
+    outline = _read_outline(home, language)
     problems: list[str] = []
     files = {
         name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems)
@@ -280,13 +279,12 @@ def _home(rubric: str | Path) -> Traversable | Path:
     )
 
 
-def _read_outline(home: Traversable | Path) -> Outline:
-    """What a rubric rates; a folder with texts and no ``rubric.yaml`` rates what ChatAnime's does."""
+def _read_outline(home: Traversable | Path, language: str = FIRST_LANGUAGE) -> Outline:
+    """What a rubric rates; a folder without ``rubric.yaml`` rates what ChatAnime's does in that language."""
     problems: list[str] = []
     place = home / "rubric.yaml"
-    if not place.is_file() and (home / "system.yaml").is_file():
-        name = home.name if home.name in languages() else FIRST_LANGUAGE
-        place = resources.files("prompts") / CHATANIME / name / "rubric.yaml"
+    if not place.is_file() and language in languages():
+        place = resources.files("prompts") / CHATANIME / language / "rubric.yaml"
     outline = _read(place, Outline, problems)
     if problems:
         raise InputError(listed(problems))

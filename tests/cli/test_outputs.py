@@ -18,7 +18,7 @@ from judge.cli.console import console, line, plain_table
 from judge.errors import plain, readable
 from judge.files import FORMULA, as_json_text, save_csv
 from judge.scoring.summary import summarise
-from tests.helpers.chatanime import METRICS
+from tests.helpers.chatanime import METRICS, SCHEME
 from tests.torture.hostile import texts
 
 FORMULAS = ['=HYPERLINK("http://x","y")', "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "－1", "'=1", "''@"]
@@ -72,7 +72,7 @@ def test_the_table_of_scores_holds_no_formula() -> None:
         for metric in METRICS
     ]
     file = io.StringIO()
-    board = summarise([pd.DataFrame(rows)], METRICS, file)
+    board = summarise([pd.DataFrame(rows)], SCHEME, METRICS, file)
     assert file.getvalue().splitlines()[1].startswith("'@j,'=1+1,'+角,'-1,3.0000")
     assert board["source"][0] == "=1+1"  # what stays in memory is the name itself
 

@@ -37,7 +37,7 @@ from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.judge import judgment
 from tests.helpers import real_models
-from tests.helpers.chatanime import METRICS
+from tests.helpers.chatanime import LEVELS, METRICS
 
 pytestmark = pytest.mark.vllm
 
@@ -68,7 +68,7 @@ def engine(stand_in: Path) -> VllmEngine:
 
 def scores(logprobs: Any) -> np.ndarray:
     """Shape (dialogues, metrics)."""
-    return np.array([[judgment(leaf[None]).score for leaf in leaves] for leaves in logprobs])
+    return np.array([[judgment(leaf[None], LEVELS).score for leaf in leaves] for leaves in logprobs])
 
 
 @pytest.fixture(scope="module")

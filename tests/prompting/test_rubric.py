@@ -28,7 +28,7 @@ def change(path: Path, **fields: object) -> None:
 def test_every_metric_has_a_definition_and_five_different_anchors(language: str) -> None:
     rubric = load_rubric(language)
     assert tuple(rubric.metrics) == METRICS
-    for metric in (*rubric.metrics.values(), rubric.response_diversity):
+    for metric in rubric.all_metrics:
         assert tuple(metric.levels) == LEVELS
         assert len({metric.definition, *metric.levels.values()}) == 6
         assert metric.title in metric.question and metric.answer.startswith(metric.title)
@@ -108,4 +108,4 @@ def test_a_placeholder_that_is_missing_or_that_nothing_fills_is_named(own: Path,
 @pytest.mark.parametrize(("language", "folder"), [("fr", None), ("zh", "nowhere")])
 def test_an_unknown_language_or_folder_is_refused(language: str, folder: str | None) -> None:
     with pytest.raises(InputError, match=folder or language):
-        load_rubric(language, Path(folder) if folder else None)
+        load_rubric(language, folder or "chatanime")

@@ -29,7 +29,7 @@ from judge.report.page import digits, interval, json_block
 from judge.report.tables import People, interval_of, published_table
 from judge.report.texts import Interval, Key, asset, in_chinese, label, load_texts, short, visible
 from judge.scoring.rationales import by_dialogue, select
-from tests.helpers.chatanime import LEVELS
+from tests.helpers.chatanime import LEVELS, SCHEME
 from tests.helpers.commands import read, refused, typed
 from tests.helpers.pairs import metric
 from tests.helpers.paths import RATINGS
@@ -213,7 +213,7 @@ def test_a_number_is_rounded_once() -> None:
 def test_published_metrics_stand_in_the_order_of_the_page() -> None:
     columns = ("sources", "decided", "alike", "p_value", "spearman", "pearson")
     names = ["response_diversity", "demand_matching", "consistency", "fluency"]
-    table = published_table(pd.DataFrame([{"metric": name, **dict.fromkeys(columns, 1.0)} for name in names]))
+    table = published_table(pd.DataFrame([{"metric": name, **dict.fromkeys(columns, 1.0)} for name in names]), SCHEME)
     shown = [row[0].key for row in table.rows if isinstance(row[0], Key)]
     assert shown == [f"metric.{name}" for name in ("fluency", "consistency", "demand_matching", "response_diversity")]
 
@@ -562,14 +562,14 @@ def test_every_pattern_stands_once_and_fills_what_it_takes() -> None:
 
 
 def test_both_languages_say_the_same_things() -> None:
-    zh, en = (load_texts()[language] for language in ("zh", "en"))
+    zh, en = (load_texts(SCHEME, "zh")[language] for language in ("zh", "en"))
     assert set(zh) == set(en) and all(zh.values()) and all(en.values())
     for key in zh:
         assert set(re.findall(r"{\w+}", zh[key])) == set(re.findall(r"{\w+}", en[key])), key
 
 
 def test_every_text_the_page_asks_for_is_there_and_none_is_idle() -> None:
-    keys = {key for key in load_texts()["en"] if not key.startswith("metric.")}
+    keys = {key for key in load_texts(SCHEME, "zh")["en"] if not key.startswith("metric.")}
     sources = [asset("page.html.j2"), asset("report.js")]
     folder = Path(charts.__file__).parent
     sources += [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from judge.prompting.prompt_tree import LAYOUTS, PromptTree
 from judge.robustness import prompt_variants as variants
 from judge.robustness.perturbation import PromptVariant
 from judge.robustness.prompt_variants import (
-    REFERENCE,
     LayoutComparison,
     best_variant,
     compare_layouts,
@@ -34,17 +33,22 @@ from judge.robustness.prompt_variants import (
 from judge.scoring.judge import Identity, Judge
 from judge.scoring.setup import open_judge, open_model
 from judge.types import NOT_FINITE, OVERALL, Dialogue, Options
-from tests.helpers.chatanime import METRICS
+from tests.helpers.chatanime import LANGUAGES, METRICS
 from tests.helpers.rubric import ByStandIn
 from tests.helpers.serving import Model, serving
 
+REFERENCE = PromptVariant("prefill", "ascending", "zh")
 OTHER = PromptVariant("question", "descending", "en")
 FOUR = (REFERENCE, REFERENCE.turned, OTHER.turned, OTHER)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *chosen: PromptVariant) -> None:
     """Compare these variants alone, which takes less time."""
-    monkeypatch.setattr(variants, "VARIANTS", chosen)
+
+    def possible(layouts: Sequence[str], languages: Sequence[str]) -> tuple[PromptVariant, ...]:
+        return tuple(variant for variant in chosen if variant.layout in layouts and variant.language in languages)
+
+    monkeypatch.setattr(variants, "possible", possible)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def test_there_are_twelve_ways_and_one_engine_that_is_checked_once(
     monkeypatch.setattr(PackedEngine, "verify", lambda engine, tree: checked.append(tree))
     comparison = compare_layouts([], by_stand_in(limit=1))
     assert len(checked) == 1
-    ours = possible(tuple(LAYOUTS))
+    ours = possible(tuple(LAYOUTS), LANGUAGES)
     assert list(comparison.overall.index) == [variant.name for variant in ours]
     assert len(ours) == len(set(ours)) == 12 and ours[0].name == "prefill · ascending · zh"
     assert len({tuple(scores_in(comparison, variant)[0]) for variant in ours}) == 12

@@ -21,9 +21,9 @@ from judge.errors import EngineError, InputError, Interrupted, UnfitJudge
 from judge.progress import Silent
 from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.scoring.judge import Judge
-from judge.scoring.parts import JUDGMENTS, SCHEMAS
+from judge.scoring.parts import JUDGMENTS, schema
 from judge.scoring.run_folder import Store
-from tests.helpers.chatanime import METRICS, RESPONSE_DIVERSITY
+from tests.helpers.chatanime import LEVELS, METRICS, RESPONSE_DIVERSITY
 from tests.helpers.rubric import ByStandIn
 
 
@@ -83,7 +83,7 @@ def assert_same(run: Path, unbroken: Path) -> None:
 
 def test_every_dialogue_has_every_judgment(unbroken: Path) -> None:
     judgments = load_judgments(unbroken)
-    assert list(judgments.columns) == SCHEMAS[JUDGMENTS].names
+    assert list(judgments.columns) == schema(JUDGMENTS, LEVELS).names
     assert len(judgments) == 144 * 9 == len(judgments.drop_duplicates(["source", "character", "scenario", "metric"]))
     levels = judgments[[f"p{level}" for level in range(1, 6)]]
     assert np.allclose(levels.sum(axis=1), 1)

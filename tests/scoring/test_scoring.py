@@ -15,28 +15,29 @@ from judge.scoring import setup
 from judge.scoring.judge import CHECKED_DIALOGUES, Judge, MassCheck, judgment
 from judge.scoring.setup import open_judge, open_model
 from judge.types import TOO_FEW_ANSWERS, TOO_LONG, Dialogue
-from tests.helpers.chatanime import METRICS
+from tests.helpers.chatanime import LEVELS, METRICS
 
 
 def test_levels_are_renormalised_and_their_total_kept() -> None:
     found = judgment(
-        np.log([[0.1, 0.0, 0.2, 0.1, 0.1]], where=np.array([[1, 0, 1, 1, 1]], bool), out=np.full((1, 5), -np.inf))
+        np.log([[0.1, 0.0, 0.2, 0.1, 0.1]], where=np.array([[1, 0, 1, 1, 1]], bool), out=np.full((1, 5), -np.inf)),
+        LEVELS,
     )
-    assert found.probabilities == pytest.approx((0.2, 0.0, 0.4, 0.2, 0.2))
+    assert found.probabilities == pytest.approx({1: 0.2, 2: 0.0, 3: 0.4, 4: 0.2, 5: 0.2})
     assert found.mass == pytest.approx(0.5)
     assert found.score == pytest.approx(0.2 + 1.2 + 0.8 + 1.0)
     assert found.error is None
 
 
 def test_orderings_are_averaged_as_probabilities() -> None:
-    found = judgment(np.log([[0.5, 0.1, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1, 0.5]]))
-    assert found.probabilities == pytest.approx((1 / 3, 1 / 9, 1 / 9, 1 / 9, 1 / 3))
+    found = judgment(np.log([[0.5, 0.1, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1, 0.5]]), LEVELS)
+    assert found.probabilities == pytest.approx({1: 1 / 3, 2: 1 / 9, 3: 1 / 9, 4: 1 / 9, 5: 1 / 3})
     assert found.mass == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("logprobs", [[-np.inf] * 5, [np.nan, 0, 0, 0, 0]])
 def test_numbers_that_say_nothing_are_a_missing_judgment(logprobs: list[float]) -> None:
-    found = judgment(np.array([logprobs]))
+    found = judgment(np.array([logprobs]), LEVELS)
     assert (found.probabilities, found.mass, found.error) == (None, None, "not_finite")
 
 

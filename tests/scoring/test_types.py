@@ -12,7 +12,7 @@ def test_nine_metrics_stand_in_three_dimensions() -> None:
 
 
 def test_score_is_the_expected_level() -> None:
-    assert Judgment((0.1, 0.0, 0.2, 0.3, 0.4), 0.9).score == 0.1 + 0.6 + 1.2 + 2.0
+    assert Judgment({1: 0.1, 2: 0.0, 3: 0.2, 4: 0.3, 5: 0.4}, 0.9).score == 0.1 + 0.6 + 1.2 + 2.0
 
 
 def test_a_missing_judgment_has_no_score() -> None:

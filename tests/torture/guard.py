@@ -55,9 +55,12 @@ class _Naive:
     def encode(self, text: str) -> Ids:
         return tuple(map(ord, text))
 
-    encode_untrusted = before_level = encode
+    encode_untrusted = encode
 
-    def level_ids(self, context: str) -> tuple[Ids, ...]:
+    def before_level(self, text: str, levels: Sequence[int]) -> Ids:
+        return self.encode(text)
+
+    def level_ids(self, context: str, levels: Sequence[int]) -> tuple[Ids, ...]:
         return tuple((ord(str(level)),) for level in range(1, 6))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -159,7 +160,7 @@ def test_metrics_with_too_little_in_common_are_left_blank():
 
 
 def test_composites_are_no_metrics_of_the_matrix():
-    found = assess(pairing(a=rated(0), b=rated(1), mean=rated(2)), "a judge", composites=["mean"])
+    found = assess(replace(pairing(a=rated(0), b=rated(1), mean=rated(2)), composites=("mean",)), "a judge")
     assert list(found.discriminant.matrix) == ["a", "b"] and "mean" in found.metrics
 
 
