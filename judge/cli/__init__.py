@@ -19,12 +19,13 @@ from judge.cli import (
     machine,
     probe,
     report,
+    rubric,
     score,
 )
 from judge.errors import GO_ON, CutShort, JudgeError, readable
 
 app = typer.Typer(
-    help="Rate emotionally supportive role-play dialogues with a local LLM judge, on nine metrics and on diversity.",
+    help="Rate dialogues with a local LLM judge by a rubric: emotionally supportive role-play, or one of your own.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
@@ -32,6 +33,9 @@ app = typer.Typer(
 
 
 data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
+
+
+rubric_app = typer.Typer(help="Rubrics of your own: begin one, check one.")
 
 
 app.command()(score.score)
@@ -79,10 +83,19 @@ app.command()(annotation.import_annotations)
 app.add_typer(data_app, name="data")
 
 
+app.add_typer(rubric_app, name="rubric")
+
+
 data_app.command("fetch")(machine.fetch_data)
 
 
 data_app.command("check")(machine.check_data)
+
+
+rubric_app.command("new")(rubric.new_rubric)
+
+
+rubric_app.command("check")(rubric.check_rubric)
 
 
 app.command()(machine.doctor)
@@ -93,7 +106,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    if sys.argv[1:] in ([], ["data"]):
+    if sys.argv[1:] in ([], ["data"], ["rubric"]):
         sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)

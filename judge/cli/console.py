@@ -158,14 +158,14 @@ class TerminalProgress:
         self.finish()
 
 
-def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of texts: the first column to the left, the others to the right, as they hold numbers."""
+def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+    """A table of texts: the first ``left`` columns to the left, the others to the right, as they hold numbers."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
+        table.add_column(head, justify="right" if number >= left else "left", overflow="fold")
     for row in rows:
         table.add_row(*(line(cell) for cell in row))
     return table

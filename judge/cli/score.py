@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from judge.scoring.run import Result
 
 
-ROOM_FOR_METRICS = 120
-"""Width of a terminal, in characters, from which on the table shows every metric."""
+ROOM = 12
+"""Characters of a terminal's width for each column of the table."""
 
 
 def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
@@ -58,7 +58,8 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
 
     board = result.leaderboard
     metrics = {name: metric.title for name, metric in rubric.metrics.items()}
-    titles = {OVERALL: OVERALL, **(metrics if width >= ROOM_FOR_METRICS else rubric.texts.dimensions)}
+    fits = width >= ROOM * (1 + len(metrics))
+    titles = {OVERALL: OVERALL, **(metrics if fits else rubric.texts.dimensions)}
     there = set(board["metric"])
     columns = [column for column in titles if column in there]
     if set(columns) <= {OVERALL}:  # of a rubric without dimensions, or of some metrics only

@@ -133,6 +133,11 @@ class PromptWriter:
             tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True)
         )
 
+    @property
+    def root_tokens(self) -> int:
+        """Tokens that every prompt about a dialogue begins with."""
+        return len(self.tokenizer.encode(self._head))
+
     def dialogue(self, dialogue: Dialogue, metrics: Iterable[str]) -> PromptTree:
         """The tree of one dialogue, with a leaf for each of ``metrics``."""
         leaves = (self._leaf(self.rubric.metrics[metric]) for metric in metrics)

@@ -180,8 +180,14 @@ class Rubric:
         """What is rated, without the words."""
         levels = {name: _levels(metric) for name, metric in self.metrics.items()}
         asked = {**self.outline.dimensions, **self.outline.composites, OVERALL: tuple(self.metrics)}
-        # A mean of metrics on different scales would be of no scale.
-        alike = {name: members for name, members in asked.items() if len({levels[one] for one in members}) == 1}
+        # A mean of metrics on different scales would be of no scale, and one of a single metric is that metric.
+        alike = {
+            name: members
+            for name, members in asked.items()
+            if len(members) > 1 and len({levels[one] for one in members}) == 1
+        }
+        if tuple(self.metrics) in self.outline.dimensions.values():  # of the only dimension: the overall mean
+            alike = {name: members for name, members in alike.items() if name not in self.outline.dimensions}
         return Scheme(
             rubric=self.name,
             levels=levels,
@@ -383,7 +389,7 @@ def _wrong_levels(metric: Metric, outline: Outline) -> Iterator[str]:
         return
     fewest, most = LEVELS
     if not fewest <= len(wanted) <= most or wanted[0] < 0:
-        yield f"field levels: has {len(wanted)} levels from {wanted[0]}; a metric has {fewest} to {most}, from 0 on"
+        yield f"field levels: {len(wanted)} levels from {wanted[0]}; a metric has {fewest} to {most} of them, from 0 on"
     elif levels != wanted:
         yield f"field levels: has {list(levels)}; give one anchor for each of {', '.join(map(str, wanted))}"
     anchors = [text.strip().casefold() for text in metric.levels.values()]

@@ -1,0 +1,228 @@
+"""Rubrics of other metrics and levels than ChatAnime's, from the first score to the last estimate, as one types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+
+from judge import load_rubric
+from judge.human_ratings.blinding import read_key
+from judge.prompting.rubric import packaged
+from judge.types import Scheme
+from tests.helpers.commands import Result, refused, typed
+from tests.helpers.rubric import write_short_rubric
+from tests.helpers.rubrics import write_rubric
+
+SEVEN = tuple(range(1, 8))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A rubric to walk through."""
+
+    levels: Mapping[str, Sequence[int]]
+    dimensions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    set_metric: str | None = None
+    means: tuple[str, ...] = ()
+
+
+SHAPES = {
+    "two metrics on 0-2": Shape({"warm": (0, 1, 2), "clear": (0, 1, 2)}, means=("overall",)),
+    "twelve on 1-7": Shape(
+        {f"m{number}": SEVEN for number in range(12)} | {"variety": SEVEN},
+        {"first": ["m0", "m1", "m2"], "second": ["m3", "m4"]},
+        "variety",
+        ("first", "second", "overall"),
+    ),
+    "levels with gaps, and others on another scale": Shape(
+        {"odd": (1, 3, 5), "odder": (1, 3, 5), "yes": (0, 1)}, {"strange": ["odd", "odder"]}, means=("strange",)
+    ),
+}
+
+
+def done(result: Result) -> dict[str, Any]:
+    """What a command prints that went well."""
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shape, Scheme]:
+    """A folder with a run by such a rubric, the rubric in ``own``, forms filled in, and the ratings that came back."""
+    shape, home = SHAPES[request.param], tmp_path_factory.mktemp("walk")
+    write_rubric(home / "own", shape.levels, shape.dimensions, shape.set_metric)
+    scheme = load_rubric(rubric=home / "own").scheme
+    found = done(typed("score", "--judge", "stand-in", "--rubric", "own", "--run", "run", "--json", cwd=home))
+    assert found["missing"] == {}
+    plan = ["plan", "run", "--budget", 72, "--overlap", 72, "--out", "plan.csv", "--format", "xlsx", "--rubric", "own"]
+    assert typed(*plan, cwd=home).returncode == 0
+    _fill_in(home, scheme)
+    sheets = [f"by-{who}.xlsx" for who in "abc"]
+    imported = done(
+        typed("import-annotations", *sheets, "--key", "plan.key.json", "--out", "ratings.csv", "--json", cwd=home)
+    )
+    assert imported["ratings"] == 3 * 72 * len(scheme.metrics) and imported["empty"] == 0
+    return home, shape, scheme
+
+
+def _fill_in(home: Path, scheme: Scheme) -> None:
+    """The sheet filled in by three annotators, who mostly give the level nearest to the judge's score."""
+    tasks, generator = read_key(home / "plan.key.json").tasks, np.random.default_rng(0)
+    scores = pd.read_csv(home / "run" / "scores.csv", dtype={"scenario": str})
+    scores = scores.set_index(["source", "character", "scenario"])
+    for who in "abc":
+        book = openpyxl.load_workbook(home / "plan.xlsx")
+        rows = book.worksheets[0]
+        heads = [str(cell.value).rpartition("[")[2].rstrip("]") for cell in rows[1]]
+        for row in rows.iter_rows(min_row=2):
+            cells = dict(zip(heads, row, strict=True))
+            task = tasks[cells["task"].value]
+            cells["annotator"].value = who
+            for metric, levels in scheme.levels.items():
+                score = scores.loc[(task.source, task.character, task.scenario), metric]
+                near = min(range(len(levels)), key=lambda place: abs(levels[place] - score))
+                moved = near + generator.integers(-1, 2)
+                cells[metric].value = levels[int(np.clip(moved, 0, len(levels) - 1))]
+        book.save(home / f"by-{who}.xlsx")
+
+
+def test_tables_have_the_metrics_their_levels_and_the_means_that_make_sense(
+    walked: tuple[Path, Shape, Scheme],
+) -> None:
+    home, shape, scheme = walked
+    scores = pd.read_csv(home / "run" / "scores.csv")
+    assert list(scores.columns[4:]) == [*scheme.metrics, *shape.means]
+    for metric, levels in scheme.levels.items():
+        assert scores[metric].between(levels[0], levels[-1]).all() and scores[metric].nunique() > 10
+    for mean in shape.means:
+        members = scheme.composites[mean]
+        assert scores[mean].to_numpy() == pytest.approx(scores[list(members)].mean(axis=1).to_numpy(), abs=1e-4)
+    parts = pd.concat(pd.read_parquet(path) for path in (home / "run" / "judgments").glob("*.parquet"))
+    assert [name for name in parts if name[1:].isdigit()] == [f"p{level}" for level in scheme.all_levels]
+    for metric, levels in scheme.levels.items():
+        own = parts[parts["metric"] == metric]
+        given = own[[f"p{level}" for level in levels]]
+        assert given.sum(axis=1).to_numpy() == pytest.approx(1)
+        assert (given.to_numpy() @ np.array(levels)) == pytest.approx(own["score"].to_numpy())
+        assert own[[f"p{level}" for level in scheme.all_levels if level not in levels]].isna().all(axis=None)
+    varied = home / "run" / "diversity.csv"
+    assert varied.is_file() is (shape.set_metric is not None)
+    if shape.set_metric:
+        assert pd.read_csv(varied)[shape.set_metric].notna().all()
+
+
+def test_forms_offer_the_levels_of_each_metric_and_refuse_others(walked: tuple[Path, Shape, Scheme]) -> None:
+    home, _, scheme = walked
+    sheet = openpyxl.load_workbook(home / "plan.xlsx").worksheets[0]
+    offered = [one.formula1.strip('"') for one in sheet.data_validations.dataValidation]
+    assert offered == [",".join(map(str, levels)) for levels in scheme.levels.values()]
+    book = openpyxl.load_workbook(home / "by-a.xlsx")
+    book.worksheets[0].cell(2, len(list(book.worksheets[0].columns))).value = 9
+    book.save(home / "wrong.xlsx")
+    levels = ", ".join(map(str, list(scheme.levels.values())[-1]))
+    refused(
+        typed("import-annotations", "wrong.xlsx", "--key", "plan.key.json", "--out", "w.csv", cwd=home),
+        f"not one of {levels}",
+    )
+
+
+def test_agreement_calibration_and_estimates_are_on_the_metrics_own_scales(
+    walked: tuple[Path, Shape, Scheme],
+) -> None:
+    home, shape, scheme = walked
+    rated = ["run", "--annotations", "ratings.csv"]
+    agreed = done(typed("agree", *rated, "--json", cwd=home))
+    assert list(agreed["metrics"]) == [*scheme.metrics, *shape.means] and agreed["published"] is None
+    for metric in scheme.metrics:
+        low, high = scheme.scales[metric]
+        found = agreed["metrics"][metric]
+        assert found["scale"] == [low, high] and found["n"] == 72
+        assert found["agreement"]["log_loss"] is not None  # so the distribution is known to be of this scale
+        assert found["agreement"]["spearman"] > 0
+    fitted = typed("calibrate", *rated, "--out", "calibration.json", cwd=home)
+    assert fitted.returncode == 0, fitted.stderr
+    again = typed(
+        "score", "--judge", "stand-in", "--rubric", "own", "--run", "run", "--calibration", "calibration.json", cwd=home
+    )
+    assert again.returncode == 0, again.stderr
+    calibrated = pd.read_csv(home / "run" / "scores_calibrated.csv")
+    for metric, (low, high) in scheme.scales.items():
+        assert calibrated[metric].between(low, high).all()
+    means = done(typed("estimate", *rated, "--metrics", scheme.metrics[0], "--json", cwd=home))
+    text = json.dumps(means)
+    assert "plain" in text and "steady" in text
+
+
+def test_the_report_shows_them(walked: tuple[Path, Shape, Scheme]) -> None:
+    home, _, scheme = walked
+    result = typed("report", "run", "--annotations", "ratings.csv", "--out", "page.html", cwd=home)
+    assert result.returncode == 0, result.stderr
+    page = (home / "page.html").read_text(encoding="utf-8")
+    for metric in scheme.metrics:
+        assert metric.title() in page
+    ends = ", ".join(dict.fromkeys(f"{low:g}–{high:g}" for low, high in scheme.scales.values()))
+    assert f"levels {ends}." in page
+    assert ('"radar"' in page) is (not scheme.is_mixed and len(scheme.metrics) > 2)
+
+
+def test_layouts_attacks_and_probes_go_by_the_rubric(walked: tuple[Path, Shape, Scheme]) -> None:
+    home, _, scheme = walked
+    few = ["--judge", "stand-in", "--rubric", "own", "--limit", 2]
+    compared = done(typed("layouts", *few, "--json", cwd=home))
+    assert {row["metric"] for row in compared["table"]} == {*scheme.metrics, "overall"}
+    assert {row["variant"].rpartition(" ")[2] for row in compared["table"]} == {"en"}
+    attacked = done(typed("attack", *few, "--json", cwd=home))
+    assert {row["metric"] for row in attacked["metrics"]} == {*scheme.metrics, "overall"}
+    assert attacked["settings"]["rubric"] == "own"
+    refused(typed("probe", *few, cwd=home), "no degradation is aimed at a metric of the rubric own", "like: fluency")
+
+
+def test_a_metric_that_is_like_one_of_chatanimes_is_probed_as_that_one(tmp_path: Path) -> None:
+    home = write_rubric(tmp_path / "own", {"grammar": SEVEN, "other": SEVEN})
+    path = home / "grammar.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "like: fluency\n", encoding="utf-8")
+    found = done(typed("probe", "--judge", "stand-in", "--rubric", "own", "--limit", 2, "--json", cwd=tmp_path))
+    assert set(found["aims"].values()) == {"grammar"} and "dropped" in found["aims"]
+    assert {row["metric"] for row in found["matrix"]} == {"grammar", "other"}
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_a_packaged_rubric_scores_and_reports(name: str, tmp_path: Path) -> None:
+    ask = ["score", "--judge", "stand-in", "--rubric", name, "--limit", 2, "--run", "run", "--json"]
+    found = done(typed(*ask, cwd=tmp_path))
+    scheme = load_rubric(rubric=name).scheme
+    assert {row["metric"] for row in found["leaderboard"]} == {*scheme.metrics, *scheme.composites}
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["scheme"]["rubric"] == name
+
+
+def test_eleven_levels_are_refused_and_ten_where_no_token_writes_the_last(tmp_path: Path) -> None:
+    write_rubric(tmp_path / "eleven", {"long": range(11)})
+    refused(typed("rubric", "check", "eleven", cwd=tmp_path), "long.yaml: field levels", "11 levels", "2 to 10")
+    write_rubric(tmp_path / "ten", {"long": range(1, 11)})
+    ask = ["score", "--judge", "stand-in", "--rubric", "ten", "--run", "run"]
+    refused(typed(*ask, cwd=tmp_path), "no single token of its own for level 10", "levels of one digit (0 to 9)")
+    write_rubric(tmp_path / "digits", {"long": range(10)})
+    assert done(typed(*ask[:4], "digits", "--limit", 2, "--run", "run", "--json", cwd=tmp_path))["missing"] == {}
+
+
+def test_a_folder_without_an_outline_is_still_read_as_chatanimes(tmp_path: Path) -> None:
+    write_short_rubric(tmp_path / "short")
+    for option in ("--prompts", "--rubric"):
+        run = option.strip("-")
+        ask = ["score", "--judge", "stand-in", option, "short", "--limit", 1, "--run", run, "--json"]
+        assert done(typed(*ask, cwd=tmp_path))["judgments"] == 10
+
+
+def test_metrics_that_a_rubric_does_not_have_are_refused_before_data_are_read(tmp_path: Path) -> None:
+    ask = ["score", "nowhere.jsonl", "--judge", "stand-in", "--rubric", "empathy", "--metrics", "fluency"]
+    refused(typed(*ask, cwd=tmp_path), "--metrics fluency", "rubric empathy", "interpretations")
