@@ -147,7 +147,7 @@ class Corpus:
         batch: list[Dialogue] = []
         size = 0
         for dialogue in self:
-            more = sum(len(turn.user) + len(turn.character) for turn in dialogue.turns)
+            more = sum(len(turn.user or "") + len(turn.character or "") for turn in dialogue.turns)
             role = (dialogue.source, dialogue.character, dialogue.profile)
             # Ending at a change of system or character keeps an edit local: what is added for one system makes new
             # batches, and leaves those of the others as they were.

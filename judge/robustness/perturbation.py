@@ -215,7 +215,7 @@ def judgment_rows(form: Perturbation, judged: Judged, originals: Mapping[str, Di
         "character": original.character,
         "group": original.scenario,
     }
-    length = sum(len(turn.character) for turn in form.dialogue.turns)
+    length = sum(map(len, form.dialogue.replies))
     flags = suspicious(form.dialogue)
     for metric, judgment in zip(METRICS, judged.judgments, strict=True):
         yield {**names, "metric": metric, **columns(judgment), "suspicious": flags, "length": length}

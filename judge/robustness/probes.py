@@ -89,7 +89,7 @@ def probe(
             "strength": form.name,
             "item_id": original.id,
             "group": original.scenario,
-            "text": "\n".join(turn.character for turn in form.dialogue.turns),
+            "text": "\n".join(form.dialogue.replies),
         }
         for original, form in forms
     ]

@@ -319,8 +319,8 @@ def suspicious(dialogue: Dialogue) -> str | None:
 
     All texts are looked at: the answers, the user's turns, the character's name and the profile.
     """
-    answers = [turn.character for turn in dialogue.turns]
-    others = [*(turn.user for turn in dialogue.turns), dialogue.character, dialogue.profile or ""]
+    answers = dialogue.replies
+    others = [*(turn.user or "" for turn in dialogue.turns), dialogue.character, dialogue.profile or ""]
     found = {name for text in (*answers, *others) for name in (*_said(_plain(text)), *_written(text))}
     for answer in map(_plain, answers):
         letters = re.findall(r"\w", answer)
