@@ -207,6 +207,8 @@ class Options:
     sources: tuple[str, ...] = ()
     characters: tuple[str, ...] = ()
     limit: int | None = None
+    mapping: str = ""
+    """Which columns of the data are which fields; the option is called ``--map``."""
     prompts: Path | None = None
     rationales: int = 0
 

@@ -14,6 +14,7 @@ from judge.cli import (
     annotation,
     attack,
     calibrate,
+    data,
     estimate,
     layouts,
     machine,
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 
 
-data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
+data_app = typer.Typer(help="Files of dialogues: how they are understood; the ChatAnime data set.")
 
 
 app.command()(score.score)
@@ -79,10 +80,13 @@ app.command()(annotation.import_annotations)
 app.add_typer(data_app, name="data")
 
 
-data_app.command("fetch")(machine.fetch_data)
+data_app.command("preview")(data.preview_data)
 
 
-data_app.command("check")(machine.check_data)
+data_app.command("fetch")(data.fetch_data)
+
+
+data_app.command("check")(data.check_data)
 
 
 app.command()(machine.doctor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from judge.cli.common import Json, OfJudge, Repeats, Scale, Scores
+from judge.cli.common import MAP_HELP, Json, OfJudge, Repeats, Scale, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +47,7 @@ def plan(
     data: Annotated[
         list[Path] | None, typer.Option(help="Where the dialogues' texts are, if not where the run read them.")
     ] = None,
+    mapping: Annotated[str, typer.Option("--map-data", help=f"Of --data: {MAP_HELP}")] = "",
     language: Annotated[str | None, typer.Option(help="Language of the form: zh or en; the run's by default.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder with the rubric of your own that is rated by.")] = None,
     as_json: Json = False,
@@ -74,7 +75,7 @@ def plan(
         raters_per_overlap=raters,
         seed=seed,
     )
-    written = forms.write(form, found, scores, out, data or [], language, prompts) if form else None
+    written = forms.write(form, found, scores, out, data or [], language, prompts, mapping) if form else None
     save_csv(out, found.table)
     together = out.with_suffix(".together.csv") if annotations else None
     if together:

@@ -16,6 +16,7 @@ from judge.cli.common import (
     Judge,
     Language,
     Layout,
+    Map,
     Protocol,
     Sources,
     Url,
@@ -107,6 +108,7 @@ def _interval(row: dict[str, Any], form: str) -> str:
 
 def attack(
     data: Data = None,
+    mapping: Map = "",
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
@@ -130,6 +132,7 @@ def attack(
 
     refuse_unwritable(out)
     options = Options(
+        mapping=mapping,
         judge=judge,
         engine=engine,
         url=url,

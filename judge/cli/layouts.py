@@ -14,6 +14,7 @@ from judge.cli.common import (
     Few,
     Json,
     Judge,
+    Map,
     Protocol,
     Sources,
     Url,
@@ -97,6 +98,7 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
 
 def layouts(
     data: Data = None,
+    mapping: Map = "",
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
@@ -120,6 +122,7 @@ def layouts(
 
     refuse_unwritable(out)
     options = Options(
+        mapping=mapping,
         judge=judge,
         engine=engine,
         url=url,

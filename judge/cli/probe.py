@@ -17,6 +17,7 @@ from judge.cli.common import (
     Judge,
     Language,
     Layout,
+    Map,
     Protocol,
     Sources,
     Url,
@@ -149,6 +150,7 @@ def _with_half(row: dict[Any, Any], name: str) -> str:
 
 def probe(
     data: Data = None,
+    mapping: Map = "",
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
@@ -172,6 +174,7 @@ def probe(
 
     refuse_unwritable(out)
     options = Options(
+        mapping=mapping,
         judge=judge,
         engine=engine,
         url=url,

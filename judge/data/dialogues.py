@@ -29,6 +29,11 @@ class Record:
     place: str
     dialogue: Dialogue
 
+    def twice(self, first: str) -> str:
+        """The problem that a dialogue of the same names was read before, at ``first``."""
+        stands = f"dialogue {self.dialogue.id} stands already at {first}"
+        return f"{self.place}: {stands}; remove one or rename its scenario"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -161,7 +161,9 @@ def judge_perturbations(
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
     paths, options, reason, hardware = settle(data, options, progress)
-    with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
+    with closing(Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
+        for warning in corpus.notes:
+            progress.note(warning)
         model = open_model(options, hardware, progress)
         judge = open_judge(options, model, progress=progress)
         dialogues = list(corpus)

@@ -68,7 +68,7 @@ def probe(
     forms: list[tuple[Dialogue, Perturbation]] = []
 
     def perturb(dialogues: Sequence[Dialogue]) -> list[Perturbation]:
-        with closing(Corpus(paths)) as corpus:
+        with closing(Corpus(paths, mapping=options.mapping)) as corpus:
             for one in dialogues:
                 others = others_of(one, corpus)
                 for name in DEGRADATIONS:
