@@ -85,7 +85,7 @@ def _show(facts: FileFacts, contents: Contents) -> None:
         return
     rounds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     lines = [
-        f"{facts.file}: {known['format']}{of_text}, {contents.dialogues:,} dialogues of {rounds} rounds",
+        f"{facts.file}: {known['format']}{of_text}; dialogues: {contents.dialogues:,}, rounds: {rounds}",
         f"  systems ({len(contents.sources):,}): {_names(known['sources'])}",
         f"  characters ({len(contents.characters):,}): {_names(known['characters'])}",
         "  taken: "
@@ -97,11 +97,11 @@ def _show(facts: FileFacts, contents: Contents) -> None:
         said = {"user": "the user", "judged": "the character, who is judged", "profile": "the profile"}
         lines.append("  speakers: " + ", ".join(f"{role} is {said[side]}" for role, side in facts.roles.items()))
     counts = {
-        "messages in a row by one speaker, joined by a line break": facts.joined,
-        "dialogues end with the user, without a reply": facts.ends_with_user,
+        "messages joined to one before by the same speaker": facts.joined,
+        "dialogues that end with the user, without a reply": facts.ends_with_user,
         "dialogues with an empty answer, which are not judged (empty_answer)": contents.unanswered,
     }
-    lines += [f"  {count:,} {what}" for what, count in counts.items() if count]
+    lines += [f"  {what}: {count:,}" for what, count in counts.items() if count]
     print("\n".join(map(plain, [*lines, *_first(contents.first)])))
 
 

@@ -71,7 +71,7 @@ class FileFacts:
         if self.unused:
             found.append(f"{self.file}: columns that are not used: {shortened(list(self.unused))}")
         if self.ends_with_user:
-            found.append(f"{self.file}: {self.ends_with_user:,} dialogues end with the user, without a reply")
+            found.append(f"{self.file}: dialogues that end with the user, without a reply: {self.ends_with_user:,}")
         return found
 
 
