@@ -28,7 +28,7 @@ STAND_IN_MARK = "esrp_judge_stand_in"
 
 
 EMPTY_ANSWER = "empty_answer"
-"""The character said nothing in some round."""
+"""A reply of the character's is blank, or it never spoke."""
 
 
 TOO_FEW_ANSWERS = "too_few_answers"
@@ -57,10 +57,14 @@ MIN_MASS = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One round: what the user said, and what the character answered."""
+    """One round: what the user said, and what the character answered.
 
-    user: str
-    character: str
+    None is a side that said nothing there: where the character opened the dialogue, or the user had the last word.
+    An empty text is a message without words.
+    """
+
+    user: str | None
+    character: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,16 @@ class Dialogue:
     def id(self) -> str:
         """``source/character/scenario``."""
         return f"{self.source}/{self.character}/{self.scenario}"
+
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """What the character said, a text a round; rounds in which it said nothing are left out."""
+        return tuple(turn.character for turn in self.turns if turn.character is not None)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the character said something, and none of its replies is blank."""
+        return bool(self.replies) and all(map(str.strip, self.replies))
 
     @property
     def content_digest(self) -> str:
@@ -232,6 +246,8 @@ class Options:
     sources: tuple[str, ...] = ()
     characters: tuple[str, ...] = ()
     limit: int | None = None
+    mapping: str = ""
+    """Which columns of the data are which fields; the option is called ``--map``."""
     rationales: int = 0
 
     def __post_init__(self) -> None:

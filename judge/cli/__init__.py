@@ -14,6 +14,7 @@ from judge.cli import (
     annotation,
     attack,
     calibrate,
+    data,
     estimate,
     layouts,
     machine,
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 
 
-data_app = typer.Typer(help="The ChatAnime data set: fetch it, check a copy.")
+data_app = typer.Typer(help="Files of dialogues: how they are understood; the ChatAnime data set.")
 
 
 rubric_app = typer.Typer(help="Rubrics of your own: begin one, check one.")
@@ -86,10 +87,13 @@ app.add_typer(data_app, name="data")
 app.add_typer(rubric_app, name="rubric")
 
 
-data_app.command("fetch")(machine.fetch_data)
+data_app.command("preview")(data.preview_data)
 
 
-data_app.command("check")(machine.check_data)
+data_app.command("fetch")(data.fetch_data)
+
+
+data_app.command("check")(data.check_data)
 
 
 rubric_app.command("new")(rubric.new_rubric)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from judge.cli.common import Json, OfJudge, Repeats, Scale, Scores
+from judge.cli.common import MAP_HELP, Json, OfJudge, Repeats, Scale, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,7 @@ def plan(
     data: Annotated[
         list[Path] | None, typer.Option(help="Where the dialogues' texts are, if not where the run read them.")
     ] = None,
+    mapping: Annotated[str, typer.Option("--map-data", help=f"Of --data: {MAP_HELP}")] = "",
     language: Annotated[str | None, typer.Option(help="Language of the form; the run's by default.")] = None,
     rubric: Annotated[
         str | None, typer.Option("--rubric", "--prompts", help="The rubric that is rated by; the run's by default.")
@@ -77,7 +78,7 @@ def plan(
         raters_per_overlap=raters,
         seed=seed,
     )
-    written = forms.write(form, found, scores, out, data or [], language, rubric) if form else None
+    written = forms.write(form, found, scores, out, data or [], language, rubric, mapping) if form else None
     save_csv(out, found.table)
     together = out.with_suffix(".together.csv") if annotations else None
     if together:

@@ -16,6 +16,7 @@ from judge.cli.common import (
     Judge,
     Language,
     Layout,
+    Map,
     Protocol,
     RubricName,
     Sources,
@@ -108,6 +109,7 @@ def _interval(row: dict[str, Any], form: str) -> str:
 
 def attack(
     data: Data = None,
+    mapping: Map = "",
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
@@ -132,6 +134,7 @@ def attack(
 
     refuse_unwritable(out)
     options = Options(
+        mapping=mapping,
         judge=judge,
         engine=engine,
         url=url,

@@ -18,8 +18,21 @@ from judge.errors import InputError
 from judge.files import as_json_text
 
 Data = Annotated[
-    list[Path] | None, typer.Argument(metavar="DATA…", help="Dialogues: .json .jsonl .csv .parquet, or a folder.")
+    list[Path] | None,
+    typer.Argument(
+        metavar="DATA…", help="Dialogues: .json .jsonl .csv .tsv .xlsx .parquet, also as .gz or .zip; or a folder."
+    ),
 ]
+
+
+MAP_HELP = (
+    "FIELD=COLUMN with commas: source, character, scenario, profile, turns, question_r1, answer_r1, …; a COLUMN may be "
+    "nested (meta.model), @file, @record or a 'text' in quotes. user=ROLE and judged=ROLE name speakers of chat logs, "
+    "ignore=COLUMN leaves one out."
+)
+
+
+Map = Annotated[str, typer.Option("--map", help=MAP_HELP)]
 
 
 Judge = Annotated[

@@ -15,6 +15,7 @@ from judge.cli.common import (
     Json,
     Judge,
     Language,
+    Map,
     Protocol,
     RubricName,
     Sources,
@@ -99,6 +100,7 @@ def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[s
 
 def layouts(
     data: Data = None,
+    mapping: Map = "",
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
@@ -124,6 +126,7 @@ def layouts(
 
     refuse_unwritable(out)
     options = Options(
+        mapping=mapping,
         judge=judge,
         engine=engine,
         url=url,

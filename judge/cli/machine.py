@@ -1,8 +1,7 @@
-"""Commands about this machine: ``doctor``, ``data fetch``, ``data check``, ``serve``."""
+"""Commands about this machine: ``doctor``, ``serve``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,36 +10,6 @@ from judge.cli.common import Json, Language, Layout, Protocol, Url
 from judge.errors import plain
 from judge.files import as_json_text
 from judge.types import Options
-
-
-def fetch_data(
-    folder: Annotated[Path | None, typer.Option(help="Where to put it; by default the cache.")] = None,
-    origin: Annotated[Path | None, typer.Option("--from", help="Copy from this folder instead of the network.")] = None,
-) -> int:
-    """Fetch ChatAnime (17 MB) at a pinned commit and verify it; a broken download goes on where it stopped."""
-    from judge.cli.console import FetchProgress
-    from judge.data.chatanime import chatanime_folder, fetch
-
-    folder = folder or chatanime_folder()
-    with FetchProgress() as progress:
-        fetch(folder, origin, on_progress=progress.show)
-    print(plain(f"ChatAnime is in {folder}"))
-    return 0
-
-
-def check_data(
-    folder: Annotated[Path | None, typer.Argument(help="A copy; by default the one in the cache.")] = None,
-) -> int:
-    """Verify a copy of ChatAnime against the pinned checksums."""
-    from judge.data.chatanime import chatanime_folder, check
-    from judge.errors import InputError, listed
-
-    folder = folder or chatanime_folder()
-    problems = check(folder)
-    if problems:
-        raise InputError(listed(problems))
-    print(plain(f"{folder}: all files of ChatAnime, as published"))
-    return 0
 
 
 def doctor(

@@ -17,6 +17,7 @@ from judge.cli.common import (
     Judge,
     Language,
     Layout,
+    Map,
     Protocol,
     RubricName,
     Sources,
@@ -152,6 +153,7 @@ def _with_half(row: dict[Any, Any], name: str) -> str:
 
 def probe(
     data: Data = None,
+    mapping: Map = "",
     judge: Judge = "auto",
     engine: Engine = "auto",
     url: Url = None,
@@ -176,6 +178,7 @@ def probe(
 
     refuse_unwritable(out)
     options = Options(
+        mapping=mapping,
         judge=judge,
         engine=engine,
         url=url,

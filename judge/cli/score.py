@@ -22,6 +22,7 @@ from judge.cli.common import (
     Judge,
     Language,
     Layout,
+    Map,
     Protocol,
     RubricName,
     Sources,
@@ -125,6 +126,7 @@ def show_diversity(table: pd.DataFrame) -> None:
 
 def score(
     data: Data = None,
+    mapping: Map = "",
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default results/ and a name of its own.")
     ] = None,
@@ -191,6 +193,7 @@ def score(
         sources=names(sources),
         characters=names(characters),
         limit=limit,
+        mapping=mapping,
         rationales=rationales,
     )
     if dry_run:
@@ -223,11 +226,14 @@ def score(
     return 1 if result.missing else 0
 
 
-def diversity(data: Data = None, as_json: Json = False) -> int:
+def diversity(data: Data = None, mapping: Map = "", as_json: Json = False) -> int:
     """Response diversity from the text alone, which needs no judge: distinct-2, self-BLEU, compression ratio."""
-    from judge.scoring.run import text_diversity
+    from judge.cli.console import terminal_progress
 
-    table = text_diversity(data or [])
+    with terminal_progress() as progress:
+        from judge.scoring.run import text_diversity
+
+        table = text_diversity(data or [], mapping, progress)
     if as_json:
         print(as_json_text(json.loads(table.to_json(orient="records"))))
     else:
@@ -279,6 +285,7 @@ def show_dry_run(data: list[Path], options: Options, as_json: bool) -> int:
 def show_prompts(
     dialogue: Annotated[str, typer.Argument(metavar="DIALOGUE-ID", help="source/character/scenario")],
     data: Data = None,
+    mapping: Map = "",
     metric: Annotated[str | None, typer.Option(help="Only this metric; all by default.")] = None,
     judge: Judge = "auto",
     url: Url = None,
@@ -305,6 +312,7 @@ def show_prompts(
         layout=layout,
         answer_form=answer_form,
         metrics=(metric,) if metric else (),
+        mapping=mapping,
     )
     with terminal_progress() as progress:
         from judge.scoring.preview import show

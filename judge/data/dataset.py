@@ -50,6 +50,10 @@ class Corpus:
             from these.
         limit: keep only so many dialogues, drawn by the hash of character and scenario. So they are the same in every
             run, and the same scenarios for every system.
+        mapping, judged_role, default_character: how records are understood, as for ``read_dialogues``.
+
+    Attributes:
+        notes: warnings of how the files were read, a sentence each.
 
     Raises:
         InputError: a file or record is wrong, or a dialogue stands twice (all such problems are named); a filter names
@@ -63,6 +67,10 @@ class Corpus:
         characters: Sequence[str] = (),
         limit: int | None = None,
         rated: Collection[str] | None = None,
+        *,
+        mapping: str = "",
+        judged_role: str | None = None,
+        default_character: str | None = None,
     ) -> None:
         self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
         self._table.executescript(
@@ -70,8 +78,18 @@ class Corpus:
             "CREATE TABLE dialogue (character TEXT, profile TEXT, source TEXT, sort TEXT, scenario TEXT, turns TEXT,"
             " place TEXT, lot TEXT, PRIMARY KEY (source, character, scenario)) WITHOUT ROWID"
         )
+        notes: list[str] = []
         try:
-            self._fill(read_dialogues(paths))
+            self._fill(
+                read_dialogues(
+                    paths,
+                    mapping,
+                    judged_role=judged_role,
+                    default_character=default_character,
+                    on_warning=notes.append,
+                )
+            )
+            self.notes = tuple(notes)
             self._keep("source", sources)
             self._keep("character", characters)
             if rated is not None:
@@ -147,7 +165,7 @@ class Corpus:
         batch: list[Dialogue] = []
         size = 0
         for dialogue in self:
-            more = sum(len(turn.user) + len(turn.character) for turn in dialogue.turns)
+            more = sum(len(turn.user or "") + len(turn.character or "") for turn in dialogue.turns)
             role = (dialogue.source, dialogue.character, dialogue.profile)
             # Ending at a change of system or character keeps an edit local: what is added for one system makes new
             # batches, and leaves those of the others as they were.
@@ -185,8 +203,7 @@ class Corpus:
                 except sqlite3.IntegrityError:  # the table's key is source, character and scenario
                     same = "SELECT place FROM dialogue WHERE source = ? AND character = ? AND scenario = ?"
                     first = self._table.execute(same, (d.source, d.character, d.scenario)).fetchone()[0]
-                    stands = f"dialogue {d.id} stands already at {first}"
-                    problem = f"{item.place}: {stands}; remove one or rename its scenario"
+                    problem = item.twice(first)
             total += 1
             if total <= MOST_PROBLEMS:  # a large file of rubbish must not fill the memory with messages
                 problems.append(problem)

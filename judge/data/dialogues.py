@@ -1,4 +1,4 @@
-"""Reads files of dialogues as a stream of ``Dialogue``: ChatAnime's JSON, and JSONL, CSV or Parquet of any turns.
+"""Reads files of dialogues as a stream of ``Dialogue``: from records of any format to what is judged.
 
 A record that is wrong becomes a ``Problem`` that names file, record and remedy. Reading then goes on, so that all
 problems of all files can be shown at once. Nothing here knows of judges.
@@ -6,28 +6,20 @@ problems of all files can be shown at once. Nothing here knows of judges.
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from unicodedata import category
 
+from calibration.errors import TableError
+from calibration.text_files import KINDS, NO_VALUE, TABLES, DataFile, data_files, is_readable
+from judge.data.chat_log import is_chat_log, read_chat_log, turns_of
+from judge.data.columns import NAMES, ColumnMap, Columns, columns_of, missing_remedy, parse_map
+from judge.data.fields import Fields, Wrong, folded, name_of, shortened, text_of
+from judge.data.records import RawRecord, parsed, raw_records
 from judge.errors import InputError, one_line
 from judge.types import Dialogue, Turn
-
-Fields = Mapping[str, Any]
-
-
-ROOM, EXPANSION = 2**26, 1000
-"""A Parquet file may take ``ROOM`` bytes of memory, and ``EXPANSION`` times its own size on top."""
-
-
-NAMES = ("source", "character", "scenario")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +29,11 @@ class Record:
     place: str
     dialogue: Dialogue
 
+    def twice(self, first: str) -> str:
+        """The problem that a dialogue of the same names was read before, at ``first``."""
+        stands = f"dialogue {self.dialogue.id} stands already at {first}"
+        return f"{self.place}: {stands}; remove one or rename its scenario"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -45,42 +42,88 @@ class Problem:
     message: str
 
 
-class _Wrong(Exception):
-    """What is wrong with a record or a file, and the remedy."""
+@dataclass(slots=True)
+class FileFacts:
+    """How a file was understood; complete once it was read."""
+
+    file: str
+    kind: str
+    """A value of ``calibration.text_files.KINDS``."""
+    encoding: str | None = None
+    """As ``calibration.text_files.encoding`` names it; None of a kind that is no text."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """What each field was taken from: a column, ``@file``, or a text in quotes."""
+    unused: dict[str, None] = field(default_factory=dict)
+    """Columns that were left out, in order."""
+    roles: dict[str, str] = field(default_factory=dict)
+    """What each speaker of chat logs was taken for: ``user``, ``judged`` or ``profile``."""
+    joined: int = 0
+    """Messages of chat logs that were joined to one before, by the same speaker."""
+    ends_with_user: int = 0
+    """Dialogues whose last message is the user's, without a reply."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know of how the file was read."""
+        found = []
+        if self.encoding not in (None, "utf-8-sig"):
+            found.append(f"{self.file}: read as {str(self.encoding).upper()}")
+        if self.unused:
+            found.append(f"{self.file}: columns that are not used: {shortened(list(self.unused))}")
+        if self.ends_with_user:
+            found.append(f"{self.file}: dialogues that end with the user, without a reply: {self.ends_with_user:,}")
+        return found
 
 
-def read_dialogues(paths: Iterable[Path]) -> Iterator[Record | Problem]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How records are understood, beside what their file says."""
+
+    mapping: ColumnMap
+    judged_role: str | None
+    default_character: str | None
+
+
+def read_dialogues(
+    paths: Iterable[Path],
+    mapping: str = "",
+    *,
+    judged_role: str | None = None,
+    default_character: str | None = None,
+    on_file: Callable[[FileFacts], None] = lambda facts: None,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> Iterator[Record | Problem]:
     """Every dialogue of every file, in the files' order, with a ``Problem`` where a record cannot be read.
 
-    A folder stands for its ``*.json`` files or, where it has none, its ``*.jsonl``, ``*.csv`` and ``*.parquet``.
+    A folder stands for all files in it whose suffix is known, in any case and packed or not; not for its subfolders.
+
+    Args:
+        paths: files and folders.
+        mapping: which columns are which fields, as ``--map`` has it: ``source=model,scenario=meta.id``.
+        judged_role: a speaker of chat logs who is judged, beside those that are known.
+        default_character: the character of records that name none.
+        on_file: is given what was found out about each file, after its last record.
+        on_warning: is given what a user should know of how files were read.
 
     Raises:
-        InputError: a path is missing or cannot be read, or its kind is not known.
+        InputError: a path is missing or cannot be read, its kind is not known, or ``mapping`` is wrong.
     """
-    for file in [file for path in paths for file in _files(path)]:
-        count = 0
+    reading = Reading(parse_map(mapping), judged_role, default_character)
+    for path in [file for given in paths for file in _files(given, on_warning)]:
+        # A fault that ends a file is one more problem, so that the other files are still read.
         try:
-            if not file.is_file():
-                raise _Wrong("cannot be read (a folder, a pipe or a device); give a file")
-            for place, fields in READERS[file.suffix](file):
-                count += 1
-                try:
-                    if isinstance(fields, _Wrong):
-                        raise fields
-                    found: Record | Problem = Record(place, _dialogue(fields))
-                except _Wrong as wrong:
-                    found = Problem(f"{place}: {wrong}")
-                yield found
-        # A fault that ends the file is one more problem, so that the other files are still read.
-        except _Wrong as wrong:
-            yield Problem(f"{file}: {wrong}")
-        except UnicodeDecodeError as error:
-            yield Problem(f"{file}: not UTF-8 (byte {error.start} of a line or file); save it as UTF-8")
-        except OSError as error:
-            yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
-        else:
-            if not count:
-                yield Problem(f"{file}: no dialogues in it; remove it or fill it")
+            files, others = data_files(path)
+        except TableError as error:
+            yield Problem(str(error))
+            continue
+        if others:
+            on_warning(f"{path}: left out of it: {shortened(others)}")
+        for file in files:
+            facts = FileFacts(str(file), file.kind)
+            yield from _read(file, reading, facts)
+            on_file(facts)
+            for warning in facts.warnings:
+                on_warning(warning)
 
 
 def example_files() -> list[Path]:
@@ -94,191 +137,237 @@ def example_dialogues() -> list[Dialogue]:
     return [record.dialogue for record in read_dialogues(example_files()) if isinstance(record, Record)]
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, on_warning: Callable[[str], None]) -> list[Path]:
     """The files that a path stands for: itself, or those of a folder; InputError where there are none."""
+    known = f"{', '.join(KINDS)}, any of them also as .gz or in a .zip"
     try:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
         if not path.is_dir():
-            if path.suffix not in READERS:
-                raise InputError(f"{path}: cannot tell its format; use one of {', '.join(READERS)}")
+            if not is_readable(path):
+                raise InputError(f"{path}: cannot tell its format from its suffix; give {known}")
             return [path]
-        inside = sorted(file for file in path.iterdir() if file.suffix in READERS and not file.name.startswith("."))
+        inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        found = [entry for entry in inside if is_readable(entry) and not entry.is_dir()]
+        left = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in inside if entry not in set(found)]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    found = [file for file in inside if file.suffix == ".json"] or inside
     if not found:
-        raise InputError(f"{path}: a folder without dialogues; it should hold {', '.join(READERS)} files")
+        below = f"; it has {shortened(left)}: name its subfolders or files" if left else ""
+        raise InputError(f"{path}: a folder without dialogues; it should hold {known}{below}")
+    if left:
+        on_warning(f"{path}: left out of this folder: {shortened(left)}")
     return found
 
 
-def _read_json(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    """ChatAnime: ``{character: [{dialog_id, question_r1, answer_r1, …}]}``; the file's name is the source."""
-    content = _parse(file.read_text(encoding="utf-8-sig"))
-    if not isinstance(content, dict):
-        raise _Wrong(f"is a JSON {type(content).__name__}, not ChatAnime's {{character: [dialogue, …]}}; use .jsonl?")
-    for character, records in content.items():
-        if not isinstance(records, list):
-            yield f"{file}: {character}", _Wrong("is not a list of dialogues; see ChatAnime's format")
-            continue
-        for number, fields in enumerate(records, start=1):
-            place = f"{file}: {character}: record {number}"
-            if not isinstance(fields, dict):
-                yield place, _Wrong("is not an object with dialog_id, question_r1, answer_r1, …; fix the record")
-            elif "dialog_id" not in fields:
-                yield place, _Wrong("field dialog_id is missing; add it")
-            else:
-                names = {"source": file.stem, "character": character, "scenario": fields["dialog_id"]}
-                yield place, {**fields, **names}
+def _read(file: DataFile, reading: Reading, facts: FileFacts) -> Iterator[Record | Problem]:
+    """The dialogues of a file; what is found out about it goes into ``facts``."""
 
+    def encoded(name: str) -> None:
+        facts.encoding = name
 
-def _read_jsonl(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    """An object a line; blank lines are passed over, but counted."""
-    with file.open("rb") as lines:  # as bytes, so that a line in another encoding costs that line only
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
+    called = "column" if file.kind in TABLES or file.kind == ".parquet" else "field"
+    known: dict[tuple[str, ...], Columns] = {}
+    count = 0
+    try:
+        for raw in raw_records(file, encoded):
+            count += 1
+            keys = () if isinstance(raw.fields, Wrong) else tuple(raw.fields)
             try:
-                fields = _parse(line.decode("utf-8-sig"))
-                found = fields if isinstance(fields, dict) else _Wrong("is not a JSON object; write one object a line")
-            except UnicodeDecodeError as error:
-                found = _Wrong(f"not UTF-8 at byte {error.start}; save the file as UTF-8")
-            except _Wrong as wrong:
-                found = wrong
-            yield f"{file}: record {number}", found
-
-
-def _read_csv(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    """A row a dialogue, with a header; ``_Wrong`` where the file is no CSV or lacks a column."""
-    csv.field_size_limit(2**31 - 1)  # 128 KiB by default, which a long profile exceeds
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text, strict=True)
-        try:
-            _check_columns(rows.fieldnames or [])
-            for number, fields in enumerate(rows, start=1):
-                place = f"{file}: record {number}"
-                if None in fields or None in fields.values():
-                    yield place, _Wrong("has more or fewer cells than the header; fix the row")
-                else:
-                    # An empty cell is an empty text everywhere but in a profile, where it means that there is none.
-                    yield place, {name: cell for name, cell in fields.items() if cell or not name.startswith("profile")}
-        except csv.Error as error:
-            raise _Wrong(f"not CSV near line {rows.line_num} ({error}); fix the quoting") from error
-
-
-def _read_parquet(file: Path) -> Iterator[tuple[str, Fields | _Wrong]]:
-    """A row a dialogue; ``_Wrong`` where the file is no Parquet, lacks a column or would fill the memory."""
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as table:
-            _check_columns(table.schema_arrow.names)
-            about = table.metadata
-            texts = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-            # A small file may say that it holds far more than itself. Empty cells take no room in it, but in memory.
-            size = texts + 16 * about.num_rows * about.num_columns
-            if size > ROOM + EXPANSION * file.stat().st_size:
-                raise _Wrong(f"holds {size / 2**20:,.0f} MiB in so small a file; write it again, or as JSONL")
-            rows = (row for batch in table.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            for number, fields in enumerate(rows, start=1):
-                yield f"{file}: record {number}", {name: cell for name, cell in fields.items() if cell is not None}
-    except _Wrong:
-        raise
-    except Exception as error:  # a broken file fails in many ways inside the library
-        raise _Wrong(f"not Parquet ({one_line(error)}); write it again") from error
-
-
-READERS: dict[str, Callable[[Path], Iterator[tuple[str, Fields | _Wrong]]]] = {
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-}
-"""By suffix: what yields the place of each record with its fields, or what is wrong with it."""
-
-
-def _check_columns(columns: Sequence[str]) -> None:
-    """``_Wrong`` where a table's columns stand twice, or do not make dialogues."""
-    if twice := sorted(name for name, count in Counter(columns).items() if count > 1):
-        raise _Wrong(f"column {', '.join(twice)} stands twice; remove one")
-    missing = [name for name in (*NAMES, "question_r1", "answer_r1") if name not in columns]
-    if missing and not ("turns" in columns and set(missing) <= {"question_r1", "answer_r1"}):
-        raise _Wrong(
-            f"column {', '.join(missing)} is missing; the columns are source, character, scenario, "
-            "question_r1, answer_r1, question_r2, …"
-        )
-
-
-def _dialogue(fields: Fields) -> Dialogue:
-    """The dialogue of a record; ``_Wrong`` where it is none."""
-    names = []
-    for name in NAMES:
-        value = fields.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            raise _Wrong(f"field {name} is missing; add it")
-        found = _text(value, name).strip()
-        if any(category(char) in ("Cc", "Zl", "Zp") for char in found):
-            raise _Wrong(f"field {name} holds a line break or a control character; a name is one line of text")
-        names.append(found)
-    source, character, scenario = names
-    turns, profile = _turns(fields), fields.get("profile")
-    return Dialogue(source, character, scenario, turns, None if profile is None else _text(profile, "profile"))
-
-
-def _turns(fields: Fields) -> tuple[Turn, ...]:
-    """The rounds of a record, from a list ``turns`` or from numbered fields; ``_Wrong`` where they are not there."""
-    numbers = [int(m[1]) for name in fields if (m := re.fullmatch(r"(?:question|answer)_r([1-9]\d{0,5})", name))]
-    if "turns" not in fields:
-        sides = [(f"question_r{number}", f"answer_r{number}") for number in range(1, max(numbers, default=1) + 1)]
-        for name in (name for pair in sides for name in pair):
-            if name not in fields:
-                raise _Wrong(f"field {name} is missing; add it")
-        turns = [Turn(_text(fields[user], user), _text(fields[answer], answer)) for user, answer in sides]
+                if isinstance(raw.fields, Wrong):
+                    raise raw.fields
+                if keys not in known:
+                    # A record of JSON may have other fields than the one before; many have the same.
+                    known.setdefault(keys, _understood(keys, reading, called))
+                    _note_columns(known[keys], reading, facts)
+                cells = _Cells(raw.fields, known[keys], called == "column")
+                dialogue = _dialogue(raw, cells, file, reading, facts)
+                found: Record | Problem = Record(raw.place, dialogue)
+            except Wrong as wrong:
+                if keys and not known:
+                    # The columns of the first record do not make a dialogue: nor would those of the others.
+                    yield Problem(f"{file if called == 'column' else raw.place}: {wrong}")
+                    return
+                found = Problem(f"{raw.place}: {wrong}")
+            yield found
+    except Wrong as wrong:
+        yield Problem(f"{file}: {wrong}")
+    except TableError as error:
+        yield Problem(str(error))
+    except OSError as error:
+        yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
     else:
-        if any(name.startswith(("question_r", "answer_r")) for name in fields):
-            raise _Wrong("has both turns and question_r…; keep one of the two")
-        given = fields["turns"]
-        if not isinstance(given, list) or not given:
-            raise _Wrong("field turns is not a list of {user, character}; write one object a round")
-        for number, turn in enumerate(given, start=1):
-            if not isinstance(turn, dict) or {"user", "character"} - set(turn):
-                raise _Wrong(f"field turns[{number}] lacks user or character; add both")
-        turns = [Turn(_text(one["user"], "turns.user"), _text(one["character"], "turns.character")) for one in given]
-    while len(turns) > 1 and not turns[-1].user and not turns[-1].character:
-        turns.pop()  # a table gives shorter dialogues empty cells
-    return tuple(turns)
+        if not count:
+            yield Problem(f"{file}: no dialogues in it; remove it or fill it")
 
 
-def _text(value: Any, name: str) -> str:
-    """The value of a field that is text; ``_Wrong`` where it is none, or cannot be written as UTF-8."""
-    if not isinstance(value, str):
-        raise _Wrong(f"field {name} is {type(value).__name__}, not text; write it as text")
-    try:
-        value.encode("utf-8")  # JSON can write half a surrogate pair, which no tokenizer takes
-    except UnicodeEncodeError as error:
-        where = f"holds half a character (a lone surrogate) at {error.start}"
-        raise _Wrong(f"field {name} {where}; fix the text") from error
-    return value
+def _understood(keys: tuple[str, ...], reading: Reading, called: str) -> Columns:
+    """What the columns of a record are; ``Wrong`` where a field of every dialogue has none."""
+    columns, mapping = columns_of(keys, reading.mapping, called), reading.mapping
+    there = {*columns.of, *mapping.columns, *mapping.constants}
+    missing = [name for name in NAMES if name not in there]
+    if reading.default_character is not None and "character" in missing:
+        missing.remove("character")
+    if not (columns.lists or columns.rounds or "turns" in there):
+        missing += ["question_r1", "answer_r1"]
+    if missing:
+        raise Wrong(missing_remedy(missing, keys, called))
+    return columns
 
 
-def _parse(text: str) -> Any:
-    """What a JSON text holds; ``_Wrong`` where it is no JSON, or an object has a key twice."""
+def _note_columns(columns: Columns, reading: Reading, facts: FileFacts) -> None:
+    facts.columns |= {name: ".".join(way) for name, way in columns.of.items()}
+    facts.columns |= {name: way for name, way in reading.mapping.columns.items() if way.startswith("@")}
+    facts.columns |= {name: f"'{text}'" for name, text in reading.mapping.constants.items()}
+    facts.unused |= dict.fromkeys(columns.unused)
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise _Wrong(f"the key {twice!r} stands twice in one object; remove one")
-        return content
 
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        if not text.strip():
-            raise _Wrong("is empty; remove it or fill it") from error
-        where = f"line {error.lineno} column {error.colno}"
-        raise _Wrong(f"not JSON at {where} ({error.msg}); fix it or fetch it again") from error
-    except (RecursionError, ValueError) as error:
-        raise _Wrong(f"not JSON that can be read ({error}); fix it") from error
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The values of a record by field."""
+
+    fields: Fields
+    columns: Columns
+    is_table: bool
+
+    def value(self, name: str) -> Any:
+        """What there is for a field; None where nothing is. An empty cell of a table is nothing."""
+        found = self.columns.value(self.fields, name)
+        if self.is_table and isinstance(found, str):
+            if folded(found) in NO_VALUE:
+                said = f"is {found.strip()!r}, which programs write where there is none"
+                raise Wrong(f"field {self.label(name)} {said}; empty the cell, or give the dialogue as JSONL")
+            return found or None
+        return found
+
+    def text(self, name: str) -> str | None:
+        """The text of a field; None where there is none."""
+        found = self.value(name)
+        return None if found is None else text_of(found, self.label(name))
+
+    def label(self, name: str) -> str:
+        """A field as messages call it, with its column where that is called otherwise."""
+        column = ".".join(self.columns.of[name])
+        return name if folded(column) == name else f"{name} ({column})"
+
+
+def _dialogue(raw: RawRecord, cells: _Cells, file: DataFile, reading: Reading, facts: FileFacts) -> Dialogue:
+    """The dialogue of a record; ``Wrong`` where it is none."""
+    source, character, scenario = (_name(name, raw, cells, file, reading) for name in NAMES)
+    profile = cells.text("profile") if "profile" in cells.columns.of else reading.mapping.constants.get("profile")
+    where, given = _list_of(cells)
+    if where is None:
+        turns = _joined(_numbered(cells))
+    elif is_chat_log(given):
+        roles = reading.mapping.roles
+        log = read_chat_log(given, where, mapped=roles, judged_role=reading.judged_role, character=character)
+        if log.profile is not None and profile is not None:
+            both = f"the field profile and a system message in {where}"
+            raise Wrong(f'has two profiles, {both}; keep one, or --map "ignore={_column(cells, "profile")}"')
+        profile = log.profile if profile is None else profile
+        facts.roles |= log.roles
+        facts.joined += log.joined
+        turns = log.turns
+    else:
+        turns = _joined(_rounds(given, where))
+    if not turns:
+        raise Wrong(f"has no message of the user's or the character's in {where or 'question_r1, answer_r1'}; fill it")
+    facts.ends_with_user += turns[-1].character is None
+    return Dialogue(source, character, scenario, turns, profile)
+
+
+def _name(name: str, raw: RawRecord, cells: _Cells, file: DataFile, reading: Reading) -> str:
+    """The source, character or scenario of a record."""
+    columns, constants = reading.mapping.columns, reading.mapping.constants
+    if name in constants:
+        return name_of(constants[name], name)
+    if columns.get(name) in ("@file", "@record"):
+        return name_of(file.stem if columns[name] == "@file" else raw.number, name)
+    if name not in cells.columns.of:  # only the character, which has a default
+        return str(reading.default_character)
+    return name_of(cells.value(name), name, cells.label(name))
+
+
+def _column(cells: _Cells, name: str) -> str:
+    return cells.columns.of[name][0] if name in cells.columns.of else name
+
+
+def _list_of(cells: _Cells) -> tuple[str | None, Any]:
+    """The name and value of the field that holds a whole dialogue as a list; None where none does."""
+    columns = cells.columns
+    if "turns" in columns.of and columns.of["turns"][0] not in columns.lists:  # by --map
+        ways = {".".join(columns.of["turns"]): "turns"}
+    else:
+        ways = {name: folded(name) for name in columns.lists}
+    found = {where: value for where, name in ways.items() if (value := cells.value(name)) is not None}
+    if not found:
+        if ways and not columns.rounds:
+            raise Wrong(f"field {next(iter(ways))} is missing; add it")
+        return None, None
+    where, given = next(iter(found.items()))
+    if columns.rounds:
+        raise Wrong(f'has both {where} and question_r…; keep one of the two, or --map "ignore={where}"')
+    if len(found) > 1:
+        raise Wrong(f'has both {" and ".join(found)}; say which is the dialogue: --map "turns={where}"')
+    if isinstance(given, str):  # a cell of a table that holds JSON
+        try:
+            given = parsed(given)
+        except Wrong as wrong:
+            raise Wrong(f"field {where} is text that is no JSON; write a list of {{role, content}} as JSON") from wrong
+    if not isinstance(given, list) or not given:
+        what = "is empty" if given == [] else f"is {type(given).__name__}, not a list"
+        raise Wrong(f"field {where} {what}; write a list of {{role, content}} or {{user, character}}")
+    return where, given
+
+
+def _numbered(cells: _Cells) -> list[tuple[str | None, str | None]]:
+    """The rounds of numbered fields; only the first question and the last answer may have no field."""
+    last, there = cells.columns.rounds, cells.columns.of
+    rounds = []
+    for number in range(1, last + 1):
+        question, answer = f"question_r{number}", f"answer_r{number}"
+        if question not in there and (number > 1 or answer not in there):
+            raise Wrong(f"field {question} is missing; add it")
+        if answer not in there and (number < last or number == 1):
+            raise Wrong(f"field {answer} is missing; add it")
+        rounds.append(
+            (cells.text(question) if question in there else None, cells.text(answer) if answer in there else None)
+        )
+    return rounds
+
+
+def _rounds(given: list[Any], where: str) -> list[tuple[str | None, str | None]]:
+    """The rounds of a list of ``{user, character}``, of which one may lack."""
+    rounds = []
+    for number, turn in enumerate(given, start=1):
+        place = f"{where}[{number}]"
+        if not isinstance(turn, Mapping):
+            kind = type(turn).__name__
+            raise Wrong(f"field {place} is {kind}, not an object; write {{role, content}} or {{user, character}}")
+        sides = {folded(str(name)): text for name, text in turn.items()}
+        if not {"user", "character"} & set(sides):
+            has = shortened([str(name) for name in turn])
+            raise Wrong(f"field {place} lacks user and character (it has {has}); add them, or write {{role, content}}")
+        user, character = (
+            None if sides.get(side) is None else text_of(sides[side], f"{place}.{side}")
+            for side in ("user", "character")
+        )
+        rounds.append((user, character))
+    return rounds
+
+
+def _joined(rounds: list[tuple[str | None, str | None]]) -> tuple[Turn, ...]:
+    """Turns of rounds in which a side may be missing.
+
+    Empty rounds at the end are dropped, as a table gives them to shorter dialogues. A reply that is missing before the
+    last round was due, so it is an empty one.
+    """
+    while len(rounds) > 1 and not any(rounds[-1]):
+        rounds = rounds[:-1]
+    messages = []
+    for number, (user, character) in enumerate(rounds, start=1):
+        if user is not None:
+            messages.append((True, user))
+        if character is not None or (user is not None and number < len(rounds)):
+            messages.append((False, character or ""))
+    return turns_of(messages)

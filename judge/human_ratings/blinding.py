@@ -105,7 +105,8 @@ def writable(text: str) -> str:
 def speeches(dialogue: Dialogue, rubric: Rubric) -> list[tuple[str, str]]:
     """Who speaks, and what is said, in order."""
     user, character = (name.strip(" :：") for name in (rubric.texts.user, rubric.texts.reply))
-    return [speech for turn in dialogue.turns for speech in ((user, turn.user), (character, turn.character))]
+    sides = [side for turn in dialogue.turns for side in ((user, turn.user), (character, turn.character))]
+    return [(who, text) for who, text in sides if text is not None]
 
 
 def anchors(rubric: Rubric, metric: str) -> dict[int, str]:

@@ -55,7 +55,8 @@ def rescored(judge: Judge, kept: Mapping[str, Any]) -> pd.DataFrame:
     dialogues, rows = [], []
     try:
         for values in kept.values():
-            turns = tuple(Turn(str(turn["user"]), str(turn["character"])) for turn in values["turns"])
+            sides = [(turn["user"], turn["character"]) for turn in values["turns"]]
+            turns = tuple(Turn(*(text if text is None else str(text) for text in side)) for side in sides)
             source, character, scenario = (str(values[name]) for name in ("source", "character", "scenario"))
             dialogues.append(Dialogue(source, character, scenario, turns, values["profile"]))
     except (KeyError, TypeError) as error:

@@ -54,6 +54,7 @@ def write(
     data: Sequence[Path],
     language: str | None,
     rubric: str | Path | None,
+    mapping: str = "",
 ) -> Forms:
     """Write the forms of a plan and their key beside ``out``.
 
@@ -63,6 +64,7 @@ def write(
         data: where the dialogues are; none for where the run read them.
         language: of the rubric; None for the run's.
         rubric: its name or folder; None for the packaged one of the run, or for ChatAnime's of a table.
+        mapping: which columns of ``data`` are which fields, as for ``read_dialogues``.
 
     Raises:
         InputError: the plan is on a metric without a rubric, or a dialogue is not there any more.
@@ -75,7 +77,7 @@ def write(
             "name the rubric that has it: --rubric"
         )
     metrics = [metric for metric in words.metrics if metric in planned]
-    dialogues = _dialogues(scores, data, set(found.table["item_id"]))
+    dialogues = _dialogues(scores, data, mapping, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
     # The key last: where it is there, the forms are all there too.
@@ -119,12 +121,13 @@ def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str],
     return (path,)
 
 
-def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[str, Dialogue]:
+def _dialogues(scores: Path, data: Sequence[Path], mapping: str, wanted: set[str]) -> Mapping[str, Dialogue]:
     """The dialogues of a plan by id, as the run judged them; InputError where one is not there any more.
 
     Args:
         scores: the run or table that was planned for.
         data: files to read the dialogues from; none for those that the run keeps.
+        mapping: which columns of them are which fields, as for ``read_dialogues``.
         wanted: their ids.
     """
     digests: dict[str, str] = {}
@@ -136,7 +139,7 @@ def _dialogues(scores: Path, data: Sequence[Path], wanted: set[str]) -> Mapping[
     if data:
         there, why, where = {}, None, ", ".join(map(str, data[:3]))
         problems = []
-        for one in read_dialogues(data):
+        for one in read_dialogues(data, mapping):
             if isinstance(one, Problem):
                 problems.append(one.message)
             elif one.dialogue.id in wanted:

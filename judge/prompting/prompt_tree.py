@@ -60,7 +60,8 @@ ALL_LAYOUTS = LAYOUTS | {DECISION: Layout(rubrics_first=False, answer_begun=Fals
 class PromptTree:
     """Token ids of one dialogue's prompts; that of leaf ``i`` is root + character + opening + dialogue + leaves[i].
 
-    The opening is the user's first question, which every source that plays the scenario answers.
+    The opening is the user's first question, which every source that plays the scenario answers; only a heading where
+    the character speaks first.
     """
 
     root: Ids
@@ -150,9 +151,15 @@ class PromptWriter:
     def _about(self, dialogue: Dialogue, leaves: Iterable[Ids]) -> PromptTree:
         parts: list[str | Slot] = [f"\n\n# {self.rubric.texts.dialogue}"]
         for number, turn in enumerate(dialogue.turns, start=1):
-            parts += [f"\n\n## {self.rubric.texts.turn.format(number=number)}\n{self.rubric.texts.user}\n"]
-            parts += [Slot(turn.user), f"\n{self.rubric.texts.reply}\n", Slot(turn.character)]
-        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:3], parts[3:], leaves)
+            sides = (self.rubric.texts.user, turn.user), (self.rubric.texts.reply, turn.character)
+            heading = f"\n\n## {self.rubric.texts.turn.format(number=number)}"
+            for speaker, text in sides:
+                if text is not None:
+                    parts += [f"{heading}\n{speaker}\n", Slot(text)]
+                    heading = ""
+        # Where the character opens the dialogue there is no first question to share.
+        opening = 3 if dialogue.turns[0].user is not None else 1
+        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:opening], parts[opening:], leaves)
 
     def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
         """The tree that asks for the rubric's set metric of several answers of one source as one character."""

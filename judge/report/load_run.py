@@ -137,7 +137,10 @@ def _entry(
         "character": visible(first["character"]),
         "scenario": visible(first["scenario"]),
         "why": reasons,
-        "turns": dialogue and [[visible(turn.user), visible(turn.character)] for turn in dialogue.turns],
+        "turns": dialogue
+        and [
+            [text if text is None else visible(text) for text in (turn.user, turn.character)] for turn in dialogue.turns
+        ],
         "profile": dialogue and dialogue.profile and visible(dialogue.profile),
         "p": [None if None in own else own for own in chances],
         "score": [number(row["score"], DIGITS) for row in asked],

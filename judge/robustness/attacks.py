@@ -123,21 +123,23 @@ def written_into(dialogue: Dialogue, place: str, kind: str, text: str, texts: Se
 
     Args:
         dialogue: as it is.
-        place: one of ``PLACES``. What ``after`` and ``user`` write ends the last round.
+        place: one of ``PLACES``. What ``after`` and ``user`` write ends the last round with a reply.
         kind: the language of the text, or for hidden text how it is hidden: ``zero_width``, ``bidi`` or ``tags``.
         text: the text that was drawn.
         texts: all texts of that kind. Padding goes through them from the one that was drawn.
     """
-    user, answer = dialogue.turns[-1].user, dialogue.turns[-1].character
+    last = max((number for number, turn in enumerate(dialogue.turns) if turn.character is not None), default=0)
+    user, answer = dialogue.turns[last].user, dialogue.turns[last].character or ""
     match place, kind:
         case "instead", _:
-            return replace(dialogue, turns=tuple(Turn(turn.user, text) for turn in dialogue.turns))
+            turns = (turn if turn.character is None else Turn(turn.user, text) for turn in dialogue.turns)
+            return replace(dialogue, turns=tuple(turns))
         case "name", _:
             return replace(dialogue, character=f"{dialogue.character}（{text}）")
         case "profile", _:
             return replace(dialogue, profile="\n".join(filter(None, (dialogue.profile, text))))
         case "user", _:
-            user += f"\n{text}"
+            user = text if user is None else f"{user}\n{text}"
         case "after", _:
             answer += f"\n{text}"
         case "padding", _:
@@ -151,7 +153,7 @@ def written_into(dialogue: Dialogue, place: str, kind: str, text: str, texts: Se
             answer += f"\n{RIGHT_TO_LEFT}{text[::-1]}{END_OF_DIRECTION}"  # shown as it should read
         case "hidden", _:
             answer += "".join(chr(TAGS + ord(letter)) for letter in text)
-    return replace(dialogue, turns=(*dialogue.turns[:-1], Turn(user, answer)))
+    return replace(dialogue, turns=(*dialogue.turns[:last], Turn(user, answer), *dialogue.turns[last + 1 :]))
 
 
 LEVEL_ORDER, RUBRIC_LANGUAGE = "level_order", "rubric_language"

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import TypeAdapter
 
-from judge.types import Dialogue, Turn, digest
+from judge.types import Dialogue, digest
 
 Span = tuple[int, int]
 
@@ -64,7 +64,7 @@ class Case:
     @property
     def replies(self) -> list[str]:
         """What the character said, by round."""
-        return [turn.character for turn in self.dialogue.turns]
+        return [turn.character or "" for turn in self.dialogue.turns]
 
     def sentences(self, first_round: int = 0) -> list[tuple[int, Span]]:
         """Round and place of each sentence, from a round on, in random order."""
@@ -73,16 +73,18 @@ class Case:
         return found
 
     def rounds(self, first_round: int = 0) -> Iterator[tuple[int, str]]:
-        """Number and reply of each round, from a round on."""
-        yield from list(enumerate(self.replies))[first_round:]
+        """Number and reply of each round in which the character spoke, from a round on."""
+        for number, turn in enumerate(self.dialogue.turns):
+            if number >= first_round and turn.character is not None:
+                yield number, turn.character
 
 
 def edited(dialogue: Dialogue, edits: Sequence[Edit]) -> Dialogue:
     """The dialogue with edits made; they must not overlap."""
     turns = list(dialogue.turns)
     for edit in sorted(edits, key=lambda one: (one.start, one.end), reverse=True):  # from the end, so that places hold
-        turn = turns[edit.round]
-        turns[edit.round] = Turn(turn.user, turn.character[: edit.start] + edit.text + turn.character[edit.end :])
+        reply = turns[edit.round].character or ""
+        turns[edit.round] = replace(turns[edit.round], character=reply[: edit.start] + edit.text + reply[edit.end :])
     return replace(dialogue, turns=tuple(turns))
 
 
@@ -162,7 +164,7 @@ class Wording:
 
 def wording_for(dialogue: Dialogue) -> Wording:
     """The wording in the language of a dialogue's answers."""
-    return load_wording(language_of("".join(turn.character for turn in dialogue.turns)))
+    return load_wording(language_of("".join(dialogue.replies)))
 
 
 def language_of(text: str) -> str:
@@ -400,10 +402,7 @@ def other_character(case: Case) -> list[Edit]:
 def other_advice(case: Case) -> list[Edit]:
     """What is advised is what the same character advised in other scenarios."""
     given = [
-        text[slice(*span)]
-        for dialogue in case.others.of_role
-        for text in (turn.character for turn in dialogue.turns)
-        for span in sentences(text)
+        text[slice(*span)] for dialogue in case.others.of_role for text in dialogue.replies for span in sentences(text)
     ]
     own = [place for place in case.sentences() if with_any(case, place, case.wording.advising)]
     advice = [line for line in given if any(word in line for word in case.wording.advising)]
@@ -414,10 +413,10 @@ def _ended_as(case: Case, donors: tuple[Dialogue, ...], first_round: int) -> lis
     """Sentences from the end of each reply, each replaced by as large a part of one donor's reply of that round."""
     if not donors:
         return []
-    turns = case.random.choice(donors).turns
+    replies = case.random.choice(donors).replies
     by_round = []
     for number, text in case.rounds(first_round):
-        donor = turns[min(number, len(turns) - 1)].character
+        donor = replies[min(number, len(replies) - 1)] if replies else ""
         own, given = sentences(text), sentences(donor)
         if own and given:
             # The donor's sentences are dealt out to ours in order: where it has fewer, some of ours become empty.
@@ -484,5 +483,4 @@ def degrade(dialogue: Dialogue, name: str, others: Others, seed: int = 0) -> tup
     counts = [math.ceil(share * len(edits) - 1e-9) for share in DEGRADATIONS[name].shares]
     forms = tuple(edited(dialogue, edits[:count]) for count in counts)
     differ = len({form.content_digest for form in (dialogue, *forms)}) == 1 + len(STRENGTHS)
-    answered = all(turn.character.strip() for form in forms for turn in form.turns)
-    return forms if differ and answered else ()
+    return forms if differ and all(form.is_answered for form in forms) else ()

@@ -170,7 +170,9 @@ def judge_perturbations(
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
     paths, options, reason, hardware = settle(data, options, progress)
-    with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
+    with closing(Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
+        for warning in corpus.notes:
+            progress.note(warning)
         model = open_model(options, hardware, progress)
         judge = open_judge(options, model, progress=progress)
         dialogues = list(corpus)
@@ -232,7 +234,7 @@ def judgment_rows(
         "character": original.character,
         "group": original.scenario,
     }
-    length = sum(len(turn.character) for turn in form.dialogue.turns)
+    length = sum(map(len, form.dialogue.replies))
     flags = suspicious(form.dialogue, scheme)
     for (metric, levels), judgment in zip(scheme.levels.items(), judged.judgments, strict=True):
         asked = {"metric": metric, **columns(judgment, scheme.all_levels), "top": levels[-1]}

@@ -74,7 +74,7 @@ def probe(
     forms: list[tuple[Dialogue, Perturbation]] = []
 
     def perturb(dialogues: Sequence[Dialogue]) -> list[Perturbation]:
-        with closing(Corpus(paths)) as corpus:
+        with closing(Corpus(paths, mapping=options.mapping)) as corpus:
             for one in dialogues:
                 others = others_of(one, corpus)
                 for name in aims:
@@ -95,7 +95,7 @@ def probe(
             "strength": form.name,
             "item_id": original.id,
             "group": original.scenario,
-            "text": "\n".join(turn.character for turn in form.dialogue.turns),
+            "text": "\n".join(form.dialogue.replies),
         }
         for original, form in forms
     ]

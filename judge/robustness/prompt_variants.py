@@ -268,7 +268,11 @@ def compare_layouts(
             raise InputError(
                 f"--annotations: rates none of {', '.join(metrics)}, but {found}; name the metrics by their id"
             )
-    with closing(Corpus(paths, options.sources, options.characters, options.limit, rated)) as corpus:
+    with closing(
+        Corpus(paths, options.sources, options.characters, options.limit, rated, mapping=options.mapping)
+    ) as corpus:
+        for warning in corpus.notes:
+            progress.note(warning)
         model = open_model(options, hardware, progress)
         # Both orderings are variants of their own; and one that the judge does not answer is compared too.
         once = replace(options, orderings=1, min_mass=0.0)

@@ -327,8 +327,8 @@ def suspicious(dialogue: Dialogue, scheme: Scheme | None = None) -> str | None:
     titles, levels = packaged_titles(), _levels_read(scheme)
     if scheme:
         titles = tuple(dict.fromkeys([*titles, *(scheme.titles[metric].lower() for metric in scheme.metrics)]))
-    answers = [turn.character for turn in dialogue.turns]
-    others = [*(turn.user for turn in dialogue.turns), dialogue.character, dialogue.profile or ""]
+    answers = dialogue.replies
+    others = [*(turn.user or "" for turn in dialogue.turns), dialogue.character, dialogue.profile or ""]
     found = {
         name
         for text in (*answers, *others)

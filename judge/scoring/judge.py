@@ -282,10 +282,9 @@ class Judge:
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
-        answered = (all(turn.character.strip() for turn in dialogue.turns) for dialogue in dialogues)
         return [
-            [writer.dialogue(dialogue, metrics) for writer in self.writers] if there else []
-            for dialogue, there in zip(dialogues, answered, strict=True)
+            [writer.dialogue(dialogue, metrics) for writer in self.writers] if dialogue.is_answered else []
+            for dialogue in dialogues
         ]
 
     def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:

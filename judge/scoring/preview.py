@@ -230,7 +230,7 @@ def show(
         InputError: there is no such dialogue, or data or options are wrong.
     """
     paths, options, _, hardware = settle(data, options or Options(), progress)
-    with closing(Corpus(paths)) as corpus:
+    with closing(Corpus(paths, mapping=options.mapping)) as corpus:
         dialogue = next((one for one in corpus if one.id == dialogue_id), None)
         if dialogue is None:
             names = [one.id for one in corpus]

@@ -82,8 +82,10 @@ def score(
     # Before data are read, as it is quick to be wrong.
     chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
     with progress.busy("reading dialogues"):
-        read = Corpus(paths, options.sources, options.characters, options.limit)
+        read = Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)
     with closing(read) as corpus:
+        for warning in corpus.notes:
+            progress.note(warning)
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress)
         explainer = Explainer(work.judge) if options.rationales else None
@@ -130,7 +132,9 @@ def look_ahead(
     progress = progress or SILENT
     paths, options, _, hardware = settle(data, options or Options(), progress)
     multi_gpu.check(options.devices, hardware)
-    with closing(Corpus(paths, options.sources, options.characters, options.limit)) as corpus:
+    with closing(Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
+        for warning in corpus.notes:
+            progress.note(warning)
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress)
         if options.rationales:
@@ -142,7 +146,7 @@ def score_share(data: Sequence[Path], options: Options, share: Share, progress: 
     """Judge one share of a run that another process began, and say how its engine did."""
     hardware = detect()
     require_usable(hardware)
-    with closing(Corpus(data, options.sources, options.characters, options.limit)) as corpus:
+    with closing(Corpus(data, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
         judge = open_judge(options, open_model(options, hardware))
         work = Work(corpus, judge, options, data, progress, share)
         with stoppable(quiet=True) as stop:
@@ -150,13 +154,17 @@ def score_share(data: Sequence[Path], options: Options, share: Share, progress: 
         return work.judge.engine.report if work.judge.is_loaded else None
 
 
-def text_diversity(data: Sequence[Path] = ()) -> pd.DataFrame:
+def text_diversity(data: Sequence[Path] = (), mapping: str = "", progress: Progress | None = None) -> pd.DataFrame:
     """Response diversity from the text alone: ``diversity.csv`` without the judge's columns.
 
     Args:
         data: files or folders of dialogues; none for the packaged example.
+        mapping: which columns are which fields, as for ``read_dialogues``.
+        progress: is given warnings of how the files were read.
     """
-    with closing(Corpus(list(data) or example_files())) as corpus:
+    with closing(Corpus(list(data) or example_files(), mapping=mapping)) as corpus:
+        for warning in corpus.notes:
+            (progress or SILENT).note(warning)
         rows = [{"judge": "", **role_statistics(sample(corpus, role))} for role in corpus.roles()]
     table = diversity_table([pd.DataFrame(rows).assign(score=None, mass=None, error=None)], "rating")
     return table[["level", "source", "character", "dialogues", *STATISTICS]]

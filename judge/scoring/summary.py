@@ -41,7 +41,7 @@ def matched(dialogue: Dialogue, length: int = 100) -> str:
 
     A dialogue with fewer characters gives a shorter text, which counts as more varied than it is.
     """
-    return "".join(turn.character for turn in dialogue.turns)[:length]
+    return "".join(dialogue.replies)[:length]
 
 
 def distinct_2(texts: Sequence[str]) -> float | None:
@@ -105,7 +105,7 @@ def sample_answers(dialogues: Sequence[Dialogue]) -> tuple[str, str | None, list
     Args:
         dialogues: of one system as one character; the first ``ANSWERS_SHOWN`` with a reply are shown.
     """
-    answers = [dialogue.turns[0].character for dialogue in dialogues]
+    answers = ["".join(dialogue.replies[:1]) for dialogue in dialogues]
     shown = [answer for answer in answers if answer.strip()][:ANSWERS_SHOWN]
     return dialogues[0].character, dialogues[0].profile, shown
 

@@ -57,11 +57,24 @@ def test_profile_and_any_number_of_turns_are_read(tmp_path: Path) -> None:
     assert (short.profile, short.turns) == (None, DIALOGUE.turns)
 
 
-def test_an_empty_answer_is_read_and_kept_for_the_judge_to_report(tmp_path: Path) -> None:
-    pd.DataFrame([{**ROW, "answer_r2": ""}]).to_csv(tmp_path / "a.csv", index=False)
-    (record,) = read_dialogues([tmp_path / "a.csv"])
+@pytest.mark.parametrize("write", [pd.DataFrame.to_csv, pd.DataFrame.to_excel, pd.DataFrame.to_parquet])
+def test_a_reply_that_was_due_is_an_empty_one_for_the_judge_to_report(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    path = tmp_path / f"a.{ {'to_csv': 'csv', 'to_excel': 'xlsx', 'to_parquet': 'parquet'}[write.__name__] }"
+    write(pd.DataFrame([{**ROW, "answer_r1": ""}]), path, index=False)
+    (record,) = read_dialogues([path])
+    assert isinstance(record, Record)
+    assert record.dialogue.turns[0].character == ""
+    assert not record.dialogue.is_answered
+
+
+def test_an_empty_reply_in_json_is_one_wherever_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({**ROW, "answer_r2": ""}), encoding="utf-8")
+    (record,) = read_dialogues([tmp_path / "a.jsonl"])
     assert isinstance(record, Record)
     assert record.dialogue.turns[1].character == ""
+    assert not record.dialogue.is_answered
 
 
 NAMED = {name: ROW[name] for name in ("source", "character", "scenario")}
@@ -70,10 +83,11 @@ BAD_FILES = {
     "empty.json": (b"", "is empty"),
     "word.json": (b"hello", "not JSON at line 1 column 1"),
     "cut.json": (b'{"a": [{"dialog_id": 1, "que', "not JSON at line 1"),
-    "list.json": (b"[]", "is a JSON list"),
-    "gbk.json": ('{"司弦": []}'.encode("gbk"), "not UTF-8"),
+    "list.json": (b"[]", "no dialogues in it"),
+    "text.json": (b'"hello"', "is JSON of another kind (str)"),
+    "big5.json": ('{"司絃": ["覺得"]}'.encode("big5"), "line 1 is not UTF-8"),
     "field.json": (json.dumps({"a": [{"dialog_id": 1, "question_r1": "x"}]}).encode(), "a: record 1: field answer_r1"),
-    "no_id.json": (json.dumps({"a": [FIELDS]}).encode(), "a: record 1: field dialog_id is missing"),
+    "no_id.json": (json.dumps({"a": [FIELDS]}).encode(), "a: record 1: field scenario is missing"),
     "twice_key.json": (b'{"a": [], "a": []}', "the key 'a' stands twice"),
     "none.json": (b"{}", "no dialogues in it"),
     "empty.jsonl": (b"\n", "no dialogues in it"),
@@ -85,12 +99,15 @@ BAD_FILES = {
     "number.jsonl": (json.dumps({**ROW, "answer_r1": 5}).encode(), "record 1: field answer_r1 is int, not text"),
     "blank.jsonl": (json.dumps({**ROW, "character": " "}).encode(), "record 1: field character is missing"),
     "gap.jsonl": (json.dumps({**ROW, "answer_r4": "x"}).encode(), "record 1: field question_r3 is missing"),
-    "turns.jsonl": (json.dumps({**NAMED, "turns": [{"user": "x"}]}).encode(), "record 1: field turns[1] lacks"),
+    "turns.jsonl": (json.dumps({**NAMED, "turns": [{"usr": "x"}]}).encode(), "record 1: field turns[1] lacks"),
     "column.csv": (b"source,character,question_r1,answer_r1\na,b,c,d\n", "column scenario is missing"),
-    "cells.csv": (b"source,character,scenario,question_r1,answer_r1\na,b,c,d\n", "record 1: has more or fewer cells"),
+    "cells.csv": (
+        b"source,character,scenario,question_r1,answer_r1\na,b,c,d\n",
+        "record 1: has 4 cells under 5 columns",
+    ),
     "twice.csv": (
         b"source,character,scenario,question_r1,answer_r1,answer_r1\na,b,c,d,e,f\n",
-        "answer_r1 stands twice",
+        "column 'answer_r1' stands twice",
     ),
     "both.jsonl": (json.dumps({**ROW, "turns": []}).encode(), "record 1: has both turns and question_r"),
     "quote.csv": (b'source,character,scenario,question_r1,answer_r1\na,b,c,d,"e', "not CSV near line"),
@@ -111,7 +128,7 @@ def test_a_bad_file_is_a_problem_that_names_it_and_a_remedy(tmp_path: Path, name
 
 
 def test_all_problems_are_listed_the_first_twenty_by_record(tmp_path: Path) -> None:
-    lines = [json.dumps({**ROW, "scenario": str(n), **({"answer_r1": None} if n % 2 else {})}) for n in range(50)]
+    lines = [json.dumps({**ROW, "scenario": str(n), **({"answer_r1": 5} if n % 2 else {})}) for n in range(50)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(InputError) as error:
         Corpus([tmp_path / "a.jsonl"])

@@ -198,7 +198,8 @@ function inside(one) {
   const said = element("div");
   if (one.dialogue.profile) said.append(turn("user", text("profile"), one.dialogue.profile));
   for (const [user, character] of one.dialogue.turns ?? []) {
-    said.append(turn("user", text("user"), user), turn("character", one.dialogue.character, character));
+    if (user !== null) said.append(turn("user", text("user"), user)); // null: that side said nothing there
+    if (character !== null) said.append(turn("character", one.dialogue.character, character));
   }
   if (!one.dialogue.turns) said.append(element("p", {}, text("no.text")));
   const rated = element("div", {}, levelsTable(one));
