@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from judge.cli.common import Json, Map
+from judge.cli.common import Json, Map, RubricName
 from judge.cli.console import show_remarks
 from judge.errors import plain
 from judge.files import as_json_text
+from judge.types import CHATANIME
 
 if TYPE_CHECKING:
     from judge.data.dialogues import FileFacts
@@ -32,13 +33,16 @@ ENCODINGS = {"utf-8-sig": "UTF-8", "utf-16": "UTF-16", "gb18030": "GB18030"}
 def preview_data(
     data: Annotated[list[Path], typer.Argument(metavar="DATA…", help="Dialogues: files or folders, as for score.")],
     mapping: Map = "",
+    rubric: RubricName = CHATANIME,
     as_json: Json = False,
 ) -> int:
     """Say how files of dialogues are understood: columns, speakers, rounds, the first dialogue; and what is wrong."""
     from judge.data.preview import preview
     from judge.errors import InputError, listed
+    from judge.prompting.rubric import load_rubric
 
-    found = preview(data, mapping)
+    outline = load_rubric(rubric=rubric).outline
+    found = preview(data, mapping, outline.judged_role, outline.character)
     if as_json:
         files = [_facts(facts, contents) for facts, contents in found.files]
         print(as_json_text({"files": files, "warnings": list(found.warnings), "problems": list(found.problems)}))

@@ -45,12 +45,14 @@ class Preview:
     problems: tuple[str, ...]
 
 
-def preview(paths: Iterable[Path], mapping: str = "") -> Preview:
+def preview(
+    paths: Iterable[Path], mapping: str = "", judged_role: str | None = None, default_character: str | None = None
+) -> Preview:
     """Read files of dialogues, and say how each was understood.
 
     Args:
         paths: files and folders.
-        mapping: as for ``read_dialogues``.
+        mapping, judged_role, default_character: as for ``read_dialogues``.
 
     Raises:
         InputError: a path is missing or of an unknown kind, or ``mapping`` is wrong.
@@ -66,7 +68,8 @@ def preview(paths: Iterable[Path], mapping: str = "") -> Preview:
         files.append((facts, contents))
         contents = Contents()
 
-    for item in read_dialogues(paths, mapping, on_file=file_is_read, on_warning=warnings.append):
+    who = {"judged_role": judged_role, "default_character": default_character}
+    for item in read_dialogues(paths, mapping, **who, on_file=file_is_read, on_warning=warnings.append):
         if isinstance(item, Problem):
             problems.append(item.message)
             continue

@@ -17,7 +17,7 @@ from judge.human_ratings.agreement import is_run
 from judge.human_ratings.blinding import Task, blind, key_of, write_key
 from judge.human_ratings.label_studio import label_studio_tasks, labelling_config
 from judge.human_ratings.spreadsheet import BOM, sheet_of, write_workbook
-from judge.prompting.rubric import Rubric, load_rubric, packaged
+from judge.prompting.rubric import Outline, Rubric, load_rubric, packaged
 from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts, scheme_of
 from judge.types import CHATANIME, Dialogue
 
@@ -77,7 +77,7 @@ def write(
             "name the rubric that has it: --rubric"
         )
     metrics = [metric for metric in words.metrics if metric in planned]
-    dialogues = _dialogues(scores, data, mapping, set(found.table["item_id"]))
+    dialogues = _dialogues(scores, data, mapping, words.outline, set(found.table["item_id"]))
     rows = found.table[["item_id", "inclusion_probability", "raters"]].itertuples(index=False)
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
     # The key last: where it is there, the forms are all there too.
@@ -121,13 +121,16 @@ def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str],
     return (path,)
 
 
-def _dialogues(scores: Path, data: Sequence[Path], mapping: str, wanted: set[str]) -> Mapping[str, Dialogue]:
+def _dialogues(
+    scores: Path, data: Sequence[Path], mapping: str, outline: Outline, wanted: set[str]
+) -> Mapping[str, Dialogue]:
     """The dialogues of a plan by id, as the run judged them; InputError where one is not there any more.
 
     Args:
         scores: the run or table that was planned for.
         data: files to read the dialogues from; none for those that the run keeps.
         mapping: which columns of them are which fields, as for ``read_dialogues``.
+        outline: of the rubric, which says who is judged.
         wanted: their ids.
     """
     digests: dict[str, str] = {}
@@ -139,7 +142,8 @@ def _dialogues(scores: Path, data: Sequence[Path], mapping: str, wanted: set[str
     if data:
         there, why, where = {}, None, ", ".join(map(str, data[:3]))
         problems = []
-        for one in read_dialogues(data, mapping):
+        who = {"judged_role": outline.judged_role, "default_character": outline.character}
+        for one in read_dialogues(data, mapping, **who):
             if isinstance(one, Problem):
                 problems.append(one.message)
             elif one.dialogue.id in wanted:

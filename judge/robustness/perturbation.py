@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from judge.data.dataset import BATCH_DIALOGUES, Corpus
+from judge.data.dataset import BATCH_DIALOGUES
 from judge.errors import InputError, Interrupted, plain
 from judge.progress import SILENT, Progress, stoppable
 from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, JudgeModel
 from judge.scoring.parts import columns
-from judge.scoring.setup import open_judge, open_model, settle
+from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.types import NOT_FINITE, Dialogue, Options, Scheme
 
 DIALOGUES = 100
@@ -170,7 +170,7 @@ def judge_perturbations(
     if options.limit is None:
         options = replace(options, limit=DIALOGUES)
     paths, options, reason, hardware = settle(data, options, progress)
-    with closing(Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
+    with closing(open_corpus(paths, options)) as corpus:
         for warning in corpus.notes:
             progress.note(warning)
         model = open_model(options, hardware, progress)

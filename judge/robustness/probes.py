@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from judge.progress import SILENT, Progress
 from judge.prompting.rubric import load_rubric
 from judge.robustness.degradations import DEGRADATIONS, STRENGTHS, Others, degrade
 from judge.robustness.perturbation import Perturbation, judge_perturbations
-from judge.scoring.setup import settle
+from judge.scoring.setup import open_corpus, settle
 from judge.types import Dialogue, Options, Scheme
 
 MOST_OTHERS = 20
@@ -74,7 +74,7 @@ def probe(
     forms: list[tuple[Dialogue, Perturbation]] = []
 
     def perturb(dialogues: Sequence[Dialogue]) -> list[Perturbation]:
-        with closing(Corpus(paths, mapping=options.mapping)) as corpus:
+        with closing(open_corpus(paths, replace(options, sources=(), characters=(), limit=None))) as corpus:
             for one in dialogues:
                 others = others_of(one, corpus)
                 for name in aims:

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from calibration.stats.correlation import pearson, spearman
-from judge.data.dataset import Corpus
 from judge.engines.decision_protocols import SystemOne
 from judge.errors import InputError, plain
 from judge.models.hardware import Hardware
@@ -28,7 +27,7 @@ from judge.prompting.prompt_tree import ALL_LAYOUTS, DECISION, LAYOUTS, PromptTr
 from judge.prompting.rubric import languages, load_rubric
 from judge.robustness.perturbation import DIALOGUES, ORDERINGS, PromptVariant, Task, count_missing, judge_tasks
 from judge.scoring.judge import Judged, JudgeModel
-from judge.scoring.setup import open_model, settle
+from judge.scoring.setup import open_corpus, open_model, settle
 from judge.types import MIN_MASS, NOT_FINITE, OVERALL, Options
 
 MIN_DIALOGUES = 8
@@ -268,9 +267,7 @@ def compare_layouts(
             raise InputError(
                 f"--annotations: rates none of {', '.join(metrics)}, but {found}; name the metrics by their id"
             )
-    with closing(
-        Corpus(paths, options.sources, options.characters, options.limit, rated, mapping=options.mapping)
-    ) as corpus:
+    with closing(open_corpus(paths, options, rated)) as corpus:
         for warning in corpus.notes:
             progress.note(warning)
         model = open_model(options, hardware, progress)

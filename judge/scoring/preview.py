@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from judge.data.dataset import BATCH_DIALOGUES, Corpus
+from judge.data.dataset import BATCH_DIALOGUES
 from judge.data.dialogues import example_dialogues
 from judge.engines import Failure, Text
 from judge.errors import InputError, plain
@@ -22,7 +22,7 @@ from judge.progress import SILENT, Progress
 from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.scoring.judge import AnswerForm
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
-from judge.scoring.setup import open_judge, open_model, settle
+from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.scoring.summary import sample_answers
 from judge.scoring.worker import Work, chosen_metrics, sample
 from judge.types import Dialogue, Options
@@ -230,7 +230,7 @@ def show(
         InputError: there is no such dialogue, or data or options are wrong.
     """
     paths, options, _, hardware = settle(data, options or Options(), progress)
-    with closing(Corpus(paths, mapping=options.mapping)) as corpus:
+    with closing(open_corpus(paths, options)) as corpus:
         dialogue = next((one for one in corpus if one.id == dialogue_id), None)
         if dialogue is None:
             names = [one.id for one in corpus]

@@ -29,7 +29,7 @@ from judge.scoring.multi_gpu import Share
 from judge.scoring.parts import DIVERSITY, JUDGMENTS, keep_dialogues
 from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
-from judge.scoring.setup import open_judge, open_model, settle
+from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
 from judge.scoring.worker import Work, chosen_metrics, role_statistics, sample
 from judge.types import AS_ASKED, TOO_FEW_ANSWERS, Options
@@ -82,7 +82,7 @@ def score(
     # Before data are read, as it is quick to be wrong.
     chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
     with progress.busy("reading dialogues"):
-        read = Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)
+        read = open_corpus(paths, options)
     with closing(read) as corpus:
         for warning in corpus.notes:
             progress.note(warning)
@@ -132,7 +132,7 @@ def look_ahead(
     progress = progress or SILENT
     paths, options, _, hardware = settle(data, options or Options(), progress)
     multi_gpu.check(options.devices, hardware)
-    with closing(Corpus(paths, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
+    with closing(open_corpus(paths, options)) as corpus:
         for warning in corpus.notes:
             progress.note(warning)
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
@@ -146,7 +146,7 @@ def score_share(data: Sequence[Path], options: Options, share: Share, progress: 
     """Judge one share of a run that another process began, and say how its engine did."""
     hardware = detect()
     require_usable(hardware)
-    with closing(Corpus(data, options.sources, options.characters, options.limit, mapping=options.mapping)) as corpus:
+    with closing(open_corpus(data, options)) as corpus:
         judge = open_judge(options, open_model(options, hardware))
         work = Work(corpus, judge, options, data, progress, share)
         with stoppable(quiet=True) as stop:

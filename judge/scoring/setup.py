@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from judge.data.chatanime import chatanime_folder, is_complete
+from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
 from judge.engines.served_model import connect
@@ -47,6 +48,24 @@ def open_model(options: Options, hardware: Hardware, progress: Progress = SILENT
         else:
             checkpoint = resolve(options.judge)
     return JudgeModel(checkpoint, hardware, _engine(options, hardware, checkpoint))
+
+
+def open_corpus(paths: Sequence[Path], options: Options, rated: Collection[str] | None = None) -> Corpus:
+    """The dialogues that the options choose, with chat logs read as the rubric says who is judged.
+
+    ``rated`` as for ``Corpus``. InputError where the rubric, the data or an option is wrong.
+    """
+    outline = load_rubric(options.language, options.rubric).outline
+    return Corpus(
+        paths,
+        options.sources,
+        options.characters,
+        options.limit,
+        rated,
+        mapping=options.mapping,
+        judged_role=outline.judged_role,
+        default_character=outline.character,
+    )
 
 
 def open_judge(options: Options, model: JudgeModel, ascending: bool = True, progress: Progress = SILENT) -> Judge:
