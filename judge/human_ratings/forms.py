@@ -142,8 +142,8 @@ def _dialogues(
     if data:
         there, why, where = {}, None, ", ".join(map(str, data[:3]))
         problems = []
-        who = {"judged_role": outline.judged_role, "default_character": outline.character}
-        for one in read_dialogues(data, mapping, **who):
+        role, character = outline.judged_role, outline.character
+        for one in read_dialogues(data, mapping, judged_role=role, default_character=character):
             if isinstance(one, Problem):
                 problems.append(one.message)
             elif one.dialogue.id in wanted:
