@@ -220,7 +220,7 @@ def test_a_folder_without_an_outline_is_still_read_as_chatanimes(tmp_path: Path)
     for option in ("--prompts", "--rubric"):
         run = option.strip("-")
         ask = ["score", "--judge", "stand-in", option, "short", "--limit", 1, "--run", run, "--json"]
-        assert done(typed(*ask, cwd=tmp_path))["judgments"] == 10
+        assert done(typed(*ask, cwd=tmp_path))["judgments"] == 9
 
 
 def test_metrics_that_a_rubric_does_not_have_are_refused_before_data_are_read(tmp_path: Path) -> None:
