@@ -24,6 +24,10 @@ from judge.data.dialogues import Problem, Record, read_dialogues
 from judge.data.fields import Wrong
 from judge.data.preview import preview
 from judge.errors import InputError
+from judge.human_ratings.blinding import speeches
+from judge.prompting.rubric import load_rubric
+from judge.scoring.run_folder import read_texts
+from judge.scoring.summary import matched, sample_answers
 from judge.types import Dialogue, Turn
 from tests.helpers.commands import read, typed
 
@@ -459,6 +463,14 @@ def test_no_text_is_lost_between_messages_and_rounds(said: list[tuple[bool, str]
     assert (turns[-1].character is None) == said[-1][0]
 
 
+def test_forms_and_statistics_take_what_was_said() -> None:
+    rubric = load_rubric("en")
+    one = Dialogue("mine", "x", "7", (Turn(None, "hello"), Turn("a", "b"), Turn("c", None)))
+    assert [said for _, said in speeches(one, rubric)] == ["hello", "a", "b", "c"]
+    assert matched(one) == "hellob"
+    assert sample_answers([one, Dialogue("mine", "x", "8", (Turn("a", None),))])[2] == ["hello"]
+
+
 # Through the command
 
 
@@ -470,7 +482,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[dict
         folder = tmp_path_factory.mktemp("run")
         (folder / name).write_bytes(content)
         arguments = ("score", folder / name, "--judge", "stand-in", "--run", folder / "run", "--metrics", "fluency")
-        result = typed(*arguments, *options, "--no-report", "--json", cwd=folder)
+        result = typed(*arguments, *("--no-report", *options), "--json", cwd=folder)
         return {"code": result.returncode, **json.loads(result.stdout)}, result.stderr
 
     return score
@@ -485,8 +497,15 @@ def test_chat_logs_as_people_have_them_are_scored(judged: Callable[..., tuple[di
         {**chat([("user", ""), *SAID[1:]]), "scenario": "10"},
         {**chat([("system", "发条剑士"), *SAID]), "scenario": "11"},
     ]
-    found, said = judged("a.jsonl.gz", gzip.compress(lines(*records)))
-    assert (found["code"], found["judgments"], found["missing"]) == (0, 5, {})
+    found, said = judged(
+        "a.jsonl.gz", gzip.compress(lines(*records)), "--report", "--metrics", "fluency,response_diversity"
+    )
+    kept, _ = read_texts(
+        Path(found["run"]), {"mine/司弦/7": Dialogue("", "司弦", "", (Turn(None, "你来了"), *TURNS)).content_digest}
+    )
+    assert [one.turns[0] for one in kept.values()] == [Turn(None, "你来了")]
+    assert "你来了" in (Path(found["run"]) / "report.html").read_text(encoding="utf-8")
+    assert (found["code"], found["judgments"], found["missing"]) == (0, 6, {})
     assert "dialogues that end with the user, without a reply: 1" in said
 
 

@@ -60,6 +60,27 @@ def test_prompts_are_the_golden_ones(tokenizer: JudgeTokenizer, language: str, l
     assert trees(tokenizer, language, layout) == golden
 
 
+def test_a_side_that_said_nothing_has_no_heading_and_no_slot(tokenizer: JudgeTokenizer) -> None:
+    rubric = load_rubric("en")
+    writer = PromptWriter(rubric, tokenizer)
+    turns = (Turn(None, "you came"), Turn("so tired", "rest"), Turn("bye", None))
+    tree = writer.dialogue(replace(golden_dialogue(), turns=turns), METRICS)
+    user, reply = rubric.texts.user, rubric.texts.reply
+    one, two, three = (rubric.texts.turn.format(number=number) for number in (1, 2, 3))
+    assert _part(tokenizer, tree.opening)["text"] == f"\n\n# {rubric.texts.dialogue}"
+    assert _part(tokenizer, tree.dialogue)["text"].startswith(
+        f"\n\n## {one}\n{reply}\n> you came"
+        f"\n\n## {two}\n{user}\n> so tired\n{reply}\n> rest"
+        f"\n\n## {three}\n{user}\n> bye\n\n{rubric.texts.closing}"
+    )
+
+
+def test_an_empty_message_has_its_heading_and_an_empty_slot(tokenizer: JudgeTokenizer) -> None:
+    rubric = load_rubric("en")
+    tree = PromptWriter(rubric, tokenizer).dialogue(replace(golden_dialogue(), turns=(Turn("", "rest"),)), METRICS)
+    assert _part(tokenizer, tree.opening)["text"].endswith(f"\n{rubric.texts.user}\n> ")
+
+
 @pytest.mark.parametrize(("language", "layout"), CASES)
 def test_a_prompt_has_only_the_control_tokens_of_the_template(
     tokenizer: JudgeTokenizer, language: str, layout: str

@@ -33,7 +33,7 @@ from judge.robustness.attacks import (
     written_into,
 )
 from judge.scoring import setup as choosing
-from judge.types import EMPTY_ANSWER, STAND_IN, Dialogue
+from judge.types import EMPTY_ANSWER, STAND_IN, Dialogue, Turn
 from tests.helpers.chatanime import METRICS
 
 FAMILIES = {family.name: family for family in families()}
@@ -236,6 +236,16 @@ def test_each_place_is_the_one_it_is_called_by(example: list[Dialogue]) -> None:
     assert placed["profile"].profile == "资料\n句" and replace(before, profile=None) != placed["profile"]
     assert len(placed["padding"].turns[-1].character) > len(last.character) + PADDING
     assert written_into(replace(before, profile=None), "profile", "zh", "句", ["句"]).profile == "句"
+
+
+def test_text_is_written_into_the_last_reply_that_is_there(example: list[Dialogue]) -> None:
+    turns = (Turn(None, "你来了"), Turn("累", "歇"), Turn("嗯", None))
+    before = replace(example[0], turns=turns)
+    placed = {place: written_into(before, place, "zh", "句", ["句"]).turns for place in ("after", "user", "instead")}
+    assert placed["after"] == (turns[0], Turn("累", "歇\n句"), turns[2])
+    assert placed["user"] == (turns[0], Turn("累\n句", "歇"), turns[2])
+    assert placed["instead"] == (Turn(None, "句"), Turn("累", "句"), turns[2])
+    assert written_into(replace(before, turns=turns[:1]), "user", "zh", "句", ["句"]).turns == (Turn("句", "你来了"),)
 
 
 def test_rewrites_are_the_same_every_time_and_hang_on_the_seed_alone(example: list[Dialogue]) -> None:

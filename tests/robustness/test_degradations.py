@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -101,6 +102,22 @@ def test_all_but_the_replies_stays_and_the_seed_decides(name: str, cases: list[t
             assert [turn.user for turn in form.turns] == [turn.user for turn in one.turns]
             assert all(text.strip() for text in replies(form))
     assert other_seed_differs or name == "borrowed_names"
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_a_side_that_said_nothing_goes_on_saying_nothing(name: str, cases: list[tuple[Dialogue, Others]]) -> None:
+    for one, others in cases:
+        first, *_ = one.turns
+        odd = replace(one, turns=(Turn(None, first.character), *one.turns, Turn("嗯", None)))
+        donors = Others(
+            *(
+                tuple(replace(d, turns=(Turn("嗯", None), *d.turns)) for d in some)
+                for some in (others.of_role, others.of_scene)
+            )
+        )
+        for form in degrade(odd, name, donors):
+            assert [turn.user for turn in form.turns] == [turn.user for turn in odd.turns]
+            assert [turn.character is None for turn in form.turns] == [False] * (len(odd.turns) - 1) + [True]
 
 
 def is_part(part: str, whole: str) -> bool:
