@@ -97,7 +97,9 @@ def read_records(path: Path) -> Records:
         raise TableError(path, [(0, "no records; give at least one")])
     together: dict[frozenset[str], list[Part]] = {}
     for part in parts:
-        together.setdefault(frozenset(part.table), []).append(part)
+        together.setdefault(
+            frozenset(name for name in map(str, part.table) if not _UNNAMED.fullmatch(name)), []
+        ).append(part)
     chosen = max(together.values(), key=lambda alike: sum(len(part.table) for part in alike))
     if others := [part.name for part in parts if part not in chosen]:
         notes.append(f"{', '.join(others)} of {path.name} have other columns and were not read.")
@@ -143,7 +145,12 @@ def _parts(path: Path, file: DataFile, encoded: str | None, several: bool) -> It
             for one in found:
                 sheet = f"sheet {one.sheet!r}" if one.sheet else ""
                 where = ", ".join(filter(None, (name, sheet)))
-                table, numbers = _cells(path, where, one.header, list(one.rows))
+                header, rows = one.header, list(one.rows)
+                if file.kind == ".xlsx":  # a cell beside the table, as a comment is, makes a column without a heading
+                    width = max([len(header), *(len(row) for _, row in rows)])
+                    header = [*header, *(f"(column {place + 1})" for place in range(len(header), width))]
+                    rows = [(number, row + [""] * (width - len(row))) for number, row in rows]
+                table, numbers = _cells(path, where, header, rows)
                 yield Part(where, one.sheet or "", table, numbers)
         return
     table = _read_objects(path, file, encoded) if encoded else _read_parquet(path, file)

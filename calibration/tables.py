@@ -111,7 +111,8 @@ def read_ratings(
     said = [] if notes is None else notes
     read = _read(path, scale, ["annotator"], mapping, metrics, source, said)
     read = _without_missing(read, said)
-    read = read.with_table(_one_spelling(read.table, "annotator", {}, said))
+    who = one_spelling(read.table["annotator"].tolist(), "Annotator", {}, said)
+    read = read.with_table(read.table.assign(annotator=who))
     if repeats == "error":
         read = _without_copies(read, said)
     table = read.table
@@ -259,7 +260,7 @@ def _read(
     if "group" not in table:
         table["group"] = table[item[-1]]
     known = {fold(name): metric for name, metric in (metrics or {}).items()}
-    table = _one_spelling(table, "metric", known, notes)
+    table["metric"] = one_spelling(table["metric"].tolist(), "Metric", known, notes)
     more_ids = [name for name in who if name in ids]
     first = ["item_id", "source", "metric", *more_ids, "score", "group"]
     return _Read(path, table[[*first, *(name for name in table if name not in first)]], ids, long, records)
@@ -275,27 +276,12 @@ def _holds_scores(cells: pd.Series, lowest: float, highest: float) -> bool:
 
 def _without_missing(read: _Read, notes: list[str]) -> _Read:
     """Without the ratings that are missing, which are counted; TableError where all are."""
-    is_missing = _missing(read.table["score"])
-    if is_missing.all():
+    missing = _missing(read.table["score"])
+    if missing.all():
         raise TableError(read.path, [(0, "every score is missing; fill in some")])
-    if count := int(is_missing.sum()):
-        notes.append(f"{count:,} of {len(is_missing):,} ratings are missing (empty, NA) and were left out.")
-    return read.with_table(read.table[~is_missing])
-
-
-def _one_spelling(table: pd.DataFrame, column: str, known: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
-    """The table with names that differ in case, width or blanks only as one: the known one, or the most frequent."""
-    spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for spelling, count in Counter(table[column].tolist()).items():
-        spellings[fold(spelling)][spelling] += count
-    names: dict[str, str] = {}
-    for key, counts in spellings.items():
-        name = known.get(key) or counts.most_common(1)[0][0]
-        for spelling, count in counts.items():
-            names[spelling] = name
-            if spelling != name:
-                notes.append(f"{column.capitalize()} {spelling!r} was read as {name!r} (in {count:,} rows).")
-    return table.assign(**{column: [names[cell] for cell in table[column]]})
+    if count := int(missing.sum()):
+        notes.append(f"Ratings that are missing (empty, NA) and left out: {count:,} of {len(missing):,}.")
+    return read.with_table(read.table[~missing])
 
 
 def _without_copies(read: _Read, notes: list[str]) -> _Read:
@@ -305,7 +291,7 @@ def _without_copies(read: _Read, notes: list[str]) -> _Read:
     # As texts, as a cell of JSON or Parquet may be a list; the score as a number, so that 4 and 4.0 are alike.
     alike = again.drop(columns="score").map(_text).assign(score=_scores(again["score"])[0])
     if copies := list(alike.index[alike.duplicated()]):
-        notes.append(f"{len(copies):,} ratings are exact copies of another row and were left out.")
+        notes.append(f"Ratings that are exact copies of another row and left out: {len(copies):,}.")
     return read.with_table(read.table.drop(index=copies))
 
 
@@ -352,22 +338,51 @@ def _numbers(cells: pd.Series) -> pd.Series:
     return pd.Series(_of_each(number, cells), index=cells.index, dtype=float)
 
 
+def score_of(cell: object) -> tuple[float, float]:
+    """A score as people write it (``４分``, ``4/5``, ``★★★★☆``), and what it is said to be out of; NaN for none."""
+    text = unicodedata.normalize("NFKC", _text(cell)).replace("−", "-").strip()
+    if text and not text.strip("★☆"):
+        return float(text.count("★")), float(len(text)) if "☆" in text else math.nan
+    found = _SCORE.fullmatch(text)
+    number = float(found[1]) if found else math.nan
+    if found is None or not math.isfinite(number):
+        return math.nan, math.nan
+    return number, float(found[2]) if found[2] else math.nan
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell that is to hold a score says that there is none: empty, ``NA``, ``无`` and the like."""
+    return unicodedata.normalize("NFKC", _text(cell)).strip().lower() in _MISSING
+
+
+def one_spelling(cells: Sequence[str], what: str, known: Mapping[str, str], notes: list[str]) -> list[str]:
+    """Names that differ in case, width or blanks only as one name, which is said.
+
+    Args:
+        cells: the names.
+        what: they are names of, for the notes.
+        known: names to take, by what ``fold`` makes of their spellings; others become the most frequent spelling.
+        notes: is added which spelling was read as which name.
+    """
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for spelling, count in Counter(cells).items():
+        spellings[fold(spelling)][spelling] += count
+    names: dict[str, str] = {}
+    for key, counts in spellings.items():
+        name = known.get(key) or counts.most_common(1)[0][0]
+        for spelling, count in counts.items():
+            names[spelling] = name
+            if spelling != name:
+                notes.append(f"{what} {spelling!r} was read as {name!r} (ratings: {count:,}).")
+    return [names[cell] for cell in cells]
+
+
 def _scores(cells: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Scores as finite numbers, NaN for what is none; and what each is said to be out of (``4/5``), else NaN."""
     if _is_float(cells):
         return _numbers(cells), pd.Series(math.nan, index=cells.index)
 
-    def score(value: object) -> tuple[float, float]:
-        text = unicodedata.normalize("NFKC", _text(value)).replace("−", "-").strip()
-        if text and not text.strip("★☆"):
-            return (float(text.count("★")), float(len(text)) if "☆" in text else math.nan)
-        found = _SCORE.fullmatch(text)
-        number = float(found[1]) if found else math.nan
-        if not found or not math.isfinite(number):
-            return math.nan, math.nan
-        return number, float(found[2]) if found[2] else math.nan
-
-    pairs = _of_each(score, cells)
+    pairs = _of_each(score_of, cells)
     given, out_of = ([pair[side] for pair in pairs] for side in (0, 1))
     return pd.Series(given, index=cells.index, dtype=float), pd.Series(out_of, index=cells.index, dtype=float)
 
@@ -387,8 +402,7 @@ def _problems(read: _Read, wrong: pd.Series, text: Callable[[int], str]) -> list
 def _missing(cells: pd.Series) -> pd.Series:
     if _is_float(cells):
         return cells.isna()
-    is_missing = _of_each(lambda cell: unicodedata.normalize("NFKC", _text(cell)).strip().lower() in _MISSING, cells)
-    return pd.Series(is_missing, index=cells.index, dtype=bool)
+    return pd.Series(_of_each(is_missing, cells), index=cells.index, dtype=bool)
 
 
 def _bad_ids(read: _Read) -> Iterator[Problem]:
@@ -410,14 +424,14 @@ def _bad_scores(read: _Read, scale: Scale) -> Iterator[Problem]:
     scores, out_of = _scores(table["score"])
     low, high = (table["metric"].map({metric: ends[i] for metric, ends in of_metric.items()}) for i in (0, 1))
     fits = scores.between(low, high) & (out_of.isna() | (out_of == high))
-    is_missing = _missing(table["score"])
+    missing = _missing(table["score"])
     for row in table.index[~fits]:
         metric, cell = table["metric"][row], table["score"][row]
         if isinstance(scale, Mapping) and metric not in scale:
             known = ", ".join(scale)
             text = f"no scale is known for metric {metric!r} (known: {known}); give its scale, or correct it"
             yield read.problem(row, text)
-        elif not is_missing[row]:
+        elif not missing[row]:
             yield read.problem(row, _wrong_score(cell, scores[row], out_of[row], metric, of_metric[metric]), True)
 
 

@@ -116,7 +116,7 @@ def layouts(
     mean differences, rank agreement, correlation among metrics, tokens and time; with --annotations, agreement with
     people. No run is written.
     """
-    from judge.types import Options
+    from judge.types import METRICS, Options
 
     refuse_unwritable(out)
     options = Options(
@@ -129,10 +129,15 @@ def layouts(
         limit=limit,
     )
     with terminal_progress() as progress:
-        from judge.human_ratings.agreement import read_annotations
+        from judge.human_ratings.agreement import metric_names, read_annotations
         from judge.robustness.prompt_variants import compare_layouts
 
-        ratings = read_annotations(annotations) if annotations else None
+        notes: list[str] = []
+        ratings = None
+        if annotations:
+            ratings = read_annotations(annotations, metrics=metric_names(METRICS), notes=notes)
+            for note in notes:
+                progress.note(note)
         comparison = compare_layouts(data or [], options, ratings, progress)
     if out:
         save_csv(out, comparison.table)

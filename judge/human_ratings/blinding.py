@@ -12,13 +12,15 @@ import math
 import random
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from calibration.tables import is_missing, one_spelling, score_of
 from judge.errors import InputError, listed, one_line, plain
 from judge.files import replacing
 from judge.prompting.rubric import Rubric
@@ -199,15 +201,29 @@ class Wrong:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """Something in a file, in the plural, that is no rating of the plan: it is counted and said, not refused."""
+
+    what: str
+
+
+Found = Entry | Wrong | Aside
+"""What a file with filled-in forms holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
-    """Ratings under the dialogues' names (a row a rating, columns as in ``COLUMNS``), and how many cells an annotator
-    left empty."""
+    """Ratings under the dialogues' names, and what was not read."""
 
     ratings: pd.DataFrame
+    """A row a rating, columns as in ``COLUMNS``."""
     empty: int
+    """How many cells an annotator left empty."""
+    notes: tuple[str, ...]
+    """What was not read, with counts, and annotators in several spellings: a sentence each."""
 
 
-def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
+def import_entries(found: Iterable[Found], key: Key) -> Imported:
     """The ratings of some files, checked and unblinded, in the order of the dialogues' names.
 
     Raises:
@@ -218,14 +234,18 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     everything = list(found)
     problems = [one for one in everything if isinstance(one, Wrong)]
     entries = [one for one in everything if isinstance(one, Entry)]
-    given = [entry for entry in entries if not is_empty(entry.score)]
+    asides = Counter(one.what for one in everything if isinstance(one, Aside))
+    notes = [f"Not read: {what} ({count:,})." for what, count in asides.items()]
+    named = one_spelling([entry.annotator for entry in entries], "Annotator", {}, notes)
+    entries = [replace(entry, annotator=name) for entry, name in zip(entries, named, strict=True)]
+    given = [entry for entry in entries if not is_missing(entry.score)]
     problems += _wrong(given, key)
     if problems:
         # A damaged record can give the same message for every metric.
         lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
         raise InputError(listed(lines))
     if not given:
-        raise InputError("no rating in what was given; fill in some first")
+        raise InputError(" ".join(["no rating in what was given; fill in some first.", *notes]).rstrip("."))
     rows = []
     for entry in given:
         task = key.tasks[entry.task]
@@ -235,24 +255,22 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
         COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells
     )
-    empty = sum(is_empty(entry.score) for entry in entries if entry.annotator)
-    return Imported(table.reset_index(drop=True), empty)
+    empty = sum(is_missing(entry.score) for entry in entries if entry.annotator)
+    return Imported(table.reset_index(drop=True), empty, tuple(notes))
 
 
 def level(score: object) -> int | None:
     """A cell as a level of the scale; None where it is none."""
-    try:
-        number = float(score) if isinstance(score, int | float | str) and not isinstance(score, bool) else math.nan
-    except ValueError:
-        return None
-    return int(number) if number in LEVELS else None
+    number, out_of = score_of(score)
+    fits = number in LEVELS and (math.isnan(out_of) or out_of == LEVELS[-1])
+    return int(number) if fits else None
 
 
-def is_empty(score: object) -> bool:
-    """Whether a cell holds nothing."""
-    if isinstance(score, float):
-        return math.isnan(score)
-    return score is None or (isinstance(score, str) and not score.strip())
+def is_empty(cell: object) -> bool:
+    """Whether a cell with a name holds nothing."""
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
