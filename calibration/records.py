@@ -176,7 +176,11 @@ def _cells(
     ]
     columns = _checked(path, before, [name for name, bare in zip(header, is_bare, strict=True) if not bare])
     problems = [
-        (number, f"{before}{len(row)} cells under {len(header)} columns; quote any cell with a comma")
+        (
+            number,
+            f"{before}{len(row)} cells under {len(header)} columns; quote any cell with a comma"
+            + (", or name every column" if len(row) > len(header) else ""),
+        )
         for number, row in rows
         if len(row) != len(header)
     ]

@@ -224,7 +224,7 @@ def test_rows_that_do_not_fit_the_header(write):
     said = problem(read_ratings, write("item_id,score\na,4\nb,4,5\nc\n"))
     assert said.splitlines() == [
         "2 problems:",
-        "  record 2: 3 cells under 2 columns; quote any cell with a comma",
+        "  record 2: 3 cells under 2 columns; quote any cell with a comma, or name every column",
         "  record 3: 1 cells under 2 columns; quote any cell with a comma",
     ]
 
