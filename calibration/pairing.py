@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibration.columns import fold
 from calibration.errors import TableError
 from calibration.stats.intervals import Floats, Labels
 from calibration.tables import Scale, level_columns
@@ -215,6 +216,7 @@ def pair(
     annotators: Sequence[str] = (),
     scale: Scale = None,
     composites: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
 ) -> Pairing:
     """Put human ratings beside a judge's scores, joined by ``item_id`` and ``metric``.
 
@@ -227,17 +229,14 @@ def pair(
         annotators: only these; all where empty.
         scale: of every metric, or of each; None takes it from the levels, or else from the scores and ratings.
         composites: means of several metrics to add as metrics of their own (name -> members).
+        notes: what reading the tables had to say; it comes first among the remarks.
 
     Raises:
         TableError: the judge or an annotator is not in the table or has to be named; no metric or no item is in both;
             an item has two inclusion probabilities, sources or groups.
     """
-    there = sorted(ratings["annotator"].unique())
-    for name in annotators:
-        if name not in there:
-            raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
     if annotators:
-        ratings = ratings[ratings["annotator"].isin(annotators)]
+        ratings = ratings[ratings["annotator"].isin(_annotators(ratings, annotators))]
     every = one_judge(scores, judge)
     if "inclusion_probability" in ratings:
         chances = ratings.groupby(KEY)["inclusion_probability"].nunique(dropna=False)
@@ -250,11 +249,12 @@ def pair(
     found = pd.MultiIndex.from_frame(ratings[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
     if scores.empty:
         rated, asked = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, every))
-        raise TableError(BOTH, [(0, f"no metric in common (human ratings: {rated}; judge: {asked})")])
+        text = f"no metric in common (human ratings: {rated}; judge: {asked}); name metrics alike in both"
+        raise TableError(BOTH, [(0, text)])
     if judged.empty:
         raise TableError("scores", [(0, "every score of a rated metric is missing; judge them again")])
     if not found.any():
-        raise TableError(BOTH, [(0, "no item in common; check how item_id is written in both")])
+        raise TableError(BOTH, [(0, f"no item in common; {_what_differs(ratings, judged)}")])
     # Repeats are averaged before means of several metrics are added: an annotator then has one rating of each member.
     averaged = _means(ratings[found], [*KEY, "annotator"], ["score"])
     by_metric = dict(iter(_with_composites(averaged, composites, ["annotator"]).groupby("metric", sort=False)))
@@ -272,7 +272,7 @@ def pair(
         remarks=(),
         composites=tuple(name for name in composites or () if name in metrics),
     )
-    return replace(pairing, remarks=tuple(_warnings(pairing, ratings, every, scale is None)))
+    return replace(pairing, remarks=(*notes, *_warnings(pairing, ratings, every, scale is None)))
 
 
 def without_ratings(
@@ -281,6 +281,7 @@ def without_ratings(
     judge: str | None = None,
     scale: Scale = None,
     composites: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
 ) -> Pairing:
     """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
     scores = one_judge(scores, judge)
@@ -294,7 +295,7 @@ def without_ratings(
         unjudged=none,
         missing=scores.loc[scores["score"].isna(), KEY].reset_index(drop=True),
         unrated={name: len(one.items) for name, one in metrics.items()},
-        remarks=(),
+        remarks=tuple(notes),
         composites=tuple(name for name in composites or () if name in metrics),
     )
 
@@ -315,6 +316,47 @@ def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
         )
     chosen = scores[scores["judge"] == judge] if judge is not None else scores
     return _means(chosen, KEY, ["score", *level_columns(chosen)])
+
+
+def _annotators(ratings: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Annotators by name, in any case; TableError where one is not there."""
+    there = sorted(ratings["annotator"].unique())
+    chosen = []
+    for name in names:
+        same = [name] if name in there else [one for one in there if fold(one) == fold(name)]
+        if not same:
+            raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
+        chosen += same
+    return chosen
+
+
+def _what_differs(ratings: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """Why no item of two tables is the same, as far as their columns tell, and what to do."""
+    rated, judged = ratings["item_id"].iloc[0], scores["item_id"].iloc[0]
+    first = f"(the first of the ratings: {rated}; of the scores: {judged})"
+    ours, theirs = _parts(ratings), _parts(scores)
+    if ours is None or theirs is None:
+        mixed = "; one of the tables has no item_id and is joined by source/character/scenario"
+        how = mixed if ours is not None or theirs is not None else ""
+        return f"check how item_id is written in both {first}{how}"
+    for part in ours:
+        if not set(ours[part]) & set(theirs[part]):
+            both = f"{ours[part].iloc[0]!r} in the ratings, {theirs[part].iloc[0]!r} in the scores"
+            return f"they have no {part} in common ({both}); write it alike"
+    return f"an item is source/character/scenario {first}; write all three alike"
+
+
+def _parts(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The source, character and scenario that items are made of; None where they have ids of their own.
+
+    A run's scores have the scenario as their group only.
+    """
+    scenario = "scenario" if "scenario" in table else "group"
+    if "character" not in table:
+        return None
+    parts = table[["source", "character", scenario]].set_axis(["source", "character", "scenario"], axis=1)
+    is_made = (parts["source"] + "/" + parts["character"] + "/" + parts["scenario"] == table["item_id"]).all()
+    return parts if is_made else None
 
 
 def _completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:

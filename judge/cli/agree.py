@@ -18,6 +18,7 @@ from judge.cli.common import (
     Epsilon,
     Generalise,
     Json,
+    MapRatings,
     MinItems,
     Nominal,
     OfJudge,
@@ -261,6 +262,7 @@ def agree(
     annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
+    columns: MapRatings = None,
     nominal: Nominal = "",
     average_repeats: Repeats = False,
     details: Annotated[
@@ -292,7 +294,7 @@ def agree(
             raise InputError("--judges: give human ratings as well (--annotations), and no --judge")
         with terminal_progress() as progress, progress.busy("measuring agreement with human ratings"):
             chosen = some_names(judges, "--judges")
-            pairings = read_pairings(scores, annotations, scale, chosen, people, average_repeats)
+            pairings = read_pairings(scores, annotations, scale, chosen, people, average_repeats, columns)
             assessments = {name: assess_pairing(one, **how) for name, one in pairings.items()}
             differences = compare_judges(pairings, nominal=names(nominal), characters=generalise == "characters")
         beside: dict[str, Any] = {
@@ -322,6 +324,7 @@ def agree(
                 judge=judge,
                 annotators=people,
                 average_repeats=average_repeats,
+                columns=columns,
                 **how,
             )
     found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}

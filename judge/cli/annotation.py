@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from judge.cli.common import MAP_HELP, Json, OfJudge, Repeats, Scale, Scores
+from judge.cli.common import MAP_HELP, Json, MapRatings, OfJudge, Repeats, Scale, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from calibration import Plan
-    from judge.human_ratings.blinding import Entry, Wrong
     from judge.human_ratings.forms import Forms
 
 
@@ -39,6 +38,7 @@ def plan(
     raters: Annotated[int, typer.Option(help="How many annotators rate each dialogue of the overlap.")] = 3,
     judge: OfJudge = None,
     scale: Scale = None,
+    columns: MapRatings = None,
     average_repeats: Repeats = False,
     seed: Annotated[int, typer.Option(help="Random seed of the sample.")] = 0,
     form: Annotated[
@@ -74,6 +74,7 @@ def plan(
         scale,
         judge,
         average_repeats,
+        columns,
         overlap=overlap,
         raters_per_overlap=raters,
         seed=seed,
@@ -125,10 +126,18 @@ def show_plan(found: Plan, out: Path, together: Path | None, forms: Forms | None
 
 def import_annotations(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Label Studio's JSON export, or sheets (.xlsx .csv).")
+        list[Path], typer.Argument(metavar="FILE…", help="Exports of Label Studio or Argilla, or sheets (.xlsx .csv).")
     ],
     key: Annotated[Path, typer.Option(help="The key that plan --format wrote.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write the ratings to.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN,…",
+            help="Which column of a sheet is what: task=CODE,annotator=NAME; 'TEXT' is of all rows.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Read what annotators filled in, check it, put the systems back, and say how far they agree so far.
@@ -136,23 +145,14 @@ def import_annotations(
     A sheet has a row a dialogue and a column a metric; a table with task, metric, annotator, score will do too. What
     was left empty is missing in the ratings.
     """
-    from calibration.records import read_records
     from judge.cli.common import as_one_json, refuse_unwritable
     from judge.files import save_csv
-    from judge.human_ratings.blinding import import_entries, read_key
-    from judge.human_ratings.label_studio import read_export
-    from judge.human_ratings.spreadsheet import entries_of, read_workbook
+    from judge.human_ratings.agreement import parse_map
+    from judge.human_ratings.blinding import read_key
+    from judge.human_ratings.filled_in import import_files
 
     refuse_unwritable(out)
-    blinded = read_key(key)
-    entries: list[Entry | Wrong] = []
-    for path in files:
-        if path.suffix.lower() == ".json":
-            entries += read_export(path, blinded)
-        else:
-            table = read_workbook(path) if path.suffix.lower() == ".xlsx" else read_records(path)
-            entries += entries_of(path, table, blinded)
-    imported = import_entries(entries, blinded)
+    imported = import_files(files, blinded := read_key(key), parse_map(columns))
     save_csv(out, imported.ratings)
     by_task = imported.ratings.groupby(["source", "character", "scenario"])["annotator"].nunique()
     due = {(task.source, task.character, task.scenario): task.raters for task in blinded.tasks.values()}
@@ -166,6 +166,7 @@ def import_annotations(
     }
     scales = {metric: (float(levels[0]), float(levels[-1])) for metric, levels in blinded.levels.items()}
     agreement, warnings = agreement_so_far(out, scales)
+    warnings = [*imported.notes, *warnings]
     if as_json:
         print(as_one_json({"file": str(out), **counts, "remarks": warnings}, agreement=agreement))
     else:

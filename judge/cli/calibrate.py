@@ -14,6 +14,7 @@ import typer
 from judge.cli.common import (
     Annotators,
     Json,
+    MapRatings,
     OfJudge,
     Repeats,
     Scale,
@@ -107,6 +108,7 @@ def calibrate(
         Path | None, typer.Option(help="With --use: a table item_id, annotator; each of these ratings is predicted.")
     ] = None,
     scale: Scale = None,
+    columns: MapRatings = None,
     average_repeats: Repeats = False,
     maps: Annotated[
         str, typer.Option(help="Choose among these only: constant, shift, linear, isotonic, ordinal, raters.")
@@ -142,7 +144,8 @@ def calibrate(
     assert annotations is not None
     people = some_names(annotators, "--annotators")
     with terminal_progress() as progress:
-        pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, with_composites=False)
+        how: dict[str, Any] = {"with_composites": False, "columns": columns}
+        pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, **how)
         with progress.busy("fitting maps to human ratings"):
             calibration, remarks = calibrated_run.fit(scores, pairing, names(maps), seed)
         calibrated_run.save(calibration, out)

@@ -142,12 +142,23 @@ Scores = Annotated[
 
 
 Annotations = Annotated[
-    Path, typer.Option(help="Human ratings (.csv .parquet .jsonl): item_id or character and scenario, annotator …")
+    Path, typer.Option(help="Human ratings (.csv .xlsx .jsonl …): item_id or character and scenario, annotator …")
 ]
 
 
 Scale = Annotated[
     str | None, typer.Option(help="1-5, or by metric a=1-5,b=0-3; a run's is 1-5, a table's is taken from its scores.")
+]
+
+
+MapRatings = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="FIELD=COLUMN,…",
+        help="Which column of the ratings is what: annotator=rater,score=rating; 'TEXT' is of all rows, A+B of a wide "
+        "table.",
+    ),
 ]
 
 

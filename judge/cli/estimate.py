@@ -17,6 +17,7 @@ from judge.cli.common import (
     Annotators,
     Generalise,
     Json,
+    MapRatings,
     OfJudge,
     Repeats,
     Scale,
@@ -147,6 +148,7 @@ def estimate(
     annotators: Annotators = "",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
+    columns: MapRatings = None,
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
@@ -155,7 +157,8 @@ def estimate(
     from judge.human_ratings.agreement import read_pairing
 
     refuse_unwritable(out)
-    pairing = read_pairing(scores, annotations, scale, judge, some_names(annotators, "--annotators"), average_repeats)
+    people = some_names(annotators, "--annotators")
+    pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, columns=columns)
     table = agreement.estimate_all(pairing, generalise == "characters")
     shown = chosen(table, names(metrics))
     if out:
@@ -177,6 +180,7 @@ def compare(
     annotators: Annotators = "",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
+    columns: MapRatings = None,
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
@@ -185,9 +189,8 @@ def compare(
     from judge.human_ratings.agreement import read_pairing, read_unrated
 
     if annotations:
-        pairing = read_pairing(
-            scores, annotations, scale, judge, some_names(annotators, "--annotators"), average_repeats
-        )
+        people = some_names(annotators, "--annotators")
+        pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, columns=columns)
     else:
         pairing = read_unrated(scores, scale, judge)
     found = agreement.compare_all(pairing, a, b, generalise == "characters")

@@ -138,10 +138,18 @@ def layouts(
         limit=limit,
     )
     with terminal_progress() as progress:
-        from judge.human_ratings.agreement import read_annotations
+        from judge.human_ratings.agreement import metric_names, read_annotations
+        from judge.prompting.rubric import load_rubric
         from judge.robustness.prompt_variants import compare_layouts
 
-        ratings = read_annotations(annotations) if annotations else None
+        notes: list[str] = []
+        ratings = None
+        if annotations:
+            scheme = load_rubric(language, rubric).scheme
+            known = metric_names(scheme.metrics, scheme)
+            ratings = read_annotations(annotations, None, metrics=known, notes=notes)
+            for note in notes:
+                progress.note(note)
         comparison = compare_layouts(data or [], options, ratings, progress)
     if out:
         save_csv(out, comparison.table)

@@ -17,6 +17,7 @@ from judge.cli.common import (
     Epsilon,
     Generalise,
     Json,
+    MapRatings,
     MinItems,
     Nominal,
     OfJudge,
@@ -48,6 +49,7 @@ def report(
     annotator_kind: AnnotatorKind = "expert",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
+    columns: MapRatings = None,
     nominal: Nominal = "",
     average_repeats: Repeats = False,
     as_json: Json = False,
@@ -68,7 +70,7 @@ def report(
         from judge.report.tables import People
 
         characters = generalise == "characters"
-        pairing = read_pairing(run, annotations, scale, judge, chosen, average_repeats)
+        pairing = read_pairing(run, annotations, scale, judge, chosen, average_repeats, columns=columns)
         assessment = assess_pairing(
             pairing,
             raters=raters,

@@ -10,7 +10,7 @@ import math
 import re
 import stat
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from calibration import (
 from calibration.records import read_records
 from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
-from judge.prompting.rubric import load_rubric, packaged
+from judge.prompting.rubric import languages, load_rubric, packaged
 from judge.scoring.run_folder import load_scores, read_manifest, scheme_of
 from judge.types import CHATANIME, Scheme
 
@@ -61,31 +61,58 @@ def is_run(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
-def read_annotations(path: Path, scale: Scale = (1, 5), *, average_repeats: bool = False) -> pd.DataFrame:
-    """Human ratings; InputError where the file cannot be used."""
+def read_annotations(
+    path: Path,
+    scale: Scale = (1, 5),
+    *,
+    average_repeats: bool = False,
+    columns: str | None = None,
+    metrics: Mapping[str, str] | None = None,
+    source: Mapping[str, str] | None = None,
+    notes: list[str] | None = None,
+) -> pd.DataFrame:
+    """Human ratings, as ``calibration.read_ratings`` reads them; InputError where the file cannot be used.
+
+    Args:
+        path: the file.
+        scale: what scores must lie within.
+        average_repeats: whether an annotator may have rated the same item on the same metric more than once.
+        columns: which column is what, as ``parse_map`` takes it.
+        metrics: names and titles of the metrics there are, with their ids.
+        source: the system of each item, for a table that does not say it.
+        notes: is added what a reader should know of how the table was read.
+    """
     from calibration import read_ratings
 
+    mapping = parse_map(columns)
     with naming("--annotations"):
-        return read_ratings(path, scale, repeats="keep" if average_repeats else "error")
+        return read_ratings(
+            path,
+            scale,
+            repeats="keep" if average_repeats else "error",
+            mapping=mapping,
+            metrics=metrics,
+            source=source,
+            notes=notes,
+        )
 
 
 def read_judge_scores(
-    path: Path, scale: Scale, ratings: pd.DataFrame | None = None, source: str | None = None
+    path: Path, scale: Scale, source: str | None = None, notes: list[str] | None = None
 ) -> pd.DataFrame:
     """A judge's scores, from a run or a table.
 
     Args:
         path: the run or the table.
         scale: what scores of a table must lie within.
-        ratings: human ratings, which say of which system an item is where the table does not.
-        source: the system of all items, where neither says so.
+        source: the system of all items, where a table does not say it.
+        notes: is added what a reader should know of how a table was read.
     """
     from calibration import read_scores
 
     if is_run(path):
         return load_scores(path)
-    known = {} if ratings is None else dict(zip(ratings["item_id"], ratings["source"], strict=True))
-    return read_scores(path, scale, source=known or source)
+    return read_scores(path, scale, source=source, notes=notes)
 
 
 def read_pairing(
@@ -96,13 +123,15 @@ def read_pairing(
     annotators: tuple[str, ...] = (),
     average_repeats: bool = False,
     with_composites: bool = True,
+    columns: str | None = None,
 ) -> Pairing:
     """Ratings paired with the scores of a run or a table; InputError where they do not go together."""
     from calibration import pair
 
-    scales, ratings, scores = _read_both(path, annotations, scale, average_repeats)
-    composites = _composites(path, scores) if with_composites else {}
-    return pair(ratings, scores, judge=judge, annotators=annotators, scale=scales, composites=composites)
+    both = _read_both(path, annotations, scale, average_repeats, columns)
+    composites = _composites(path, both.scores) if with_composites else {}
+    how: dict[str, Any] = {"judge": judge, "annotators": annotators, "composites": composites}
+    return pair(both.ratings, both.scores, scale=both.scale, notes=both.notes, **how)
 
 
 def read_pairings(
@@ -112,36 +141,93 @@ def read_pairings(
     judges: tuple[str, ...],
     annotators: tuple[str, ...] = (),
     average_repeats: bool = False,
+    columns: str | None = None,
 ) -> dict[str, Pairing]:
     """A pairing for each of several judges of a table, by name; all of the table's where ``judges`` is ``("all",)``."""
     from calibration import pair
 
-    scales, ratings, scores = _read_both(path, annotations, scale, average_repeats)
+    both = _read_both(path, annotations, scale, average_repeats, columns)
+    scores = both.scores
     there = sorted(scores["judge"].unique()) if "judge" in scores else []
     chosen = there if judges == ("all",) else list(dict.fromkeys(judges))
     if len(chosen) < 2:
         found = f"found: {', '.join(there) or 'no column judge'}"
         raise InputError(f"--judges: give two or more of {path}'s judges, or all ({found})")
-    how: dict[str, Any] = {"annotators": annotators, "scale": scales, "composites": _composites(path, scores)}
-    return {name: pair(ratings, scores, judge=name, **how) for name in chosen}
+    how: dict[str, Any] = {"annotators": annotators, "scale": both.scale, "composites": _composites(path, scores)}
+    return {name: pair(both.ratings, scores, judge=name, notes=both.notes, **how) for name in chosen}
 
 
-def _read_both(
-    path: Path, annotations: Path, scale: str | None, average_repeats: bool
-) -> tuple[Scale, pd.DataFrame, pd.DataFrame]:
-    """The scale that was named or is a run's own, human ratings, and the scores of a run or a table."""
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """Human ratings and a judge's scores, and what reading them had to say."""
+
+    scale: Scale
+    ratings: pd.DataFrame
+    scores: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+UNKNOWN = "unknown"
+"""The source of an item of which neither table says it."""
+
+
+def _read_both(path: Path, annotations: Path, scale: str | None, average_repeats: bool, columns: str | None) -> _Both:
+    """Human ratings and the scores of a run or a table, on the scale that was named or is a run's own.
+
+    The scores come first, as they say which metrics there are. Where one table does not say the source of its items,
+    the other one does.
+    """
+    notes: list[str] = []
     scales = scale_of(path, scale)
-    ratings = read_annotations(annotations, scales, average_repeats=average_repeats)
-    return scales, ratings, read_judge_scores(path, scales, ratings)
+    scores = read_judge_scores(path, scales, source=UNKNOWN, notes=notes)
+    judged = set(scores["metric"])
+    ratings = read_annotations(
+        annotations,
+        scales,
+        average_repeats=average_repeats,
+        columns=columns,
+        metrics=metric_names(judged, scheme_behind(path, judged), scales),
+        source=dict(zip(scores["item_id"], scores["source"], strict=True)),
+        notes=notes,
+    )
+    return _Both(scales, ratings, _with_sources(scores, ratings), tuple(notes))
+
+
+def _with_sources(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Scores of a table without the sources of its items, with those that the ratings say."""
+    if (scores["source"] != UNKNOWN).any():
+        return scores
+    known = dict(zip(ratings["item_id"], ratings["source"], strict=True))
+    return scores.assign(source=[known.get(item, UNKNOWN) for item in scores["item_id"]])
+
+
+def metric_names(judged: Collection[str], scheme: Scheme | None, scale: Scale = None) -> dict[str, str]:
+    """What the metrics that were judged may be called in a table, with their ids: the id, and the titles of a rubric.
+
+    Args:
+        judged: ids of metrics.
+        scheme: of the rubric that they are of, where one is known: all of its metrics are then known too, by their
+            titles in every language that it is packaged in.
+        scale: where it is of each metric, others than these are left out: their ratings could not be checked.
+    """
+    ids = dict.fromkeys(judged)
+    titles: dict[str, str] = {}
+    if scheme:
+        ids |= dict.fromkeys(scheme.metrics)
+        there = languages(scheme.rubric) if scheme.rubric in packaged() else ()
+        for one in (scheme, *(load_rubric(language, scheme.rubric).scheme for language in there)):
+            titles |= {one.titles[metric]: metric for metric in one.metrics if metric in ids}
+    names = {**titles, **{metric: metric for metric in ids}}
+    return {name: metric for name, metric in names.items() if not isinstance(scale, Mapping) or metric in scale}
 
 
 def read_unrated(path: Path, scale: str | None, judge: str | None = None) -> Pairing:
     """The scores of a run or a table with no ratings beside them."""
     from calibration import without_ratings
 
-    scales = scale_of(path, scale)
-    scores = read_judge_scores(path, scales)
-    return without_ratings(scores, judge=judge, scale=scales, composites=_composites(path, scores))
+    scales, notes = scale_of(path, scale), list[str]()
+    scores = read_judge_scores(path, scales, notes=notes)
+    return without_ratings(scores, judge=judge, scale=scales, composites=_composites(path, scores), notes=notes)
 
 
 def scheme_behind(path: Path, metrics: Collection[str]) -> Scheme | None:
@@ -153,6 +239,11 @@ def scheme_behind(path: Path, metrics: Collection[str]) -> Scheme | None:
     """
     if is_run(path):
         return scheme_of(read_manifest(path))
+    return packaged_scheme(metrics)
+
+
+def packaged_scheme(metrics: Collection[str]) -> Scheme | None:
+    """What the packaged rubric rates that has most of some metrics; None where none has any."""
     schemes = [load_rubric(rubric=name).scheme for name in packaged()]
     best = max(schemes, key=lambda one: len(set(one.metrics) & set(metrics)))
     return best if set(best.metrics) & set(metrics) else None
@@ -184,6 +275,19 @@ def parse_scale(text: str) -> Scale:
     return scales.get(None, scales)
 
 
+def parse_map(text: str | None) -> dict[str, str]:
+    """``annotator=rater,metric='fluency'``: the column, or the text in single quotes, of each field."""
+    if text is None:
+        return {}
+    # A comma within quotes is part of the text.
+    parts = [part.strip() for part in re.findall(r"(?:'[^']*'|[^,'])+", text) if part.strip()]
+    pairs = [part.partition("=") for part in parts]
+    found = {field.strip(): column.strip() for field, _, column in pairs}
+    if not found or len(found) < len(pairs) or not all(field.strip() and column.strip() for field, _, column in pairs):
+        raise InputError(f"--map {text}: not understood; write FIELD=COLUMN, with commas: annotator=rater,score=rating")
+    return found
+
+
 DIVERSITY = "response_diversity"
 """The published metric of a system's answers as one character."""
 
@@ -213,10 +317,12 @@ def assess_run(
     judge: str | None,
     annotators: tuple[str, ...],
     average_repeats: bool,
+    columns: str | None = None,
     **how: Any,
 ) -> Assessment:
     """Read, pair and assess; ``how`` goes to ``calibration.assess``."""
-    return assess_pairing(read_pairing(scores, annotations, scale, judge, annotators, average_repeats), **how)
+    pairing = read_pairing(scores, annotations, scale, judge, annotators, average_repeats, columns=columns)
+    return assess_pairing(pairing, **how)
 
 
 def assess_pairing(pairing: Pairing, **how: Any) -> Assessment:
@@ -243,7 +349,7 @@ def compare_with_published(scores: Path) -> Published | None:
         # The judge's rating of diversity, and distinct-2, which needs no judge, as two metrics more.
         both = {DIVERSITY: DIVERSITY, "distinct_2": DISTINCT}
         try:
-            table = read_records(path)
+            table = read_records(path).table
             table = table.assign(**{column: pd.to_numeric(table[column]) for column in both})
             by_source = table[table["level"] == "source"]
             parts = [by_source[["source"]].assign(metric=name, mean=by_source[column]) for column, name in both.items()]
@@ -285,16 +391,22 @@ def make_plan(
     scale: str | None,
     judge: str | None,
     average_repeats: bool,
+    columns: str | None = None,
     **how: Any,
 ) -> Plan:
     """Read, and plan; ``how`` goes to ``calibration.planning``."""
-    scales = scale_of(scores, scale)
-    ratings = read_annotations(annotations, scales, average_repeats=average_repeats) if annotations else None
-    table = read_judge_scores(scores, scales, ratings)
+    if annotations:
+        both = _read_both(scores, annotations, scale, average_repeats, columns)
+        ratings, table, notes = both.ratings, both.scores, both.notes
+    else:
+        said: list[str] = []
+        ratings, table = None, read_judge_scores(scores, scale_of(scores, scale), notes=said)
+        notes = tuple(said)
     # A plan is for one judge; ``plan`` refuses a table that still holds several.
     if judge is not None:
         there = sorted(table["judge"].unique()) if "judge" in table else []
         if judge not in there:
             raise InputError(f"--judge {judge}: not in {scores} (found: {', '.join(there) or 'no column judge'})")
         table = table[table["judge"] == judge].reset_index(drop=True)
-    return plan(table, budget, ratings=ratings, **how)
+    found = plan(table, budget, ratings=ratings, **how)
+    return replace(found, remarks=(*notes, *found.remarks))

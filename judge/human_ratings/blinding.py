@@ -12,17 +12,19 @@ import math
 import random
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from calibration.tables import is_missing, one_spelling, score_of
 from judge.errors import InputError, listed, one_line, plain
 from judge.files import replacing
 from judge.prompting.rubric import Rubric, load_rubric
-from judge.types import Dialogue
+from judge.types import Dialogue, Scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ class Key:
     metrics: tuple[str, ...]
     tasks: Mapping[str, Unblinded]
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: load_rubric().scheme.levels)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What the metrics are called."""
 
 
 def blind(planned: Iterable[tuple[Dialogue, float, int]]) -> list[Task]:
@@ -167,14 +171,15 @@ def blind(planned: Iterable[tuple[Dialogue, float, int]]) -> list[Task]:
     return tasks
 
 
-def key_of(tasks: Iterable[Task], levels: Mapping[str, tuple[int, ...]]) -> Key:
-    """The key of some tasks on metrics with these levels."""
+def key_of(tasks: Iterable[Task], scheme: Scheme, metrics: Sequence[str]) -> Key:
+    """The key of some tasks on some metrics of a rubric."""
     behind = {}
     for task in tasks:
         one = task.dialogue
         names = one.source, one.character, one.scenario, one.content_digest
         behind[task.code] = Unblinded(*names, task.inclusion_probability, task.raters)
-    return Key(tuple(levels), behind, levels)
+    levels = {metric: scheme.levels[metric] for metric in metrics}
+    return Key(tuple(metrics), behind, levels, {metric: scheme.titles[metric] for metric in metrics})
 
 
 def write_key(path: Path, key: Key) -> None:
@@ -224,15 +229,29 @@ class Wrong:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """Something in a file, in the plural, that is no rating of the plan: it is counted and said, not refused."""
+
+    what: str
+
+
+Found = Entry | Wrong | Aside
+"""What a file with filled-in forms holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
-    """Ratings under the dialogues' names (a row a rating, columns as in ``COLUMNS``), and how many cells an annotator
-    left empty."""
+    """Ratings under the dialogues' names, and what was not read."""
 
     ratings: pd.DataFrame
+    """A row a rating, columns as in ``COLUMNS``."""
     empty: int
+    """How many cells an annotator left empty."""
+    notes: tuple[str, ...]
+    """What was not read, with counts, and annotators in several spellings: a sentence each."""
 
 
-def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
+def import_entries(found: Iterable[Found], key: Key) -> Imported:
     """The ratings of some files, checked and unblinded, in the order of the dialogues' names.
 
     Raises:
@@ -243,14 +262,18 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     everything = list(found)
     problems = [one for one in everything if isinstance(one, Wrong)]
     entries = [one for one in everything if isinstance(one, Entry)]
-    given = [entry for entry in entries if not is_empty(entry.score)]
+    asides = Counter(one.what for one in everything if isinstance(one, Aside))
+    notes = [f"Not read: {what} ({count:,})." for what, count in asides.items()]
+    named = one_spelling([entry.annotator for entry in entries], "Annotator", {}, notes)
+    entries = [replace(entry, annotator=name) for entry, name in zip(entries, named, strict=True)]
+    given = [entry for entry in entries if not is_missing(entry.score)]
     problems += _wrong(given, key)
     if problems:
         # A damaged record can give the same message for every metric.
         lines = list(dict.fromkeys(plain(f"{one.place}: {one.text}") for one in problems))
         raise InputError(listed(lines))
     if not given:
-        raise InputError("no rating in what was given; fill in some first")
+        raise InputError(" ".join(["no rating in what was given; fill in some first.", *notes]).rstrip("."))
     rows = []
     for entry in given:
         task = key.tasks[entry.task]
@@ -260,24 +283,22 @@ def import_entries(found: Iterable[Entry | Wrong], key: Key) -> Imported:
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
         COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells
     )
-    empty = sum(is_empty(entry.score) for entry in entries if entry.annotator)
-    return Imported(table.reset_index(drop=True), empty)
+    empty = sum(is_missing(entry.score) for entry in entries if entry.annotator)
+    return Imported(table.reset_index(drop=True), empty, tuple(notes))
 
 
-def level(score: object, levels: Collection[int]) -> int | None:
+def level(score: object, levels: Sequence[int]) -> int | None:
     """A cell as one of a metric's levels; None where it is none."""
-    try:
-        number = float(score) if isinstance(score, int | float | str) and not isinstance(score, bool) else math.nan
-    except ValueError:
-        return None
-    return int(number) if number in levels else None
+    number, out_of = score_of(score)
+    fits = number in levels and (math.isnan(out_of) or out_of == levels[-1])
+    return int(number) if fits else None
 
 
-def is_empty(score: object) -> bool:
-    """Whether a cell holds nothing."""
-    if isinstance(score, float):
-        return math.isnan(score)
-    return score is None or (isinstance(score, str) and not score.strip())
+def is_empty(cell: object) -> bool:
+    """Whether a cell with a name holds nothing."""
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:

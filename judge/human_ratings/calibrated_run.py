@@ -169,10 +169,11 @@ def use(
     whose: str | pd.DataFrame | None = annotator
     if pairs is not None:
         with naming("--pairs"):
-            whose = read_records(pairs)
+            whose = read_records(pairs).table
     with naming(f"--use {path}:"):
         calibration = Calibration.load(path)
-    given = read_judge_scores(scores, None, source="any")
+    notes: list[str] = []
+    given = read_judge_scores(scores, None, source="any", notes=notes)
     with naming(f"--use {path}:"):
         table = one_judge(given, judge)
         if is_run(scores):
@@ -184,7 +185,7 @@ def use(
         if table["item_id"].isin([item for item, _, _ in calibration.anchor]).any():
             refuse_moved(calibration, table)
         found = calibration.predict(table, whose)
-        return found, [*calibration.stand_ins(table, whose), *calibration.far_from_training(found)]
+        return found, [*notes, *calibration.stand_ins(table, whose), *calibration.far_from_training(found)]
 
 
 def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:

@@ -82,7 +82,7 @@ def write(
     tasks = blind((dialogues[item], float(chance), int(raters)) for item, chance, raters in rows)
     # The key last: where it is there, the forms are all there too.
     files = _write(form, tasks, words, metrics, out)
-    write_key(_key(out), key_of(tasks, {metric: words.scheme.levels[metric] for metric in metrics}))
+    write_key(_key(out), key_of(tasks, words.scheme, metrics))
     return Forms(files, _key(out))
 
 

@@ -1,4 +1,4 @@
-"""A Label Studio project: its labelling configuration and tasks out, its JSON export back in (seen with 1.23.2).
+"""A Label Studio project: its labelling configuration and tasks out, its exports back in (seen with 1.23.2).
 
 What is read is not yet checked against the plan: that is the work of ``blinding.import_entries``.
 """
@@ -6,13 +6,26 @@ What is read is not yet checked against the plan: that is the work of ``blinding
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from judge.errors import InputError, one_line
-from judge.human_ratings.blinding import Entry, Key, Task, Wrong, anchors, speeches, wording_of, writable
+import pandas as pd
+
+from calibration.columns import fold
+from judge.human_ratings.blinding import (
+    Aside,
+    Entry,
+    Found,
+    Key,
+    Task,
+    Wrong,
+    anchors,
+    speeches,
+    wording_of,
+    writable,
+)
 from judge.prompting.rubric import Rubric
 
 SIDE_BY_SIDE = "display: flex; gap: 2em; align-items: flex-start"
@@ -72,37 +85,37 @@ def label_studio_tasks(tasks: Sequence[Task], rubric: Rubric) -> list[dict[str, 
     return found
 
 
-def read_export(path: Path, key: Key) -> Iterator[Entry | Wrong]:
-    """What a JSON export holds: an entry per annotation and metric of the key; annotations that were skipped are not.
+def task_entries(path: Path, tasks: pd.DataFrame, key: Key, names: Mapping[str, str]) -> Iterator[Found]:
+    """What the tasks of a JSON export hold: an entry per annotation and metric of the key.
 
-    Raises:
-        InputError: the file is no such export.
+    Annotations that were skipped, drafts, and answers to controls that are not of the plan are counted.
+
+    Args:
+        path: where they were read.
+        tasks: a task a row, with ``data``, ``annotations`` and, where there are any, ``drafts``.
+        key: of the plan.
+        names: ids of metrics by their folded names and titles.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({one_line(error)}); export it again from Label Studio, as JSON") from error
-    if not isinstance(content, list):
-        raise InputError(f"{path}: not a list of tasks; export it again from Label Studio, as JSON")
-    for number, task in enumerate(content, 1):
+    for number, task in enumerate(tasks.to_dict(orient="records"), 1):
         place = f"{path}: record {number}"
         try:
             code, annotations = str(task["data"]["task"]), list(task["annotations"])
         except (KeyError, TypeError):
-            yield Wrong(place, "has no data.task or no annotations; export as JSON, not as JSON-MIN or CSV")
+            yield Wrong(place, "has no data.task or no annotations; export the project's tasks again, as JSON")
             continue
         for one in annotations:
-            yield from _annotation(place, code, one, key)
+            yield from _annotation(place, code, one, key, names)
+        drafts = task.get("drafts")
+        yield from [Aside("drafts, which were not submitted")] * (len(drafts) if isinstance(drafts, list) else 0)
 
 
-def _annotation(place: str, task: str, annotation: Any, key: Key) -> Iterator[Entry | Wrong]:
+def _annotation(place: str, task: str, annotation: Any, key: Key, names: Mapping[str, str]) -> Iterator[Found]:
     """What one annotator gave of one task: an entry a metric, empty where the annotator left it out."""
     if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
         yield Wrong(place, "holds an annotation without a result; export it again")
         return
     if annotation.get("was_cancelled"):
+        yield Aside("annotations that were skipped or cancelled")
         return
     place = f"{place}, annotation {annotation.get('id')}"
     who = annotation.get("completed_by")  # the user's number, or an object with it and the e-mail address
@@ -111,18 +124,44 @@ def _annotation(place: str, task: str, annotation: Any, key: Key) -> Iterator[En
     given: list[tuple[str, object]] = []
     for control in annotation["result"]:
         try:
-            name, kind, value = str(control["from_name"]), control["type"], control["value"]
-            if kind == "rating":
-                given.append((name, value["rating"]))
-            elif kind == "choices":
-                chosen = value["choices"]
-                given.append((name, chosen[0] if len(chosen) == 1 else f"{len(chosen)} choices"))
+            name = str(control["from_name"])
+            metric, kind, value = names.get(fold(name)), control["type"], control["value"]
+            if metric is None:
+                yield Aside(f"answers to {name!r} ({kind}), which is no metric of this plan")
+            elif kind in ("rating", "choices", "number"):
+                given.append((metric, chosen(dict(value))))
             else:
-                advice = "not rating or choices; take it out of the project"
-                yield Wrong(place, f"control {name!r} is of kind {kind!r}, {advice}")
-        except (KeyError, TypeError, IndexError):
+                yield Wrong(
+                    place, f"control {name!r} is of kind {kind!r}, not rating or choices; rate it by one of these"
+                )
+        except (KeyError, TypeError):
             yield Wrong(place, "holds a result that is neither a rating nor a choice; export it again")
     # A metric that was left out is an empty cell, so that it is counted and not lost.
     unrated = set(key.metrics) - {metric for metric, _ in given}
     for metric, score in [*given, *((metric, None) for metric in key.metrics if metric in unrated)]:
         yield Entry(place, task, metric, annotator, score)
+
+
+def chosen(value: Any) -> object:
+    """What was chosen, of a control's value in any export.
+
+    ``{"rating": 4}`` or ``{"choices": ["4"]}`` in JSON; ``"4"`` or ``[{"rating": 4}]`` in JSON-MIN; the same as text in
+    CSV. What cannot be read comes back as it is, so that it is refused as no level.
+
+    Raises:
+        TypeError: an object that is neither a rating nor a choice.
+    """
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        return chosen(value[0]) if len(value) == 1 else f"{len(value)} choices"
+    if not isinstance(value, dict):
+        return value
+    if "choices" in value:
+        return chosen(value["choices"])
+    if found := [value[kind] for kind in ("rating", "number") if kind in value]:
+        return found[0]
+    raise TypeError(f"neither a rating nor a choice: {value}")

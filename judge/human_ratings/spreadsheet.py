@@ -6,15 +6,29 @@ What is read is not yet checked against the plan: that is the work of ``blinding
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from judge.errors import InputError, one_line
-from judge.human_ratings.blinding import Entry, Key, Task, anchors, is_empty, speeches, wording_of, writable
+from calibration.columns import fold
+from calibration.records import Part
+from judge.errors import InputError
+from judge.human_ratings.blinding import (
+    LONGEST,
+    Aside,
+    Entry,
+    Found,
+    Key,
+    Task,
+    Wrong,
+    anchors,
+    is_empty,
+    speeches,
+    wording_of,
+    writable,
+)
+from judge.human_ratings.label_studio import chosen
 from judge.prompting.rubric import Rubric
 
 if TYPE_CHECKING:
@@ -35,6 +49,10 @@ LONGEST_CELL = 32_767
 
 LONGEST_PROMPT = 255
 """Characters that a workbook shows of the text beside a cell."""
+
+
+MOST_HEADINGS = 15
+"""Headings that a message repeats."""
 
 
 BOM = b"\xef\xbb\xbf"
@@ -67,11 +85,13 @@ def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], 
     ratings = book.active
     assert ratings is not None
     ratings.title = wording.ratings
-    _fill(ratings, [list(sheet), *sheet.itertuples(index=False)], [WIDTHS.get(_id(name), 12) for name in sheet])
+    _fill(
+        ratings, [list(sheet), *sheet.itertuples(index=False)], [WIDTHS.get(_id(str(name), {}), 12) for name in sheet]
+    )
     ratings.freeze_panes = "D2"  # the headings, and the columns up to the annotator, stay in view
     for column, name in enumerate(sheet, 1):
-        if _id(name) in metrics:
-            _offer_levels(ratings, column, rubric, _id(name))
+        if _id(str(name), {}) in metrics:
+            _offer_levels(ratings, column, rubric, _id(str(name), {}))
     levels = {metric: rubric.scheme.levels[metric] for metric in metrics}
     guide = [[wording.how.format(cell=wording.cell(levels.values()))], [rubric.texts.rules], []]
     for metric in metrics:
@@ -129,68 +149,90 @@ def _offer_levels(sheet: Worksheet, column: int, rubric: Rubric, metric: str) ->
     sheet.add_data_validation(offer)
 
 
-def read_workbook(path: Path) -> pd.DataFrame:
-    """The first sheet of a workbook as text and numbers under its headings; formulas stand as they are written.
-
-    Raises:
-        InputError: the file is no workbook.
-    """
-    from openpyxl import load_workbook
-
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of drop-downs in a form that the library does not know
-            rows = list(load_workbook(file, read_only=True).worksheets[0].iter_rows(values_only=True))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)}); check the file") from error
-    except Exception as error:  # a broken file fails in many ways inside the library
-        raise InputError(f"{path}: not a workbook ({one_line(error)}); save it again as .xlsx") from error
-    if not rows:
-        raise InputError(f"{path}: its first sheet is empty; fill in the one that plan wrote")
-    heads = [str(head or "") for head in rows[0]]
-    return pd.DataFrame(rows[1:], columns=heads, dtype=object)
+EXPORTED = {"id", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "history"}
+"""The columns that Label Studio adds to what it exports as CSV or JSON-MIN."""
 
 
-def entries_of(path: Path, table: pd.DataFrame, key: Key) -> Iterator[Entry]:
+def sheet_entries(
+    place: str, part: Part, key: Key, names: Mapping[str, str], mapping: Mapping[str, str]
+) -> Iterator[Found]:
     """What a sheet or a long table (``task, metric, annotator, score``) holds: an entry per row and metric.
 
+    A sheet may also be what Label Studio exports as CSV or JSON-MIN. Cells of other columns are counted.
+
     Args:
-        path: where it was read.
-        table: its records, as they are there.
+        place: the file, and the sheet where there are several.
+        part: its records.
         key: of the plan.
+        names: ids of metrics by their folded names and titles.
+        mapping: columns by what they are: ``task``, ``annotator``, ``metric``, ``score`` or a metric; a text in single
+            quotes stands for itself.
 
     Raises:
         InputError: columns are missing, there twice or of metrics that are not of the plan.
     """
+    table = _mapped(place, part.table, mapping)
     headings = [str(heading) for heading in table]
-    ids = [_id(heading) for heading in headings]
+    ids = [_id(heading, names) for heading in headings]
     long = {"metric", "score"} <= set(ids)
     missing = [name for name in ("task", "annotator") if name not in ids]
     if missing or not (long or set(ids) & set(key.metrics)):
+        found = ", ".join(heading[:LONGEST] for heading in headings[:MOST_HEADINGS])
         raise InputError(
-            f"{path}: no column {', '.join(missing) or 'of a metric'}; give a sheet as plan wrote it, or a table with "
-            "task, metric, annotator, score"
+            f"{place}: no column {', '.join(missing) or 'of a metric'} (of {found}); give a sheet as plan wrote it, "
+            "a table with task, metric, annotator, score, or name the columns: --map task=COLUMN,annotator=COLUMN"
         )
     if twice := [name for name in ids if name and ids.count(name) > 1]:
-        raise InputError(f"{path}: column {twice[0]!r} is there twice; remove one")
+        raise InputError(f"{place}: column {twice[0]!r} is there twice; remove one")
     known = {*ABOUT, *key.metrics}
-    if strange := [name for name, heading in zip(ids, headings, strict=True) if name != heading and name not in known]:
-        raise InputError(f"{path}: column {strange[0]!r} is of no metric of this plan; take it out, or check the key")
-    table = table.rename(columns=_id)
-    for number, row in enumerate(table.to_dict(orient="records"), 1):
+    if strange := [name for name, heading in zip(ids, headings, strict=True) if _is_other(name, heading, known)]:
+        raise InputError(f"{place}: column {strange[0]!r} is of no metric of this plan; take it out, or check the key")
+    table = table.set_axis(ids, axis=1)
+    others = [name for name in ids if name not in {*known, *EXPORTED, "metric", "score"}]
+    for number, row in zip(part.numbers, table.to_dict(orient="records"), strict=True):
         cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
-        if not all(map(is_empty, row.values())):
-            for column, metric in cells.items():
-                names = _word(row["task"]), metric.strip(), _word(row["annotator"])
-                yield Entry(f"{path}: record {number}", *names, row[column])
+        where = f"{place}: record {number}"
+        for column, metric in cells.items():
+            who = _word(row["task"]), names.get(fold(metric), metric.strip()), _word(row["annotator"])
+            try:
+                yield Entry(where, *who, chosen(row[column]))
+            except TypeError:
+                yield Wrong(where, f"metric {metric!r} holds neither a rating nor a choice; export it again")
+        yield from (Aside(f"cells of column {name!r}") for name in others if not is_empty(row[name]))
 
 
-def _id(heading: Any) -> str:
-    """The id at the end of a heading, or the heading itself."""
-    found = re.search(r"\[(\w+)\]\s*$", str(heading))
-    return found[1] if found else str(heading).strip()
+def _mapped(place: str, table: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
+    """The table with the mapped columns under the names of what they are."""
+    for name, column in mapping.items():
+        if quoted := re.fullmatch(r"'(.*)'", column):
+            table = table.assign(**{name: quoted[1]})
+            continue
+        same = [heading for heading in table if fold(heading) == fold(column)]
+        if len(same) != 1:
+            found = ", ".join(map(str, table))
+            raise InputError(f"{place}: --map {name}={column}: no such column (found: {found}); correct it")
+        table = table.drop(columns=[name] if name in table and name != same[0] else []).rename(columns={same[0]: name})
+    return table
+
+
+def _is_other(name: str, heading: str, known: set[str]) -> bool:
+    """Whether a heading ends in an id in brackets that is not known."""
+    return name not in known and bool(_BRACKETS.search(heading))
+
+
+_BRACKETS = re.compile(r"\[(\w+)\]\s*$")
+"""The id at the end of a heading."""
+
+
+def _id(heading: str, names: Mapping[str, str]) -> str:
+    """What a heading is of: the id at its end, a metric by name or title, or the heading itself."""
+    found = _BRACKETS.search(heading)
+    name = found[1] if found else heading.strip()
+    return names.get(fold(name)) or (fold(name) if fold(name) in {*ABOUT, "metric", "score"} else name)
 
 
 def _word(cell: Any) -> str:
     """A cell with a name; "" where it is empty."""
-    return "" if is_empty(cell) else str(cell).strip()
+    if is_empty(cell):
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()

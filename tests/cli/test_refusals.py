@@ -109,7 +109,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "agree: out is a file": (f"{AGREE} --out ratings.csv", ["--out ratings.csv", "cannot be written"]),
     "agree: out under a file": (f"{AGREE} --out ratings.csv/x", ["--out ratings.csv/x", "cannot be written"]),
     "agree: out with a folder": (f"{AGREE} --out taken", ["--out taken", "holds a folder agreement.csv"]),
-    "agree: ratings a folder": (f"{AGREE} --annotations taken", ["--annotations taken", ".csv, .parquet or .jsonl"]),
+    "agree: ratings a folder": (f"{AGREE} --annotations taken", ["--annotations taken", "a folder", "give a file"]),
     "agree: ratings nowhere": (f"{AGREE} --annotations no.csv", ["--annotations no.csv", "no such file"]),
     "agree: scores for ratings": (f"{AGREE} --annotations scores.csv", ["scores.csv", "no column 'annotator'"]),
     "agree: no ratings named": ("agree scores.csv", ["scores.csv", "--annotations FILE"]),
@@ -148,7 +148,7 @@ def write_tables(folder: Path) -> None:
     ratings, scores = tables(metrics=("kind", "fluent"), sources=6)
     written = {
         "ratings": ratings,
-        "repeat": pd.concat([ratings, ratings[:1]]),
+        "repeat": pd.concat([ratings, ratings[:1].assign(score=1)]),
         "unrated": ratings[:0],
         "chances": ratings.assign(inclusion_probability=[0.5, *[0.25] * (len(ratings) - 1)]),
         "scores": scores,
