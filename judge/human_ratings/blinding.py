@@ -318,7 +318,9 @@ def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
             problems.append(f"task {task} is rated, but no annotator is named; write who rated it")
         levels = key.levels.get(entry.metric, ())
         if levels and level(entry.score, levels) is None:
-            wanted = f"not one of {', '.join(map(str, levels))}; correct it or leave it empty"
+            is_whole = levels == tuple(range(levels[0], levels[-1] + 1))
+            known = f"{levels[0]} to {levels[-1]}" if is_whole else ", ".join(map(str, levels))
+            wanted = f"not one of {known}; correct it or leave it empty"
             problems.append(f"metric {metric} is {_quoted(entry.score)}, {wanted}")
         cell = entry.task, entry.metric, entry.annotator
         if cell in first:

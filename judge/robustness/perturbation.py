@@ -132,7 +132,6 @@ class PerturbationJudgments:
     original has them; ``metric``, the probability of each level (``p1`` and so on), ``mass, score, error``;
     ``top``, the metric's highest level; ``suspicious``, the prompt injections found in the judged text (see
     ``judge.suspicious``); and ``length``, the characters of its answers.
-    ``scheme`` is what the rubric rates.
     """
 
     judge: str
@@ -140,7 +139,6 @@ class PerturbationJudgments:
     dialogues: int
     missing: dict[str, int]
     settings: dict[str, Any]
-    scheme: Scheme = field(repr=False)
     judgments: pd.DataFrame = field(repr=False)
 
 
@@ -214,7 +212,6 @@ def judge_perturbations(
         dialogues=len(dialogues),
         missing=count_missing(judgments),
         settings={**asked, **chosen, "engine": judge.engine.name},
-        scheme=judge.scheme,
         judgments=judgments,
     )
 

@@ -128,10 +128,10 @@ def test_forms_offer_the_levels_of_each_metric_and_refuse_others(walked: tuple[P
     book = openpyxl.load_workbook(home / "by-a.xlsx")
     book.worksheets[0].cell(2, len(list(book.worksheets[0].columns))).value = 9
     book.save(home / "wrong.xlsx")
-    levels = ", ".join(map(str, list(scheme.levels.values())[-1]))
+    last = list(scheme.levels.values())[-1]
     refused(
         typed("import-annotations", "wrong.xlsx", "--key", "plan.key.json", "--out", "w.csv", cwd=home),
-        f"not one of {levels}",
+        f"not one of {last[0]} to {last[-1]}; correct it",
     )
 
 

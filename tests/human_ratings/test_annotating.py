@@ -376,9 +376,8 @@ def test_a_table_needs_the_texts_and_our_metrics(tmp_path: Path) -> None:
     pd.read_parquet(tmp_path / "scores.parquet").assign(metric="mood").drop_duplicates().to_parquet(
         tmp_path / "mood.parquet"
     )
-    refused(
-        typed("plan", "mood.parquet", *how, "--data", "dialogues.jsonl", cwd=tmp_path), "no rubric for metric 'mood'"
-    )
+    planned = typed("plan", "mood.parquet", *how, "--data", "dialogues.jsonl", cwd=tmp_path)
+    refused(planned, "has no metric 'mood'", "--rubric")
 
 
 def test_a_workbook_saved_by_another_program_warns_of_nothing(tmp_path: Path) -> None:

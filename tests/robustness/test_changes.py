@@ -15,7 +15,7 @@ def table(scores: list[float | None], **columns: object) -> pd.DataFrame:
 
 def test_the_mean_change_and_its_shares_are_those_worked_out_by_hand() -> None:
     before = table([1.0, 2.0, 4.75, 4.0], mass=[1.0, 0.9, 0.8, 1.0])
-    after = table([2.0, 1.0, 5.0, 4.5], mass=[1.0, 0.7, 0.8, 0.8], family="f")
+    after = table([2.0, 1.0, 5.0, 4.5], mass=[1.0, 0.7, 0.8, 0.8], family="f", top=5)
     row = mean_changes(score_changes(before, after), ["family", "metric"]).iloc[0]
     assert row["change"] == pytest.approx((1 - 1 + 0.25 + 0.5) / 4)
     assert (row["n"], row["groups"], row["missing"]) == (4, 4, 0)
