@@ -87,12 +87,11 @@ UNSPOKEN = frozenset({"tool", "function", "tool_call", "tool_response", "observa
 class ChatLog:
     """A chat log as it was understood."""
 
-    turns: tuple[Turn, ...]
+    messages: tuple[tuple[bool, str], ...]
+    """What the two sides say, in order: whether it is the user, and the text."""
     profile: str | None
     roles: Mapping[str, str]
     """What each speaker was taken for: ``user``, ``judged`` or ``profile``."""
-    joined: int
-    """Messages that were joined to the one before, as the same side goes on."""
 
 
 def is_chat_log(given: Any) -> bool:
@@ -111,7 +110,7 @@ def read_chat_log(
     judged_role: str | None = None,
     character: str | None = None,
 ) -> ChatLog:
-    """The rounds of a list of messages.
+    """Who says what in a list of messages.
 
     Args:
         messages: objects with a speaker and a text.
@@ -126,16 +125,15 @@ def read_chat_log(
     spoken = [_message(message, f"{where}[{number}]") for number, message in enumerate(messages, start=1)]
     sides = _sides([speaker for speaker, _ in spoken], where, mapped, {judged_role, character} - {None})
     profile = "\n".join(text for speaker, text in spoken if sides[speaker] == "profile")
-    said = [(sides[speaker], text) for speaker, text in spoken if sides[speaker] != "profile"]
-    turns = turns_of((side == "user", text) for side, text in said)
-    # Each side that says something in a round takes one message; the others were joined to one of them.
-    taken = sum(text is not None for turn in turns for text in (turn.user, turn.character))
-    has_profile = "profile" in sides.values()
-    return ChatLog(turns, profile if has_profile else None, sides, len(said) - taken)
+    said = tuple((sides[speaker] == "user", text) for speaker, text in spoken if sides[speaker] != "profile")
+    return ChatLog(said, profile if "profile" in sides.values() else None, sides)
 
 
 def turns_of(messages: Iterable[tuple[bool, str]]) -> tuple[Turn, ...]:
-    """Rounds of messages, each given as (whether the user says it, text): a round begins where the user begins."""
+    """Rounds of messages, each given as (whether the user says it, text): a round begins where the user begins.
+
+    A message is joined by a line break to one before by the same speaker.
+    """
     turns: list[Turn] = []
     last: bool | None = None
     for by_user, text in messages:

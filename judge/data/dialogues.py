@@ -6,7 +6,7 @@ problems of all files can be shown at once. Nothing here knows of judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,12 +14,15 @@ from typing import Any
 
 from calibration.errors import TableError
 from calibration.text_files import KINDS, NO_VALUE, TABLES, DataFile, data_files, is_readable
-from judge.data.chat_log import is_chat_log, read_chat_log, turns_of
+from judge.data.chat_log import JUDGED, USERS, is_chat_log, read_chat_log, turns_of
 from judge.data.columns import NAMES, ColumnMap, Columns, columns_of, missing_remedy, parse_map
 from judge.data.fields import Fields, Wrong, folded, name_of, shortened, text_of
 from judge.data.records import RawRecord, parsed, raw_records
 from judge.errors import InputError, one_line
-from judge.types import Dialogue, Turn
+from judge.types import Dialogue
+
+MOST_SHAPES = 1000
+"""Sets of fields of a file's records that are remembered, so that memory stays flat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class FileFacts:
     roles: dict[str, str] = field(default_factory=dict)
     """What each speaker of chat logs was taken for: ``user``, ``judged`` or ``profile``."""
     joined: int = 0
-    """Messages of chat logs that were joined to one before, by the same speaker."""
+    """Messages that were joined to one before, by the same speaker."""
     ends_with_user: int = 0
     """Dialogues whose last message is the user's, without a reply."""
 
@@ -177,9 +180,12 @@ def _read(file: DataFile, reading: Reading, facts: FileFacts) -> Iterator[Record
                 if isinstance(raw.fields, Wrong):
                     raise raw.fields
                 if keys not in known:
-                    # A record of JSON may have other fields than the one before; many have the same.
-                    known.setdefault(keys, _understood(keys, reading, called))
-                    _note_columns(known[keys], reading, facts)
+                    # A record of JSON may have other fields than the one before; most have the same.
+                    columns = _understood(keys, reading, called)
+                    if len(known) == MOST_SHAPES:
+                        known.clear()
+                    known[keys] = columns
+                    _note_columns(columns, reading, facts)
                 cells = _Cells(raw.fields, known[keys], called == "column")
                 dialogue = _dialogue(raw, cells, file, reading, facts)
                 found: Record | Problem = Record(raw.place, dialogue)
@@ -257,7 +263,7 @@ def _dialogue(raw: RawRecord, cells: _Cells, file: DataFile, reading: Reading, f
     profile = cells.text("profile") if "profile" in cells.columns.of else reading.mapping.constants.get("profile")
     where, given = _list_of(cells)
     if where is None:
-        turns = _joined(_numbered(cells))
+        messages = _messages(_numbered(cells))
     elif is_chat_log(given):
         roles = reading.mapping.roles
         log = read_chat_log(given, where, mapped=roles, judged_role=reading.judged_role, character=character)
@@ -266,12 +272,14 @@ def _dialogue(raw: RawRecord, cells: _Cells, file: DataFile, reading: Reading, f
             raise Wrong(f'has two profiles, {both}; keep one, or --map "ignore={_column(cells, "profile")}"')
         profile = log.profile if profile is None else profile
         facts.roles |= log.roles
-        facts.joined += log.joined
-        turns = log.turns
+        messages = list(log.messages)
     else:
-        turns = _joined(_rounds(given, where))
+        messages = _messages(_rounds(given, where))
+    turns = turns_of(messages)
     if not turns:
         raise Wrong(f"has no message of the user's or the character's in {where or 'question_r1, answer_r1'}; fill it")
+    # Each side that says something in a round takes one message; the others were joined to one of them.
+    facts.joined += len(messages) - sum(text is not None for turn in turns for text in (turn.user, turn.character))
     facts.ends_with_user += turns[-1].character is None
     return Dialogue(source, character, scenario, turns, profile)
 
@@ -345,19 +353,26 @@ def _rounds(given: list[Any], where: str) -> list[tuple[str | None, str | None]]
             kind = type(turn).__name__
             raise Wrong(f"field {place} is {kind}, not an object; write {{role, content}} or {{user, character}}")
         sides = {folded(str(name)): text for name, text in turn.items()}
-        if not {"user", "character"} & set(sides):
+        user, character = _side(sides, "user", USERS), _side(sides, "character", JUDGED)
+        if user is None and character is None:
             has = shortened([str(name) for name in turn])
             raise Wrong(f"field {place} lacks user and character (it has {has}); add them, or write {{role, content}}")
-        user, character = (
-            None if sides.get(side) is None else text_of(sides[side], f"{place}.{side}")
-            for side in ("user", "character")
+        texts = (
+            None if name is None or sides[name] is None else text_of(sides[name], f"{place}.{name}")
+            for name in (user, character)
         )
-        rounds.append((user, character))
+        rounds.append((next(texts), next(texts)))
     return rounds
 
 
-def _joined(rounds: list[tuple[str | None, str | None]]) -> tuple[Turn, ...]:
-    """Turns of rounds in which a side may be missing.
+def _side(sides: Mapping[str, Any], name: str, others: Collection[str]) -> str | None:
+    """The name that a round has for a side: its own or, where there is just one, another of ``others``."""
+    found = [other for other in sides if other in others]
+    return name if name in sides else found[0] if len(found) == 1 else None
+
+
+def _messages(rounds: list[tuple[str | None, str | None]]) -> list[tuple[bool, str]]:
+    """What is said in rounds in which a side may be missing, as ``turns_of`` takes it.
 
     Empty rounds at the end are dropped, as a table gives them to shorter dialogues. A reply that is missing before the
     last round was due, so it is an empty one.
@@ -370,4 +385,4 @@ def _joined(rounds: list[tuple[str | None, str | None]]) -> tuple[Turn, ...]:
             messages.append((True, user))
         if character is not None or (user is not None and number < len(rounds)):
             messages.append((False, character or ""))
-    return turns_of(messages)
+    return messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +39,7 @@ def name_of(value: Any, name: str, label: str | None = None) -> str:
     """
     label = label or name
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        value = str(value) if math.isfinite(value) else None
     if value is None or (isinstance(value, str) and not value.strip()):
         raise Wrong(f"field {label} is missing; add it")
     found = text_of(value, label).strip()

@@ -113,6 +113,8 @@ def _of_json(file: DataFile, found: Any) -> Iterator[RawRecord]:
     if isinstance(found, Mapping):
         if _is_dialogue(found):
             found = [found]
+        elif found and all(map(is_chat_log, found.values())):
+            found = [{"scenario": name, "messages": messages} for name, messages in found.items()]
         else:
             wrapped = [value for key, value in found.items() if folded(key) in WRAPPERS and _is_list_of_objects(value)]
             if len(wrapped) == 1 and sum(isinstance(value, list) for value in found.values()) == 1:

@@ -182,7 +182,12 @@ def _complete(
     store, progress = work.store, work.progress
     about = {
         "metrics": work.asked,
-        "data": {"paths": work.data, "digest": work.corpus.digest, "dialogues": len(work.corpus)},
+        "data": {
+            "paths": work.data,
+            **({"map": options.mapping} if options.mapping else {}),
+            "digest": work.corpus.digest,
+            "dialogues": len(work.corpus),
+        },
         "sources": work.corpus.values("source"),
         "units": {JUDGMENTS: work.dialogue_batches, DIVERSITY: [name for name, _ in work.role_batches]},
     }

@@ -99,7 +99,7 @@ BAD_FILES = {
     "number.jsonl": (json.dumps({**ROW, "answer_r1": 5}).encode(), "record 1: field answer_r1 is int, not text"),
     "blank.jsonl": (json.dumps({**ROW, "character": " "}).encode(), "record 1: field character is missing"),
     "gap.jsonl": (json.dumps({**ROW, "answer_r4": "x"}).encode(), "record 1: field question_r3 is missing"),
-    "turns.jsonl": (json.dumps({**NAMED, "turns": [{"usr": "x"}]}).encode(), "record 1: field turns[1] lacks"),
+    "turns.jsonl": (json.dumps({**NAMED, "turns": [{"who": "x"}]}).encode(), "record 1: field turns[1] lacks"),
     "column.csv": (b"source,character,question_r1,answer_r1\na,b,c,d\n", "column scenario is missing"),
     "cells.csv": (
         b"source,character,scenario,question_r1,answer_r1\na,b,c,d\n",

@@ -93,6 +93,10 @@ SHAPES = {
     ),
     "a list": Shape("a.json", text([chat()])),
     "a list under data": Shape("a.json", text({"version": 1, "data": [chat()]})),
+    "chat logs by scenario": Shape("mine.json", text({"7": messages()}), mapping="source=@file,character='司弦'"),
+    "pairs of user and assistant": Shape(
+        "a.jsonl", lines({**IDS, "conversation": [{"User": t.user, "assistant": t.character} for t in TURNS]})
+    ),
     "one dialogue": Shape("a.json", text(chat())),
     "one record": Shape("a.json", text(ROW)),
     "a pretty list in .jsonl": Shape("a.jsonl", json.dumps([chat()], indent=2).encode()),
@@ -284,6 +288,7 @@ RECORDS = {
     "two lists": (chat(dialog=messages()), 'has both messages and dialog; say which is the dialogue: --map "turns='),
     "a list and rounds": ({**ROW, "messages": messages()}, "has both messages and question_r"),
     "not a list": ({**IDS, "messages": {"a": 1}}, "field messages is dict, not a list"),
+    "no number as name": ({**ROW, "scenario": float("nan")}, "field scenario is missing"),
     "a bool as name": ({**ROW, "source": True}, "field source is bool, not text"),
     "an object as name": ({**ROW, "scenario": {"id": 1}}, "field scenario is dict, not text"),
 }
@@ -524,6 +529,8 @@ def test_a_reply_without_words_and_one_that_never_came_are_empty_answers(
 def test_mapped_columns_are_scored_under_their_names(judged: Callable[..., tuple[dict[str, Any], str]]) -> None:
     found, _ = judged("a.csv", table(FROM_MODEL), "--map", "source=model,character=bot_name,scenario=id")
     assert (found["code"], found["leaderboard"][0]["source"]) == (0, "mine")
+    manifest = json.loads((Path(found["run"]) / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["data"]["map"] == "source=model,character=bot_name,scenario=id"
 
 
 def test_the_preview_shows_how_the_first_dialogue_was_understood(tmp_path: Path) -> None:

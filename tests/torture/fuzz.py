@@ -57,6 +57,9 @@ def kinds(home: Path) -> list[Kind]:
     return [
         Kind("chatanime.json", mutation.DIALOGUES, mutation.as_chatanime, _corpus),
         *(Kind(f"dialogues.{end}", mutation.DIALOGUES, write, _corpus) for end, write in table.items()),
+        Kind("chats.jsonl", mutation.DIALOGUES, mutation.as_chats, _corpus),
+        Kind("dialogues.jsonl.gz", mutation.DIALOGUES, mutation.as_gzip, _corpus),
+        Kind("dialogues.xlsx", mutation.DIALOGUES, mutation.as_workbook, _corpus),
         *(
             Kind(f"ratings.{end}", mutation.RATINGS, write, lambda path: _ratings(path, scores))
             for end, write in table.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import random
@@ -12,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from openpyxl import Workbook
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 Draw = random.Random
 
@@ -75,6 +78,36 @@ def as_parquet(rows: Any) -> bytes:
     out = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), out)
     return bytes(out.getvalue().to_pybytes())
+
+
+def as_chats(rows: Any) -> bytes:
+    """The dialogues as chat logs, a line each."""
+    rows = rows if isinstance(rows, list) else [rows]
+    return as_jsonl([_chat(row) if isinstance(row, dict) else row for row in rows])
+
+
+def _chat(row: dict[str, Any]) -> dict[str, Any]:
+    said = [
+        {"role": "user" if name.startswith("q") else "assistant", "content": row[name]} for name in row if "_r" in name
+    ]
+    return {**{name: value for name, value in row.items() if name not in FIELDS}, "messages": said}
+
+
+def as_gzip(rows: Any) -> bytes:
+    """JSONL, packed."""
+    return gzip.compress(as_jsonl(rows), mtime=0)
+
+
+def as_workbook(rows: Any) -> bytes:
+    """A sheet; a cell that none can hold is a text that it can."""
+    rows = [row for row in (rows if isinstance(rows, list) else [rows]) if isinstance(row, dict)] or [{}]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    book = Workbook()
+    for cells in (names, *([row.get(name) for name in names] for row in rows)):
+        book.worksheets[0].append([ILLEGAL_CHARACTERS_RE.sub("", _whole(str(cell)))[:32_000] for cell in cells])
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
 
 
 def _column(values: list[Any]) -> Any:

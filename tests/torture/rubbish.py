@@ -96,4 +96,4 @@ OF_KIND: dict[str, dict[str, Callable[[Path], None]]] = {
 
 def rubbish(suffix: str) -> dict[str, Callable[[Path], None]]:
     """What to put in the place of a file with this suffix, by name: each makes it at a path."""
-    return EVERY | OF_KIND[suffix]
+    return EVERY | OF_KIND.get(suffix, {})
