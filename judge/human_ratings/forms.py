@@ -18,7 +18,7 @@ from judge.human_ratings.blinding import Task, blind, key_of, write_key
 from judge.human_ratings.label_studio import label_studio_tasks, labelling_config
 from judge.human_ratings.spreadsheet import BOM, sheet_of, write_workbook
 from judge.prompting.rubric import Outline, Rubric, load_rubric, packaged
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts, scheme_of
+from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts
 from judge.types import CHATANIME, Dialogue
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def write(
         found: the plan, of the run or table ``scores``.
         data: where the dialogues are; none for where the run read them.
         language: of the rubric; None for the run's.
-        rubric: its name or folder; None for the packaged one of the run, or for ChatAnime's of a table.
+        rubric: its name or folder; None for that of the run, or for ChatAnime's of a table.
         mapping: which columns of ``data`` are which fields, as for ``read_dialogues``.
 
     Raises:
@@ -90,16 +90,17 @@ def _words(scores: Path, language: str | None, rubric: str | Path | None) -> Rub
     """The rubric that annotators rate by.
 
     Raises:
-        InputError: there is no such rubric, or the run was judged by one of the user's that is not named.
+        InputError: there is no such rubric, or that of the run is not where it was, or not as it was.
     """
-    if not is_run(scores):
+    if rubric is not None or not is_run(scores):
         return load_rubric(language, rubric or CHATANIME)
     manifest = read_manifest(scores)
-    judged_by = scheme_of(manifest).rubric
-    language = language or str(manifest["identity"]["language"])
-    if rubric is None and judged_by not in packaged():
-        raise InputError(f"{scores}: was judged by the rubric {judged_by}; name its folder: --rubric DIR")
-    return load_rubric(language, rubric or judged_by)
+    judged_by, own = str(manifest.get("rubric", CHATANIME)), str(manifest["identity"]["language"])
+    if judged_by not in packaged() and not Path(judged_by).is_dir():
+        raise InputError(f"{scores}: its rubric was {judged_by}, which is gone; name one: --rubric NAME or DIR")
+    if load_rubric(own, judged_by).digest != manifest["identity"]["rubric"]:
+        raise InputError(f"{scores}: its rubric {judged_by} has been changed since; name one: --rubric NAME or DIR")
+    return load_rubric(language or own, judged_by)
 
 
 def _write(form: str, tasks: list[Task], rubric: Rubric, metrics: Sequence[str], out: Path) -> tuple[Path, ...]:

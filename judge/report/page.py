@@ -154,6 +154,7 @@ def render(content: Content) -> str:
         "language": content.language,
         "texts": texts,
         "metrics": content.run.metrics,
+        "mixed": content.run.scheme.is_mixed,
         "levels": [content.run.scheme.levels[metric] for metric in content.run.metrics],
         "figures": {name: {"plots": figure.plots, "filters": figure.filters} for name, figure in figures.items()},
         "dialogues": content.entries.rows,

@@ -22,7 +22,7 @@ from judge.errors import EngineError, UnfitJudge
 from judge.files import write_csv
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.progress import SILENT, Progress, stoppable
-from judge.prompting.rubric import load_rubric
+from judge.prompting.rubric import load_rubric, packaged
 from judge.scoring import multi_gpu, run_folder
 from judge.scoring.judge import Judge
 from judge.scoring.multi_gpu import Share
@@ -181,6 +181,7 @@ def _complete(
     """
     store, progress = work.store, work.progress
     about = {
+        "rubric": str(options.rubric) if options.rubric in packaged() else str(Path(options.rubric).resolve()),
         "metrics": work.asked,
         "data": {
             "paths": work.data,

@@ -63,7 +63,7 @@ def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     scheme = load_rubric(rubric=home / "own").scheme
     found = done(typed("score", "--judge", "stand-in", "--rubric", "own", "--run", "run", "--json", cwd=home))
     assert found["missing"] == {}
-    plan = ["plan", "run", "--budget", 72, "--overlap", 72, "--out", "plan.csv", "--format", "xlsx", "--rubric", "own"]
+    plan = ["plan", "run", "--budget", 72, "--overlap", 72, "--out", "plan.csv", "--format", "xlsx"]
     assert typed(*plan, cwd=home).returncode == 0
     _fill_in(home, scheme)
     sheets = [f"by-{who}.xlsx" for who in "abc"]

@@ -243,7 +243,8 @@ function fill() {
   const orders = ORDERS.filter((order) => order !== "disputed" || DATA.dialogues.some((dialogue) => dialogue.ratings));
   const any = ["", text("any")];
   const options = {
-    metric: [["", text("overall.mean")], ...DATA.metrics.map((metric) => [metric, text(`metric.${metric}`)])],
+    // Metrics on different scales have no mean.
+    metric: [...(DATA.mixed ? [] : [["", text("overall.mean")]]), ...DATA.metrics.map((metric) => [metric, text(`metric.${metric}`)])],
     flag: [any, ...flags.map((flag) => [flag, text(`flag.${flag}`)])],
     order: orders.map((order) => [order, text(`order.${order}`)]),
   };
