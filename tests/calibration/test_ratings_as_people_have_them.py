@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from calibration import TableError, pair, read_ratings, read_scores
+from judge.report.texts import sentence_patterns
 
 openpyxl = pytest.importorskip("openpyxl")
 
@@ -204,7 +205,7 @@ SAID = {
     "a column an annotator, and notes": [
         "Columns read as annotators: anna, bo.", "Columns without ratings: note, why.",
     ],
-    "workbook with a sheet of other things": ["sheet 'about' of t.xlsx have other columns and were not read."],
+    "workbook with a sheet of other things": ["Not read, as their columns are others: sheet 'about' of t.xlsx."],
     "4/5": [],
     "csv": [],
 }  # fmt: skip
@@ -232,6 +233,16 @@ def test_empty_cells_of_a_wide_table_are_missing_ratings(tmp_path: Path):
 def test_half_points_are_kept_where_the_scale_has_them(tmp_path: Path):
     path = csv_of(LONG.assign(score=LONG["score"] + 0.5), tmp_path / "t.csv")
     assert sorted(set(read(path, scale=(0, 10))[0].values())) == [1.5, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_what_is_said_of_a_table_has_its_chinese_in_the_report(tmp_path: Path):
+    notes = [note for shape in SAID for note in SAID[shape]]
+    notes += read(csv_of(LONG.assign(score=["", *LONG["score"][1:]]), tmp_path / "t.csv"))[1]
+    with zipfile.ZipFile(zipped(tmp_path / "t.zip"), "a") as archive:
+        archive.writestr("README.txt", "x")
+    notes += read(tmp_path / "t.zip")[1]
+    assert len(notes) > len(SAID)
+    assert [note for note in notes if not any(known.fullmatch(note) for known, _ in sentence_patterns())] == []
 
 
 def test_notes_are_the_first_remarks_of_a_pairing(tmp_path: Path):
