@@ -190,7 +190,7 @@ SAID = {
         "t.csv is not UTF-8: it was read as GB18030.", "Metric '流畅性' was read as 'fluency' (ratings: 4).",
     ],
     "csv in UTF-16": ["t.csv is not UTF-8: it was read as UTF-16."],
-    "a name with a blank": [],
+    "a name with a blank": ["Annotator 'anna ' was read as 'anna' (ratings: 1)."],
     "a name in three spellings": [
         "Annotator 'Ａｎｎａ' was read as 'anna' (ratings: 1).", "Annotator 'BO' was read as 'bo' (ratings: 1).",
     ],
@@ -198,7 +198,10 @@ SAID = {
         "Metric '流畅性' was read as 'fluency' (ratings: 4).", "Metric '共情' was read as 'empathy' (ratings: 4).",
     ],
     "a row twice": ["Ratings that are exact copies of another row and left out: 1."],
-    "a row twice, with a blank": ["Ratings that are exact copies of another row and left out: 1."],
+    "a row twice, with a blank": [
+        "Annotator 'anna ' was read as 'anna' (ratings: 1).",
+        "Ratings that are exact copies of another row and left out: 1.",
+    ],
     "a column a metric, by title": [
         "Columns read as metrics: Empathy (empathy), 流畅性 (fluency).", "Columns without ratings: comment, seconds.",
     ],
@@ -326,6 +329,16 @@ def test_the_remedy_for_an_ambiguous_table_works(tmp_path: Path):
 def test_a_record_is_named_by_its_sheet(tmp_path: Path):
     sheets = {who: part.assign(score=[9, 3, 2, 1]) if who == "bo" else part for who, part in LONG.groupby("annotator")}
     assert refusal(workbook(tmp_path / "t.xlsx", **sheets)).startswith("record 1: sheet 'bo': score '9' is off")
+
+
+def test_ratings_on_another_scale_are_refused_as_such_and_not_one_by_one(tmp_path: Path):
+    many = pd.concat([LONG.assign(item_id=f"i{n}", annotator=LONG.index.astype(str)) for n in range(10)])
+    path = csv_of(many.assign(score=7), tmp_path / "t.csv")
+    assert refusal(path) == (
+        "80 of 80 scores are off the scale: they go from 7 to 7; if they are on another scale, name it: "
+        "--scale LOWEST-HIGHEST, such as 1-7"
+    )
+    assert len(read_ratings(path, (1, 7))) == 80
 
 
 def test_two_columns_without_a_heading_are_no_columns_there_twice(tmp_path: Path):
