@@ -331,47 +331,19 @@ def _annotators(ratings: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 def _refuse_other_items(ratings: pd.DataFrame, scores: pd.DataFrame) -> NoReturn:
     """TableError that says why no item of two tables is the same, as far as their columns tell, and what to do."""
-    rated, judged = ratings["item_id"].iloc[0], scores["item_id"].iloc[0]
+    first = f"ratings: {ratings['item_id'].iloc[0]}; scores: {scores['item_id'].iloc[0]}"
     ours, theirs = _parts(ratings), _parts(scores)
+    if ours is None and theirs is None:
+        raise TableError(BOTH, [(0, f"no item in common; check how item_id is written in both ({first})")])
     if ours is None or theirs is None:
         raise TableError(
-            BOTH,
-            [
-                (
-                    0,
-                    f"no item in common; check how item_id is written in both (the first of the ratings: {rated}; of "
-                    f"the scores: {judged})"
-                    + (
-                        ""
-                        if ours is theirs
-                        else "; one of the tables has no item_id and is joined by source/character/scenario"
-                    ),
-                )
-            ],
+            BOTH, [(0, f"no item in common; one has item_id, the other source/character/scenario ({first}); use one")]
         )
     for part in ours:
         if not set(ours[part]) & set(theirs[part]):
-            both = ours[part].iloc[0], theirs[part].iloc[0]
-            raise TableError(
-                BOTH,
-                [
-                    (
-                        0,
-                        f"no item in common; they have no {part} in common ({both[0]!r} in the ratings, {both[1]!r} in "
-                        "the scores); write it alike",
-                    )
-                ],
-            )
-    raise TableError(
-        BOTH,
-        [
-            (
-                0,
-                f"no item in common; an item is source/character/scenario (the first of the ratings: {rated}; of the "
-                f"scores: {judged}); write all three alike",
-            )
-        ],
-    )
+            first = f"ratings: {ours[part].iloc[0]!r}; scores: {theirs[part].iloc[0]!r}"
+            raise TableError(BOTH, [(0, f"no item in common; no {part} is in both ({first}); write it alike")])
+    raise TableError(BOTH, [(0, f"no item in common; write source, character and scenario alike in both ({first})")])
 
 
 def _parts(table: pd.DataFrame) -> pd.DataFrame | None:
