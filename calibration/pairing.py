@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -249,12 +250,14 @@ def pair(
     found = pd.MultiIndex.from_frame(ratings[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
     if scores.empty:
         rated, asked = (", ".join(sorted(set(table["metric"]))[:MOST_LISTED]) for table in (ratings, every))
-        text = f"no metric in common (human ratings: {rated}; judge: {asked}); name metrics alike in both"
-        raise TableError(BOTH, [(0, text)])
+        raise TableError(
+            BOTH,
+            [(0, f"no metric in common (human ratings: {rated}; judge: {asked}); name metrics alike in both")],
+        )
     if judged.empty:
         raise TableError("scores", [(0, "every score of a rated metric is missing; judge them again")])
     if not found.any():
-        raise TableError(BOTH, [(0, f"no item in common; {_what_differs(ratings, judged)}")])
+        _refuse_other_items(ratings, judged)
     # Repeats are averaged before means of several metrics are added: an annotator then has one rating of each member.
     averaged = _means(ratings[found], [*KEY, "annotator"], ["score"])
     by_metric = dict(iter(_with_composites(averaged, composites, ["annotator"]).groupby("metric", sort=False)))
@@ -330,20 +333,21 @@ def _annotators(ratings: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _what_differs(ratings: pd.DataFrame, scores: pd.DataFrame) -> str:
-    """Why no item of two tables is the same, as far as their columns tell, and what to do."""
-    rated, judged = ratings["item_id"].iloc[0], scores["item_id"].iloc[0]
-    first = f"(the first of the ratings: {rated}; of the scores: {judged})"
+def _refuse_other_items(ratings: pd.DataFrame, scores: pd.DataFrame) -> NoReturn:
+    """TableError that says why no item of two tables is the same, as far as their columns tell, and what to do."""
+    first = f"ratings: {ratings['item_id'].iloc[0]}; scores: {scores['item_id'].iloc[0]}"
     ours, theirs = _parts(ratings), _parts(scores)
+    if ours is None and theirs is None:
+        raise TableError(BOTH, [(0, f"no item in common; check how item_id is written in both ({first})")])
     if ours is None or theirs is None:
-        mixed = "; one of the tables has no item_id and is joined by source/character/scenario"
-        how = mixed if ours is not None or theirs is not None else ""
-        return f"check how item_id is written in both {first}{how}"
+        raise TableError(
+            BOTH, [(0, f"no item in common; one has item_id, the other source/character/scenario ({first}); use one")]
+        )
     for part in ours:
         if not set(ours[part]) & set(theirs[part]):
-            both = f"{ours[part].iloc[0]!r} in the ratings, {theirs[part].iloc[0]!r} in the scores"
-            return f"they have no {part} in common ({both}); write it alike"
-    return f"an item is source/character/scenario {first}; write all three alike"
+            first = f"ratings: {ours[part].iloc[0]!r}; scores: {theirs[part].iloc[0]!r}"
+            raise TableError(BOTH, [(0, f"no item in common; no {part} is in both ({first}); write it alike")])
+    raise TableError(BOTH, [(0, f"no item in common; write source, character and scenario alike in both ({first})")])
 
 
 def _parts(table: pd.DataFrame) -> pd.DataFrame | None:

@@ -102,7 +102,7 @@ def read_records(path: Path) -> Records:
         ).append(part)
     chosen = max(together.values(), key=lambda alike: sum(len(part.table) for part in alike))
     if others := [part.name for part in parts if part not in chosen]:
-        notes.append(f"{', '.join(others)} of {path.name} have other columns and were not read.")
+        notes.append(f"Not read, as their columns are others: {', '.join(others)} of {path.name}.")
     table = pd.concat([_with_sheet(part, len(parts)) for part in chosen], ignore_index=True)
     places = [(f"{part.name}: " if part.name else "", number) for part in chosen for number in part.numbers]
     return Records(table, tuple(places), tuple(notes))
@@ -133,7 +133,7 @@ def read_parts(path: Path) -> tuple[list[Part], list[str]]:
         if name in _ENCODINGS
     ]
     if others:
-        notes.append(f"{', '.join(others)} in {path.name} are of kinds that are not read.")
+        notes.append(f"Not read, as files of other kinds: {', '.join(others)} in {path.name}.")
     return [part for part in parts if not part.table.empty], notes
 
 

@@ -79,6 +79,10 @@ _TOLERANCE = 1e-3
 """How far the probabilities of a judgment may be from a sum of 1, as they may be rounded."""
 
 
+_MANY_OFF, _SHARE_OFF = 50, 0.1
+"""So many scores off the scale, and this share of all, are on another scale and not mistakes."""
+
+
 AVERAGE_THEM = "or average them (--average-repeats; in Python repeats='keep')"
 
 
@@ -256,7 +260,11 @@ def _read(
         raise TableError(path, problems)
     names = [*needed[:-1], *(name for name in ("judge", "sample_index", "group") if name in raw and name not in needed)]
     names = [name for name in names if name not in ("judge", "sample_index") or not is_human]
-    table = raw.assign(**{name: _of_each(lambda cell: _text(cell).strip(), raw[name]) for name in names})
+    # Annotators and metrics keep the blanks around them until it is said which spellings are one name.
+    spelled = {"annotator", "metric"}
+    table = raw.assign(
+        **{name: _of_each(_text if name in spelled else lambda cell: _text(cell).strip(), raw[name]) for name in names}
+    )
     ids = tuple(names)
     if item != ["item_id"]:
         table["item_id"] = table["source"] + "/" + table["character"] + "/" + table["scenario"]
@@ -372,10 +380,11 @@ def one_spelling(cells: Sequence[str], what: str, known: Mapping[str, str], note
         spellings[fold(spelling)][spelling] += count
     names: dict[str, str] = {}
     for key, counts in spellings.items():
-        name = known.get(key) or counts.most_common(1)[0][0]
+        name = known.get(key) or counts.most_common(1)[0][0].strip()
         for spelling, count in counts.items():
             names[spelling] = name
-            if spelling != name:
+            # A blank that all of them have tells nothing apart.
+            if spelling != name and (len(counts) > 1 or spelling.strip() != name):
                 notes.append(f"{what} {spelling!r} was read as {name!r} (ratings: {count:,}).")
     return [names[cell] for cell in cells]
 
@@ -428,6 +437,12 @@ def _bad_scores(read: _Read, scale: Scale) -> Iterator[Problem]:
     low, high = (table["metric"].map({metric: ends[i] for metric, ends in of_metric.items()}) for i in (0, 1))
     fits = scores.between(low, high) & (out_of.isna() | (out_of == high))
     missing = _missing(table["score"])
+    off = ~scores.between(low, high) & scores.notna() & np.isfinite(high)
+    if off.sum() >= _MANY_OFF and off.mean() > _SHARE_OFF:
+        span = f"{scores.min():g} to {scores.max():g}"
+        text = f"{off.sum():,} of {len(off):,} scores are off the scale: they go from {span}"
+        yield 0, f"{text}; if they are on another scale, name it: --scale LOWEST-HIGHEST, such as 1-{scores.max():g}"
+        fits |= off
     for row in table.index[~fits]:
         metric, cell = table["metric"][row], table["score"][row]
         if isinstance(scale, Mapping) and metric not in scale:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +190,21 @@ def _read_both(path: Path, annotations: Path, scale: str | None, average_repeats
         source=dict(zip(scores["item_id"], scores["source"], strict=True)),
         notes=notes,
     )
+    if is_run(path):
+        notes += _about_another_scale(scales, sorted(set(scores["metric"])))
     return _Both(scales, ratings, _with_sources(scores, ratings), tuple(notes))
+
+
+def _about_another_scale(scale: Scale, metrics: Iterable[str]) -> Iterator[str]:
+    """What to know where the scale that was named is not the one that a run's scores are on."""
+    for metric in metrics:
+        named = scale.get(metric) if isinstance(scale, Mapping) else scale
+        if named and metric in OWN_SCALE and tuple(named) != OWN_SCALE[metric]:
+            (low, high), (first, last) = OWN_SCALE[metric], named
+            yield (
+                f"On {metric} the run's scores are from {low:g} to {high:g} and the ratings' scale is {first:g} to "
+                f"{last:g}: differences mean nothing, correlations may; fit a map to the scale of ratings (calibrate)."
+            )
 
 
 def _with_sources(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:

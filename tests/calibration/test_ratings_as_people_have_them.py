@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from calibration import TableError, pair, read_ratings, read_scores
+from judge.report.texts import sentence_patterns
 
 openpyxl = pytest.importorskip("openpyxl")
 
@@ -189,7 +190,7 @@ SAID = {
         "t.csv is not UTF-8: it was read as GB18030.", "Metric '流畅性' was read as 'fluency' (ratings: 4).",
     ],
     "csv in UTF-16": ["t.csv is not UTF-8: it was read as UTF-16."],
-    "a name with a blank": [],
+    "a name with a blank": ["Annotator 'anna ' was read as 'anna' (ratings: 1)."],
     "a name in three spellings": [
         "Annotator 'Ａｎｎａ' was read as 'anna' (ratings: 1).", "Annotator 'BO' was read as 'bo' (ratings: 1).",
     ],
@@ -197,14 +198,17 @@ SAID = {
         "Metric '流畅性' was read as 'fluency' (ratings: 4).", "Metric '共情' was read as 'empathy' (ratings: 4).",
     ],
     "a row twice": ["Ratings that are exact copies of another row and left out: 1."],
-    "a row twice, with a blank": ["Ratings that are exact copies of another row and left out: 1."],
+    "a row twice, with a blank": [
+        "Annotator 'anna ' was read as 'anna' (ratings: 1).",
+        "Ratings that are exact copies of another row and left out: 1.",
+    ],
     "a column a metric, by title": [
         "Columns read as metrics: Empathy (empathy), 流畅性 (fluency).", "Columns without ratings: comment, seconds.",
     ],
     "a column an annotator, and notes": [
         "Columns read as annotators: anna, bo.", "Columns without ratings: note, why.",
     ],
-    "workbook with a sheet of other things": ["sheet 'about' of t.xlsx have other columns and were not read."],
+    "workbook with a sheet of other things": ["Not read, as their columns are others: sheet 'about' of t.xlsx."],
     "4/5": [],
     "csv": [],
 }  # fmt: skip
@@ -232,6 +236,16 @@ def test_empty_cells_of_a_wide_table_are_missing_ratings(tmp_path: Path):
 def test_half_points_are_kept_where_the_scale_has_them(tmp_path: Path):
     path = csv_of(LONG.assign(score=LONG["score"] + 0.5), tmp_path / "t.csv")
     assert sorted(set(read(path, scale=(0, 10))[0].values())) == [1.5, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_what_is_said_of_a_table_has_its_chinese_in_the_report(tmp_path: Path):
+    notes = [note for shape in SAID for note in SAID[shape]]
+    notes += read(csv_of(LONG.assign(score=["", *LONG["score"][1:]]), tmp_path / "t.csv"))[1]
+    with zipfile.ZipFile(zipped(tmp_path / "t.zip"), "a") as archive:
+        archive.writestr("README.txt", "x")
+    notes += read(tmp_path / "t.zip")[1]
+    assert len(notes) > len(SAID)
+    assert [note for note in notes if not any(known.fullmatch(note) for known, _ in sentence_patterns())] == []
 
 
 def test_notes_are_the_first_remarks_of_a_pairing(tmp_path: Path):
@@ -317,6 +331,16 @@ def test_a_record_is_named_by_its_sheet(tmp_path: Path):
     assert refusal(workbook(tmp_path / "t.xlsx", **sheets)).startswith("record 1: sheet 'bo': score '9' is off")
 
 
+def test_ratings_on_another_scale_are_refused_as_such_and_not_one_by_one(tmp_path: Path):
+    many = pd.concat([LONG.assign(item_id=f"i{n}", annotator=LONG.index.astype(str)) for n in range(10)])
+    path = csv_of(many.assign(score=7), tmp_path / "t.csv")
+    assert refusal(path) == (
+        "80 of 80 scores are off the scale: they go from 7 to 7; if they are on another scale, name it: "
+        "--scale LOWEST-HIGHEST, such as 1-7"
+    )
+    assert len(read_ratings(path, (1, 7))) == 80
+
+
 def test_two_columns_without_a_heading_are_no_columns_there_twice(tmp_path: Path):
     unnamed = pd.concat([pd.DataFrame({"a": ["x"] * 8, "b": "y"}), LONG], axis=1).to_csv(index=False)
     path = bytes_at(tmp_path / "t.csv", unnamed.replace("a,b,", ",,", 1).encode())
@@ -325,9 +349,9 @@ def test_two_columns_without_a_heading_are_no_columns_there_twice(tmp_path: Path
 
 ITEMS = {
     "ids": (LONG, LONG.assign(item_id="x" + LONG["item_id"]), "check how item_id is written in both", "xi1"),
-    "system": (LONG, LONG.assign(source="S1"), "they have no source in common ('s1' in the ratings, 'S1' in", "alike"),
-    "scenario": (LONG, LONG.assign(scenario="7"), "they have no scenario in common ('i1' in the ratings, '7' in", ""),
-    "one of each": (LONG, LONG, "one of the tables has no item_id", "source/character/scenario"),
+    "system": (LONG, LONG.assign(source="S1"), "no source is in both (ratings: 's1'; scores: 'S1')", "write it alike"),
+    "scenario": (LONG, LONG.assign(scenario="7"), "no scenario is in both (ratings: 'i1'; scores: '7')", ""),
+    "one of each": (LONG, LONG, "one has item_id, the other source/character/scenario", "use one"),
 }
 
 

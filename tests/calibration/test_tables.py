@@ -385,7 +385,9 @@ def test_published_tables_are_read_whole(shared_data: Path, name: str, people: i
 
 def test_llm_rubrics_repeated_ratings_are_found_and_may_be_kept(shared_data: Path):
     path = shared_data / "human" / "llm_rubric" / "human.csv"
-    assert problem(read_ratings, path, (1, 4)).startswith("73 problems:\n")
+    notes: list[str] = []
+    assert problem(read_ratings, path, (1, 4), notes=notes).startswith("28 problems:\n")
+    assert notes == ["Ratings that are exact copies of another row and left out: 45."]
     assert len(read_ratings(path, (1, 4), repeats="keep")) == 5946
 
 

@@ -246,6 +246,34 @@ def test_what_a_run_cannot_give_is_said(run: Path, tmp_path: Path) -> None:
     assert read(few)["metrics"]["fluency"]["verdict"] == "do not use"  # the example has three characters
 
 
+def test_ratings_as_people_have_them_reach_the_numbers_and_what_was_made_of_them_the_reader(
+    run: Path, tmp_path: Path
+) -> None:
+    ratings = pd.read_csv(RATINGS)
+    names = ["source", "character", "scenario", "metric"]
+    wide = ratings.pivot(index=names, columns="annotator", values="score").reset_index()
+    wide.assign(metric=wide["metric"].replace("fluency", "流畅性"), why="").to_excel(
+        tmp_path / "wide.xlsx", index=False
+    )
+    ratings.rename(columns={"annotator": "rater"}).to_csv(tmp_path / "rater.csv", index=False)
+    plain = read(typed("agree", run, "--annotations", RATINGS, "--json", cwd=tmp_path))
+    found = read(typed("agree", run, "--annotations", "wide.xlsx", "--json", cwd=tmp_path))
+    mapped = read(typed("agree", run, "--annotations", "rater.csv", "--map", "annotator=rater", "--json", cwd=tmp_path))
+    assert found["metrics"] == plain["metrics"] == mapped["metrics"]
+    said = " ".join(found["remarks"])
+    assert "Columns read as annotators: " in said and "Metric '流畅性' was read as 'fluency'" in said
+    refused(typed("agree", run, "--annotations", "rater.csv", cwd=tmp_path), "there is 'rater': --map annotator=rater")
+
+
+def test_ratings_on_another_scale_than_the_run_are_told(run: Path, tmp_path: Path) -> None:
+    ratings = pd.read_csv(RATINGS)
+    ratings.assign(score=ratings["score"] + 2).to_csv(tmp_path / "seven.csv", index=False)
+    how = ["agree", run, "--annotations", "seven.csv"]
+    refused(typed(*how, cwd=tmp_path), "scores are off the scale: they go from 3 to 7", "--scale LOWEST-HIGHEST")
+    said = read(typed(*how, "--scale", "1-7", "--json", cwd=tmp_path))["remarks"]
+    assert any("scores are from 1 to 5 and the ratings' scale is 1 to 7" in text for text in said)
+
+
 def test_a_damaged_run_is_one_line(run: Path, tmp_path: Path) -> None:
     part = next((run / "judgments").glob("part-*.parquet"))
     whole = part.read_bytes()
