@@ -88,7 +88,7 @@ AVERAGE_THEM = "or average them (--average-repeats; in Python repeats='keep')"
 
 def read_ratings(
     path: str | Path,
-    scale: Scale = (1, 5),
+    scale: Scale = None,
     *,
     repeats: Literal["error", "keep"] = "error",
     mapping: Mapping[str, str] | None = None,
@@ -138,7 +138,7 @@ def read_ratings(
 
 def read_scores(
     path: str | Path,
-    scale: Scale = (1, 5),
+    scale: Scale = None,
     *,
     metrics: Mapping[str, str] | None = None,
     source: str | Mapping[str, str] | None = None,

@@ -63,7 +63,7 @@ def is_run(path: Path) -> bool:
 
 def read_annotations(
     path: Path,
-    scale: Scale = (1, 5),
+    scale: Scale = None,
     *,
     average_repeats: bool = False,
     columns: str | None = None,
@@ -191,16 +191,16 @@ def _read_both(path: Path, annotations: Path, scale: str | None, average_repeats
         notes=notes,
     )
     if is_run(path):
-        notes += _about_another_scale(scales, sorted(set(scores["metric"])))
+        notes += _about_another_scale(scales, scheme_of(read_manifest(path)).scales)
     return _Both(scales, ratings, _with_sources(scores, ratings), tuple(notes))
 
 
-def _about_another_scale(scale: Scale, metrics: Iterable[str]) -> Iterator[str]:
-    """What to know where the scale that was named is not the one that a run's scores are on."""
-    for metric in metrics:
+def _about_another_scale(scale: Scale, own: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """What to know where the scale that was named is not the one that a run's scores are on (``own``, by metric)."""
+    for metric, (low, high) in own.items():
         named = scale.get(metric) if isinstance(scale, Mapping) else scale
-        if named and metric in OWN_SCALE and tuple(named) != OWN_SCALE[metric]:
-            (low, high), (first, last) = OWN_SCALE[metric], named
+        if named and tuple(named) != (low, high):
+            first, last = named
             yield (
                 f"On {metric} the run's scores are from {low:g} to {high:g} and the ratings' scale is {first:g} to "
                 f"{last:g}: differences mean nothing, correlations may; fit a map to the scale of ratings (calibrate)."
