@@ -165,10 +165,15 @@ def read_scores(
     if names := level_columns(table):
         levels = pd.DataFrame({name: _numbers(table[name]) for name in names})
         total = levels.sum(axis=1)
-        # A metric of fewer levels than another has none in the last columns.
+        # A metric of fewer levels than another has none in the last columns, and then in no record.
         known = levels.notna()
-        unbroken = (known.astype(int).diff(axis=1).iloc[:, 1:] <= 0).all(axis=1)
-        good = ~(levels < 0).any(axis=1) & ((total - 1).abs() <= _TOLERANCE) & unbroken
+        of_metric = known.groupby(table["metric"]).transform("any")
+        whole = (
+            (known == of_metric).all(axis=1)
+            & (known.sum(axis=1) > 1)
+            & ~(known.astype(int).diff(axis=1) > 0).any(axis=1)
+        )
+        good = ~(levels < 0).any(axis=1) & ((total - 1).abs() <= _TOLERANCE) & whole
         # A missing judgment has neither a score nor probabilities; one of the two without the other is wrong.
         none = pd.DataFrame({name: _missing(table[name]) for name in ("score", *names)}).all(axis=1)
 

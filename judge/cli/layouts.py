@@ -147,7 +147,7 @@ def layouts(
         if annotations:
             scheme = load_rubric(language, rubric).scheme
             known = metric_names(scheme.metrics, scheme)
-            ratings = read_annotations(annotations, None, metrics=known, notes=notes)
+            ratings = read_annotations(annotations, scheme.scales, metrics=known, notes=notes)
             for note in notes:
                 progress.note(note)
         comparison = compare_layouts(data or [], options, ratings, progress)

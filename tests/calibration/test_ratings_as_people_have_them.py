@@ -11,8 +11,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from calibration import TableError, pair, read_ratings, read_scores
+import calibration
+from calibration import TableError, pair, read_scores
 from judge.report.texts import sentence_patterns
+
+
+def read_ratings(path: Path, scale: Any = (1, 5), **more: Any) -> pd.DataFrame:
+    """Ratings from 1 to 5."""
+    return calibration.read_ratings(path, scale, **more)
+
 
 openpyxl = pytest.importorskip("openpyxl")
 

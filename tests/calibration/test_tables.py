@@ -13,7 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from calibration import TableError, read_ratings, read_scores
+import calibration
+from calibration import TableError
+
+
+def read_ratings(path, scale=(1, 5), **more):
+    """Ratings from 1 to 5."""
+    return calibration.read_ratings(path, scale, **more)
+
+
+def read_scores(path, scale=(1, 5), **more):
+    """Scores from 1 to 5."""
+    return calibration.read_scores(path, scale, **more)
+
 
 RATING = {"item_id": "i1", "source": "s1", "metric": "fluency", "annotator": "ann", "score": 4}
 JUDGED = {"item_id": "i1", "source": "s1", "metric": "fluency", "score": 3.5}

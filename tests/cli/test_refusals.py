@@ -64,7 +64,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "score: source": ("score --sources z", ["--sources z", "plain, steady"]),
     "score: limit": ("score --limit 0", ["--limit 0"]),
     "score: limit in words": ("score --limit few", ["--limit", "--help"]),
-    "score: prompts": ("score --prompts nowhere", ["--prompts nowhere"]),
+    "score: prompts": ("score --prompts nowhere", ["--rubric nowhere", "rubric new"]),
     "score: unknown option": ("score --speed 9", ["--speed", "--help"]),
     "score: no run": ("score --run precious", ["is not a run", "--run"]),
     "score: calibration not JSON": ("score --run r --calibration brace.json", ["not JSON"]),
@@ -73,7 +73,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     # show
     "show: nobody": ("show plain/nobody/1", ["no dialogue plain/nobody/1", "for instance plain/"]),
     "show: escape": ("show '\x1b[31m'", ["no dialogue \N{REPLACEMENT CHARACTER}[31m", "source/character/scenario"]),
-    "show: metric": ("show x --metric mood", ["--metrics mood", "unknown metric"]),
+    "show: metric": ("show x --metric mood", ["--metrics mood", "not a metric of the rubric chatanime"]),
     "show: diversity": ("show {id} --metric response_diversity", ["response_diversity", "not of one dialogue"]),
     "show: layout": ("show {id} --layout odd", ["--layout odd"]),
     "show: data": (f"show x nowhere.jsonl {SCORE}", ["nowhere.jsonl", "no such file"]),
