@@ -147,7 +147,9 @@ def layouts(
         if annotations:
             scheme = load_rubric(language, rubric).scheme
             known = metric_names(scheme.metrics, scheme)
-            ratings = read_annotations(annotations, scheme.scales, metrics=known, notes=notes)
+            # One scale holds of metrics that are not the rubric's too; several can only be of those that are.
+            scale = scheme.scales if scheme.is_mixed else next(iter(scheme.scales.values()))
+            ratings = read_annotations(annotations, scale, metrics=known, notes=notes)
             for note in notes:
                 progress.note(note)
         comparison = compare_layouts(data or [], options, ratings, progress)

@@ -20,6 +20,7 @@ from judge.errors import InputError, plain
 from judge.models.hardware import GIB
 from judge.progress import SILENT, Progress
 from judge.prompting.prompt_tree import Ids, PromptTree
+from judge.prompting.rubric import load_rubric
 from judge.scoring.judge import AnswerForm
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
 from judge.scoring.setup import open_corpus, open_judge, open_model, settle
@@ -230,6 +231,11 @@ def show(
         InputError: there is no such dialogue, or data or options are wrong.
     """
     paths, options, _, hardware = settle(data, options or Options(), progress)
+    scheme = load_rubric(options.language, options.rubric).scheme
+    metrics = [metric for metric in chosen_metrics(scheme, options.metrics) if metric in scheme.levels]
+    if not metrics:
+        known = ", ".join(scheme.metrics)
+        raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {known}")
     with closing(open_corpus(paths, options)) as corpus:
         dialogue = next((one for one in corpus if one.id == dialogue_id), None)
         if dialogue is None:
@@ -239,10 +245,6 @@ def show(
                 f"no dialogue {wanted} in the data; ids are source/character/scenario, for instance {like}"
             )
     judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
-    metrics = [metric for metric in chosen_metrics(judge.scheme, options.metrics) if metric in judge.scheme.levels]
-    if not metrics:
-        known = ", ".join(judge.scheme.metrics)
-        raise InputError(f"--metric {options.metrics[0]}: is not of one dialogue; choose one of {known}")
     writer, identity = judge.writers[0], judge.identity
     trees = judge.prompts([dialogue], metrics)[0]
     if not trees:
