@@ -27,6 +27,7 @@ from calibration.calibrators.features import (
     log_odds,
 )
 from calibration.calibrators.model_selection import FEWEST_SYSTEMS
+from calibration.calibrators.mixed_ridge import TINY
 from calibration.calibrators.penalties import Candidate, Problem
 from calibration.errors import InputError
 from calibration.pairing import KEY, Paired, Pairing
@@ -265,14 +266,16 @@ class Fitted:
     """The place of the judge whose own map predicts best what was left out."""
 
 
-def fit_panel(columns: Floats, ratings: Ratings, seed: int = 0) -> Fitted:
-    """Fit a panel and every judge alone, each with the penalty that predicts best what is left out.
+def fit_panel(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: int = 0) -> Fitted:
+    """Fit a panel and every judge alone, each with the simplest penalty within one standard error of the best.
 
-    A judge alone gets what the panel gets: a line on its score, and ridge regression on its log-odds.
+    A judge alone gets what the panel gets: a line on its score and, where it gives a distribution, ridge regression on
+    its log-odds.
 
     Args:
-        columns: shape (items, 1 + 2 judges).
+        columns: shape (items, 1 + 2 judges), as ``Reading.columns`` gives them.
         ratings: one of each item.
+        levels: shape (judges,), as ``Reading`` has them.
         seed: of the folds.
     """
     judges = (columns.shape[1] - 1) // 2
@@ -283,9 +286,9 @@ def fit_panel(columns: Floats, ratings: Ratings, seed: int = 0) -> Fitted:
     rising = np.append(False, np.full(columns.shape[1], True))
 
     def candidates(line: int, odds: Sequence[int]) -> list[Candidate]:
-        """A line on one column, and each penalty for some others; what is left has none."""
+        """A line on one column, and each penalty for some log-odds; all else is left out."""
         found = []
-        for penalty in PENALTIES:
+        for penalty in PENALTIES if odds else PENALTIES[:1]:
             penalties = np.full(design.shape[1], np.inf)
             penalties[[0, line]] = 0.0
             penalties[list(odds)] = penalty
@@ -293,16 +296,17 @@ def fit_panel(columns: Floats, ratings: Ratings, seed: int = 0) -> Fitted:
         return found
 
     fits, losses = [], []
-    for line, odds in [
-        (1, range(2 + judges, 2 + 2 * judges)),
-        *((2 + judge, [2 + judges + judge]) for judge in range(judges)),
-    ]:
+    # Columns of the design are 1, the mean, the scores, the log-odds. Log-odds of a single score are that score again.
+    score, odd = 2, 2 + judges
+    alone = [(score + judge, [odd + judge] if levels[judge] else []) for judge in range(judges)]
+    for line, odds in [(1, list(range(odd, odd + judges))), *alone]:
         tried = candidates(line, odds)
         errors = problem.losses(tried)
         place = problem.simplest(errors)
-        learned = problem.whole.solve(*tried[place]).items
-        penalty = None if np.isinf(PENALTIES[place]) else PENALTIES[place]
-        fits.append(Additive(standardiser, learned, penalty))
+        penalty = PENALTIES[place]
+        fits.append(
+            Additive(standardiser, problem.whole.solve(*tried[place]).items, penalty if np.isfinite(penalty) else None)
+        )
         losses.append(float(np.average(errors[place], weights=problem.weights)))
     return Fitted(fits[0], tuple(fits[1:]), int(np.argmin(losses[1:])))
 
@@ -322,29 +326,32 @@ class OutOfFold:
     picked: NDArray[np.intp]
     """Shape (repeats, items): the judge that was the best on the items that this one was not among."""
     panel_order: Floats
-    """As ``panel``, less what the same map gives the average item: maps of different folds differ in their level, which
-    says nothing of how a map orders items and would lower every correlation."""
+    """As ``panel``, brought to mean 0 and SD 1 by what the same map gives all the items: maps of different folds differ in
+    level and slope, which says nothing of how they order items, and would break ties and lower correlations."""
     singles_order: Floats
 
 
-def out_of_fold(columns: Floats, ratings: Ratings, seed: int = 0) -> OutOfFold | None:
-    """Leave out the hardest that the data allow, and fit everything, choices included, without it; None where nothing can be."""
+def out_of_fold(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: int = 0) -> OutOfFold | None:
+    """Leave out the hardest that the data allow and fit everything, choices included, without it.
+
+    None where nothing can be left out. Arguments as for ``fit_panel``.
+    """
     ways = splits(ratings.sources, ratings.blocks, ratings.groups, seed=seed, fewest=FEWEST_SYSTEMS)
     if not ways:
         return None
     split, judges = ways[0], (columns.shape[1] - 1) // 2
-    average = np.average(columns, axis=0, weights=ratings.weights)[None]
     values = np.empty((2, 1 + judges, *split.folds.shape))  # predictions, and orders
     picked = np.empty(split.folds.shape, dtype=np.intp)
     for repeat, folds in enumerate(split.folds):
         for fold in np.unique(folds):
             held = folds == fold
-            fitted = fit_panel(columns[~held], ratings.at(~held), seed)
+            fitted = fit_panel(columns[~held], ratings.at(~held), levels, seed)
             picked[repeat, held] = fitted.best
             for place, one in enumerate((fitted.panel, *fitted.singles)):
-                predicted = one.predict(columns[held])
-                values[0, place, repeat, held] = predicted
-                values[1, place, repeat, held] = predicted - one.predict(average)
+                predicted = one.predict(columns)
+                spread = float(predicted.std())
+                order = (predicted - predicted.mean()) / spread if spread > TINY else np.zeros(len(predicted))
+                values[:, place, repeat, held] = predicted[held], order[held]
     return OutOfFold(split, values[0, 0], values[0, 1:], picked, values[1, 0], values[1, 1:])
 
 
@@ -430,8 +437,9 @@ def panel_gains(
 def panel_gain(found: Together, *, characters: bool = False, seed: int = 0) -> PanelGain:
     """What a panel gains on one metric; see ``panel_gains``."""
     columns, ratings = found.training
-    fitted = fit_panel(columns, ratings, seed) if len(columns) else None
-    folds = out_of_fold(columns, ratings, seed)
+    levels = found.reading.levels
+    fitted = fit_panel(columns, ratings, levels, seed) if len(columns) else None
+    folds = out_of_fold(columns, ratings, levels, seed) if len(columns) else None
     return gain_of(found, fitted, folds, characters=characters, seed=seed)
 
 
