@@ -4,8 +4,8 @@ A panel is the mean of the judges' scores, or an additive stacker: the line on t
 judge's log-odds (Wolpert 1992, "Stacked generalization"), with no coefficient below 0 (Breiman 1996, "Stacked
 regressions"). The strongest penalty leaves the mean alone, so the choice between the two is that of a penalty.
 
-What a panel gains is measured out of fold. The best single judge is picked by the same rule on the same training items,
-as it would have to be in use: the best of several on all items was picked by the very ratings it is measured with.
+What a panel gains is measured out of fold. The best single judge is picked on the same training items, as it would have
+to be in use: the best of several on all items was picked by the very ratings it is measured with.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ PANEL = "panel"
 
 ALIKE = 2.0
 """Judges' scales of which none is more than so many times as long as another are one: scores are averaged in points."""
+
+
+How = Literal["mean", "single", "stacker"]
+"""What a panel was chosen to be: the mean of the judges, the best of them alone, or a weighted sum."""
 
 
 MOST_STEPS = 10.0
@@ -232,23 +236,17 @@ def panel_remarks(found: Together) -> list[str]:
 class Additive:
     """A weighted sum of what several judges said, on the human scale."""
 
+    how: How
     standardiser: Standardiser
     coefficients: LearnedFloats
     """Shape (2 + 2 judges,): of 1, the mean, each score and each log-odds, in SDs; none but the first below 0."""
-    penalty: float | None
-    """Of the log-odds, in observations; None where they are left out."""
-
-    @property
-    def how(self) -> Literal["mean", "stacker"]:
-        """Which panel it is."""
-        return "mean" if self.penalty is None else "stacker"
 
     @property
     def weights(self) -> Floats | None:
         """Shape (judges,): each judge's part in the sum, by the SDs of what it says; None where all is left out."""
-        count = (len(self.coefficients) - 2) // 2
-        sd = self.standardiser.sd_
-        own = self.coefficients[1] * sd[1 : 1 + count] / sd[0] / count + self.coefficients[2 + count :]
+        count, sd = (len(self.coefficients) - 2) // 2, self.standardiser.sd_
+        of_mean, of_scores, of_odds = np.split(self.coefficients[1:], [1, 1 + count])
+        own = of_mean * sd[1 : 1 + count] / sd[0] / count + of_scores + of_odds
         return own / own.sum() if own.sum() > 0 else None
 
     def predict(self, columns: Floats) -> Floats:
@@ -258,19 +256,26 @@ class Additive:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The panel's map, and one like it for each judge alone, of the same items."""
+    """All maps that a panel may be, fitted to the same items."""
 
-    panel: Additive
-    singles: tuple[Additive, ...]
+    maps: tuple[Additive, ...]
+    """The mean, a stacker for each penalty, and each judge alone."""
+    chosen: int
+    """The place of the panel among them."""
     best: int
-    """The place of the judge whose own map predicts best what was left out."""
+    """The place among the judges of the one whose own map predicts best what was left out."""
+
+    @property
+    def panel(self) -> Additive:
+        """The map that was chosen."""
+        return self.maps[self.chosen]
 
 
 def fit_panel(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: int = 0) -> Fitted:
-    """Fit a panel and every judge alone, each with the simplest penalty within one standard error of the best.
+    """Fit every judge alone and a panel, each the simplest within one standard error of the best by what is left out.
 
-    A judge alone gets what the panel gets: a line on its score and, where it gives a distribution, ridge regression on
-    its log-odds.
+    A judge alone is a line on its score and, where it gives a distribution, ridge regression on its log-odds. The panel
+    is the mean, else the best judge alone, else a stacker with the strongest penalty that will do.
 
     Args:
         columns: shape (items, 1 + 2 judges), as ``Reading.columns`` gives them.
@@ -280,35 +285,39 @@ def fit_panel(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: in
     """
     judges = (columns.shape[1] - 1) // 2
     standardiser = Standardiser().fit(columns, ratings.weights)
-    scaled = standardiser.transform(columns)
-    design = np.hstack([np.ones((len(columns), 1)), scaled])
+    design = np.hstack([np.ones((len(columns), 1)), standardiser.transform(columns)])
     problem = Problem.of(design, np.zeros(len(columns)), ratings, seed)
     rising = np.append(False, np.full(columns.shape[1], True))
 
-    def candidates(line: int, odds: Sequence[int]) -> list[Candidate]:
-        """A line on one column, and each penalty for some log-odds; all else is left out."""
-        found = []
-        for penalty in PENALTIES if odds else PENALTIES[:1]:
-            penalties = np.full(design.shape[1], np.inf)
-            penalties[[0, line]] = 0.0
-            penalties[list(odds)] = penalty
-            found.append((penalties, np.inf, np.inf, rising))
-        return found
+    def candidate(line: int, odds: Sequence[int], penalty: float) -> Candidate:
+        """A line on one column, and a penalty for some log-odds; all else is left out."""
+        penalties = np.full(design.shape[1], np.inf)
+        penalties[[0, line]] = 0.0
+        penalties[list(odds)] = penalty
+        return penalties, np.inf, np.inf, rising
 
-    fits, losses = [], []
-    # Columns of the design are 1, the mean, the scores, the log-odds. Log-odds of a single score are that score again.
+    # Columns of the design are 1, the mean, the scores, the log-odds. With an infinite penalty a stacker is the mean.
     score, odd = 2, 2 + judges
-    alone = [(score + judge, [odd + judge] if levels[judge] else []) for judge in range(judges)]
-    for line, odds in [(1, list(range(odd, odd + judges))), *alone]:
-        tried = candidates(line, odds)
-        errors = problem.losses(tried)
-        place = problem.simplest(errors)
-        penalty = PENALTIES[place]
-        fits.append(
-            Additive(standardiser, problem.whole.solve(*tried[place]).items, penalty if np.isfinite(penalty) else None)
-        )
-        losses.append(float(np.average(errors[place], weights=problem.weights)))
-    return Fitted(fits[0], tuple(fits[1:]), int(np.argmin(losses[1:])))
+    tried = [candidate(1, range(odd, odd + judges), penalty) for penalty in PENALTIES]
+    errors = problem.losses(tried)
+    for judge in range(judges):
+        # Without a distribution the log-odds are those of the score: the score once more, so the line is all there is.
+        odds = [odd + judge] if levels[judge] else []
+        own = [candidate(score + judge, odds, penalty) for penalty in (PENALTIES if odds else PENALTIES[:1])]
+        of_own = problem.losses(own)
+        place = problem.simplest(of_own)
+        tried.append(own[place])
+        errors.append(of_own[place])
+    panels = len(PENALTIES)
+    best = int(np.argmin([np.average(one, weights=problem.weights) for one in errors[panels:]]))
+    # A single judge stands before the stackers, which have as many weights as there are judges.
+    order = [0, panels + best, *range(1, panels)]
+    chosen = order[problem.simplest([errors[place] for place in order])]
+    kinds: list[How] = ["mean", *["stacker"] * (panels - 1), *["single"] * judges]  # type: ignore[list-item]
+    maps = (
+        Additive(how, standardiser, problem.whole.solve(*one).items) for how, one in zip(kinds, tried, strict=True)
+    )
+    return Fitted(tuple(maps), chosen, best)
 
 
 # What it gains
@@ -316,19 +325,23 @@ def fit_panel(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: in
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """What panel and judges say of items that they were not fitted on."""
+    """What every map says of items that it was not fitted on, and what was chosen without them."""
 
     split: Split
-    panel: Floats
-    """Shape (repeats, items)."""
-    singles: Floats
-    """Shape (judges, repeats, items)."""
-    picked: NDArray[np.intp]
-    """Shape (repeats, items): the judge that was the best on the items that this one was not among."""
-    panel_order: Floats
-    """As ``panel``, brought to mean 0 and SD 1 by what the same map gives all the items: maps of different folds differ in
+    predicted: Floats
+    """Shape (maps, repeats, items), the maps as ``Fitted`` has them."""
+    order: Floats
+    """The same brought to mean 0 and SD 1 by what the same map gives all the items: maps of different folds differ in
     level and slope, which says nothing of how they order items, and would break ties and lower correlations."""
-    singles_order: Floats
+    chosen: NDArray[np.intp]
+    """Shape (repeats, items): the place of the map that was the panel without the item."""
+    best: NDArray[np.intp]
+    """Shape (repeats, items): the place among the maps of the best single judge without the item."""
+
+    @property
+    def panel(self) -> Floats:
+        """Shape (repeats, items): what the panel that was chosen without the item says of it."""
+        return np.asarray(np.take_along_axis(self.predicted, self.chosen[None], axis=0)[0])
 
 
 def out_of_fold(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: int = 0) -> OutOfFold | None:
@@ -339,20 +352,21 @@ def out_of_fold(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: 
     ways = splits(ratings.sources, ratings.blocks, ratings.groups, seed=seed, fewest=FEWEST_SYSTEMS)
     if not ways:
         return None
-    split, judges = ways[0], (columns.shape[1] - 1) // 2
-    values = np.empty((2, 1 + judges, *split.folds.shape))  # predictions, and orders
-    picked = np.empty(split.folds.shape, dtype=np.intp)
+    split = ways[0]
+    shape, maps = split.folds.shape, len(PENALTIES) + (columns.shape[1] - 1) // 2
+    predicted, order = np.empty((maps, *shape)), np.zeros((maps, *shape))
+    chosen, best = np.empty(shape, dtype=np.intp), np.empty(shape, dtype=np.intp)
     for repeat, folds in enumerate(split.folds):
         for fold in np.unique(folds):
             held = folds == fold
             fitted = fit_panel(columns[~held], ratings.at(~held), levels, seed)
-            picked[repeat, held] = fitted.best
-            for place, one in enumerate((fitted.panel, *fitted.singles)):
-                predicted = one.predict(columns)
-                spread = float(predicted.std())
-                order = (predicted - predicted.mean()) / spread if spread > TINY else np.zeros(len(predicted))
-                values[:, place, repeat, held] = predicted[held], order[held]
-    return OutOfFold(split, values[0, 0], values[0, 1:], picked, values[1, 0], values[1, 1:])
+            chosen[repeat, held], best[repeat, held] = fitted.chosen, len(PENALTIES) + fitted.best
+            for place, one in enumerate(fitted.maps):
+                values = one.predict(columns)
+                predicted[place, repeat, held] = values[held]
+                if (spread := float(values.std())) > TINY:
+                    order[place, repeat, held] = (values[held] - values.mean()) / spread
+    return OutOfFold(split, predicted, order, chosen, best)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +379,7 @@ class PanelGain:
     """Rated items that all judges scored."""
     left_out: int
     """Rated items that some judges scored and others did not."""
-    how: Literal["mean", "stacker"]
+    how: How
     """The panel as chosen on all items; in each fold it is chosen anew."""
     weights: dict[str, float] | None
     """Each judge's part in it."""
@@ -373,10 +387,12 @@ class PanelGain:
     """How items were left out; None where nothing could be."""
     best: str
     """The best single judge, picked on all items."""
+    picked: dict[str, float] | None
+    """By judge, the share of items left out without which it was the best single one."""
     panel: dict[str, Estimate]
     """``spearman`` and ``mae`` with the mean ratings."""
     single: dict[str, Estimate]
-    """The same of the best single judge, picked anew in each fold, with a map of its own."""
+    """The same of the best single judge: each judge with a map of its own, a mean over judges by ``picked``."""
     gain: dict[str, Estimate]
     """``panel`` less ``single``, with paired intervals: a gain is above 0 for ``spearman`` and below 0 for ``mae``."""
     gain_on_best: dict[str, Estimate]
@@ -391,18 +407,20 @@ class PanelGain:
     @property
     def sentence(self) -> str:
         """Whether the panel gains, to quote."""
-        found = self.gain["spearman"]
-        which = f"the {self.how} of {len(self.judges)} judges"
+        found, metric = self.gain["spearman"], self.metric
         if found.value is None or found.low is None or found.high is None:
             why = found.reason or f"there are under {MIN_GROUPS} groups"
-            return f"On {self.metric} it cannot be said whether a panel ({which}) gains on the best single judge: {why}."
-        apart = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+            return f"On {metric} it cannot be said whether a panel gains on the best single judge: {why}."
+        which = {"single": f"{self.best} alone", "mean": "the mean", "stacker": "a stacker"}[self.how]
+        apart = f"Spearman {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
         over = f"over {self.items:,} items, out of fold"
         if found.low > 0:
-            return f"On {self.metric} the panel ({which}) gains on the best single judge: Spearman {apart} {over}."
+            return f"On {metric} the panel ({which}) gains on the best single judge: {apart} {over}."
         if found.high < 0:
-            return f"On {self.metric} the panel ({which}) loses to the best single judge: Spearman {apart} {over}; use {self.best} alone."
-        return f"On {self.metric} the panel ({which}) does not gain on the best single judge: Spearman {apart} {over}; {self.best} alone will do."
+            return f"On {metric} the panel ({which}) is worse than the best single judge: {apart} {over}; use {self.best}."
+        return (
+            f"On {metric} the panel ({which}) does not gain on the best single judge: {apart} {over}; {self.best} will do."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What programs read of it."""
@@ -448,7 +466,8 @@ def gain_of(
 ) -> PanelGain:
     """The same where panel and predictions out of fold are there already."""
     paired = found.paired.labelled
-    how, weights, best = "mean", None, 0
+    how: How = "mean"
+    weights, best = None, 0
     if fitted is not None:
         how, weights, best = fitted.panel.how, fitted.panel.weights, fitted.best
     about = {
@@ -463,38 +482,64 @@ def gain_of(
     if folds is None:
         reason = "no rated item was scored by all" if fitted is None else "all rated items are of one group"
         none = dict.fromkeys(("spearman", "mae"), Estimate(None, reason=reason))
-        return PanelGain(**about, scheme=None, panel=none, single=none, gain=none, gain_on_best=none)
+        return PanelGain(**about, scheme=None, picked=None, panel=none, single=none, gain=none, gain_on_best=none)
     over = paired.characters if characters else None
     human, weight, (low, high) = paired.human, paired.weights, paired.scale
-    picked = np.expand_dims(folds.picked, 0)
-    sides = {
-        "panel": (folds.panel, folds.panel_order),
-        "single": tuple(np.take_along_axis(each, picked, 0)[0] for each in (folds.singles, folds.singles_order)),
-        "best": (folds.singles[best], folds.singles_order[best]),
-    }
-    errors = {name: np.abs(np.clip(side[0], low, high) - human).mean(axis=0) for name, side in sides.items()}
-    orders = {name: np.round(side[1], 9) for name, side in sides.items()}  # so that equal predictions are ties
     resampler = Resampler(paired.groups, over, seed=seed)
-    ranks = {name: _mean_spearman(order, human, weight, resampler) for name, order in orders.items()}
 
-    def difference(of: str, other: str | None = None) -> dict[str, Estimate]:
-        apart = errors[of] - (0.0 if other is None else errors[other])
-        value, draws = ranks[of]
+    # Each map is looked at as a whole, and counts by how often it was chosen. Items put together from different maps,
+    # as folds differ in what they choose, would be worse than any of them: a fold that is hard for a judge is the one
+    # without which it is chosen.
+    shares = [np.bincount(of.ravel(), minlength=len(folds.order)) / of.size for of in (folds.chosen, folds.best)]
+    picked, place_of_best = shares[1][len(PENALTIES) :], len(PENALTIES) + best
+    sides = {}
+    for place in {*np.flatnonzero(shares[0] + shares[1]).tolist(), place_of_best}:
+        errors = np.abs(np.clip(folds.predicted[place], low, high) - human).mean(axis=0)
+        order = np.round(folds.order[place], 9)  # so that equal predictions are ties
+        sides[place] = _Side(errors, *_mean_spearman(order, human, weight, resampler))
+    panel, single = (_mixed(sides, share) for share in shares)
+
+    def estimates(side: _Side, other: _Side | None = None) -> dict[str, Estimate]:
+        value, draws, errors = side.spearman, side.draws, side.errors
         if other is not None:
-            value, draws = value - ranks[other][0], None if draws is None else draws - ranks[other][1]
+            value, errors = value - other.spearman, errors - other.errors
+            draws = None if draws is None or other.draws is None else draws - other.draws
         reason = f"under {MIN_CORRELATED} items" if len(human) < MIN_CORRELATED else CONSTANT
         return {
             "spearman": resampler.estimate(value, draws, reason),
-            "mae": clustered_mean(apart, paired.groups, weight, over),
+            "mae": clustered_mean(errors, paired.groups, weight, over),
         }
 
     return PanelGain(
         **about,
         scheme=folds.split.scheme,
-        panel=difference("panel"),
-        single=difference("single"),
-        gain=difference("panel", "single"),
-        gain_on_best=difference("panel", "best"),
+        picked=dict(zip(found.judges, picked.tolist(), strict=True)),
+        panel=estimates(panel),
+        single=estimates(single),
+        gain=estimates(panel, single),
+        gain_on_best=estimates(panel, sides[place_of_best]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """How well one panel or judge does out of fold."""
+
+    errors: Floats
+    """Shape (items,): absolute errors, means over repeats."""
+    spearman: float
+    draws: Floats | None
+    """Shape (draws,): Spearman in every draw of groups; None where there are too few groups, or there is no value."""
+
+
+def _mixed(sides: Mapping[int, _Side], shares: Floats) -> _Side:
+    """What several maps do on average, each counting by its share."""
+    there = {place: float(share) for place, share in enumerate(shares) if share}
+    draws = [share * each for place, share in there.items() if (each := sides[place].draws) is not None]
+    return _Side(
+        errors=np.asarray(sum(share * sides[place].errors for place, share in there.items())),
+        spearman=sum(share * sides[place].spearman for place, share in there.items()),
+        draws=np.asarray(sum(draws)) if len(draws) == len(there) else None,
     )
 
 
