@@ -26,13 +26,13 @@ from calibration.calibrators.features import (
     Standardiser,
     log_odds,
 )
-from calibration.calibrators.model_selection import FEWEST_SYSTEMS
 from calibration.calibrators.mixed_ridge import TINY
+from calibration.calibrators.model_selection import FEWEST_SYSTEMS
 from calibration.calibrators.penalties import Candidate, Problem
 from calibration.errors import InputError
 from calibration.pairing import KEY, Paired, Pairing
 from calibration.stats.correlation import CONSTANT, MIN_CORRELATED, spearman, spearman_draws
-from calibration.stats.intervals import MIN_GROUPS, Estimate, Floats, Labels, Resampler, clustered_mean
+from calibration.stats.intervals import MIN_GROUPS, Estimate, Floats, Resampler, clustered_mean
 
 PANEL = "panel"
 """What the mean of several judges is called where it stands beside them."""
@@ -125,7 +125,7 @@ class Together:
 
     @property
     def training(self) -> tuple[Floats, Ratings]:
-        """The columns and the mean ratings of the rated items; each mean as the only rating, of nobody in particular."""
+        """The columns and mean ratings of the rated items; each mean as the only rating, of nobody in particular."""
         rated, one = self.paired.counts > 0, self.paired.labelled
         place = np.arange(len(one.items))
         means = Ratings(
@@ -141,21 +141,18 @@ class Together:
         return self.columns[rated], means
 
 
-def together(pairings: Mapping[str, Pairing], metric: str) -> Together:
-    """One metric by several judges.
+def together(pairings: Mapping[str, Pairing], metric: str) -> Together | None:
+    """One metric by several judges; None where no item was scored by all of them.
 
     Args:
         pairings: by judge, of the same human ratings; each has the metric.
-
-    Raises:
-        InputError: no item was scored by all of them.
     """
     sides = [one.metrics[metric] for one in pairings.values()]
     shared = pd.Index(sides[0].items)
     for side in sides[1:]:
         shared = shared[shared.isin(side.items)]
     if shared.empty:
-        raise InputError(f"no item was scored by all of {', '.join(pairings)} on {metric!r}; give runs of the same items")
+        return None
     at = [side.at(pd.Index(side.items).get_indexer(shared)) for side in sides]
     rated = {str(item) for side in sides for item in side.labelled.items}
     levels = [one.levels for one in at]
@@ -194,10 +191,11 @@ def mean_panel(pairings: Mapping[str, Pairing], *, nominal: Iterable[str] = ()) 
         InputError: there is no metric, or of one no item, that all of them scored.
     """
     names, every = set(nominal), list(pairings.values())
-    shared = [name for name in every[0].metrics if all(name in one.metrics for one in every) and name not in names]
-    if not shared:
-        raise InputError(f"no metric with a mean was scored by all of {', '.join(pairings)}; give judges of the same")
-    found = {name: together(pairings, name) for name in shared}
+    metrics = [name for name in every[0].metrics if all(name in one.metrics for one in every) and name not in names]
+    found = {name: one for name in metrics if (one := together(pairings, name)) is not None}
+    if not found:
+        raise InputError(f"no item of a metric with a mean was scored by all of {', '.join(pairings)}")
+    apart = [f"On {name} no item was scored by all judges: there is no panel." for name in metrics if name not in found]
     tables = [pd.concat([getattr(one, which) for one in every]) for which in ("unjudged", "missing")]
     return Pairing(
         judge=f"{PANEL} of {', '.join(pairings)}",
@@ -205,27 +203,35 @@ def mean_panel(pairings: Mapping[str, Pairing], *, nominal: Iterable[str] = ()) 
         unjudged=tables[0].drop_duplicates(ignore_index=True),
         missing=tables[1].drop_duplicates(KEY, ignore_index=True),
         unrated={name: int((one.paired.counts == 0).sum()) for name, one in found.items()},
-        remarks=(*_common_remarks(pairings), *(text for one in found.values() for text in panel_remarks(one))),
+        remarks=(
+            *common_remarks({name: one.remarks for name, one in pairings.items()}),
+            *apart,
+            *(text for one in found.values() for text in panel_remarks(one)),
+        ),
     )
 
 
-def _common_remarks(pairings: Mapping[str, Pairing]) -> list[str]:
-    """The warnings about each judge's pairing, once, with whose they are where they are not everybody's."""
+def common_remarks(remarks: Mapping[str, Iterable[str]]) -> list[str]:
+    """The warnings about each judge, once, with whose they are where they are not everybody's."""
     whose: dict[str, list[str]] = {}
-    for judge, one in pairings.items():
-        for text in one.remarks:
+    for judge, texts in remarks.items():
+        for text in texts:
             whose.setdefault(text, []).append(judge)
-    return [("" if len(of) == len(pairings) else f"{', '.join(of)}: ") + text for text, of in whose.items()]
+    return [("" if len(of) == len(remarks) else f"{', '.join(of)}: ") + text for text, of in whose.items()]
 
 
 def panel_remarks(found: Together) -> list[str]:
     """What is to be known of how several judges were put together, a sentence each."""
     said, metric = [], found.paired.metric
     if found.left_out:
-        said.append(f"On {metric} {found.left_out:,} rated items were not scored by all judges: the panel is without them.")
+        said.append(
+            f"On {metric} {found.left_out:,} rated items were not scored by all judges: the panel is without them."
+        )
     if not found.reading.is_alike:
         listed = ", ".join(f"{low:g} to {high:g}" for low, high in found.reading.scales)
-        said.append(f"On {metric} the judges' scales differ ({listed}): the panel's mean is of how far up its own each is.")
+        said.append(
+            f"On {metric} the judges' scales differ ({listed}): the panel's mean is of how far up its own each is."
+        )
     return said
 
 
@@ -314,9 +320,7 @@ def fit_panel(columns: Floats, ratings: Ratings, levels: Sequence[int], seed: in
     order = [0, panels + best, *range(1, panels)]
     chosen = order[problem.simplest([errors[place] for place in order])]
     kinds: list[How] = ["mean", *["stacker"] * (panels - 1), *["single"] * judges]  # type: ignore[list-item]
-    maps = (
-        Additive(how, standardiser, problem.whole.solve(*one).items) for how, one in zip(kinds, tried, strict=True)
-    )
+    maps = (Additive(how, standardiser, problem.whole.solve(*one).items) for how, one in zip(kinds, tried, strict=True))
     return Fitted(tuple(maps), chosen, best)
 
 
@@ -417,10 +421,11 @@ class PanelGain:
         if found.low > 0:
             return f"On {metric} the panel ({which}) gains on the best single judge: {apart} {over}."
         if found.high < 0:
-            return f"On {metric} the panel ({which}) is worse than the best single judge: {apart} {over}; use {self.best}."
-        return (
-            f"On {metric} the panel ({which}) does not gain on the best single judge: {apart} {over}; {self.best} will do."
-        )
+            return (
+                f"On {metric} the panel ({which}) is worse than the best single judge: {apart} {over}; use {self.best}."
+            )
+        text = f"On {metric} the panel ({which}) does not gain on the best single judge: {apart} {over};"
+        return f"{text} {self.best} will do."
 
     def to_dict(self) -> dict[str, Any]:
         """What programs read of it."""
@@ -448,8 +453,8 @@ def panel_gains(
         characters: intervals that hold for other characters too.
         seed: of folds and bootstrap.
     """
-    metrics = mean_panel(pairings, nominal=nominal).metrics
-    return [panel_gain(together(pairings, metric), characters=characters, seed=seed) for metric in metrics]
+    found = (together(pairings, metric) for metric in mean_panel(pairings, nominal=nominal).metrics)
+    return [panel_gain(one, characters=characters, seed=seed) for one in found if one is not None]
 
 
 def panel_gain(found: Together, *, characters: bool = False, seed: int = 0) -> PanelGain:
@@ -470,7 +475,7 @@ def gain_of(
     weights, best = None, 0
     if fitted is not None:
         how, weights, best = fitted.panel.how, fitted.panel.weights, fitted.best
-    about = {
+    about: dict[str, Any] = {
         "metric": paired.metric,
         "judges": found.judges,
         "items": len(paired.items),
@@ -543,9 +548,7 @@ def _mixed(sides: Mapping[int, _Side], shares: Floats) -> _Side:
     )
 
 
-def _mean_spearman(
-    orders: Floats, human: Floats, weights: Floats, resampler: Resampler
-) -> tuple[float, Floats | None]:
+def _mean_spearman(orders: Floats, human: Floats, weights: Floats, resampler: Resampler) -> tuple[float, Floats | None]:
     """Spearman's correlation, a mean over repeats of shape (repeats, items); and the same in every draw of groups."""
     if len(human) < MIN_CORRELATED:
         return float("nan"), None

@@ -68,7 +68,7 @@ class Problem:
         return simplest_within_one_standard_error(losses, self.weights, self.split.labels[self.ratings.item])[0]
 
     def losses(self, candidates: Sequence[Candidate]) -> list[Floats]:
-        """Of each candidate shape (ratings,): the squared error of each rating by fits without it; 0 without a split."""
+        """Of each candidate shape (ratings,): each rating's squared error by fits without it; 0 without a split."""
         item, annotator = self.ratings.item, self.ratings.annotator
         losses = []
         for penalties, severity, slope, rising in candidates:
