@@ -2,8 +2,8 @@
 
 ``read_ratings`` and ``read_scores`` read the tables, and ``pair`` puts them side by side. Of a pairing, ``assess`` says
 how far the judge agrees with human ratings (``compare_judges``: which of several agrees more; ``panel_gains``: what all
-of them together gain), ``fit_calibration`` and ``fit_panel_calibration`` fit calibrated scores, ``estimate`` gives means
-of systems, and ``compare`` and ``rank_ranges`` put systems beside each other. ``plan`` chooses what to have rated next.
+of them together gain), ``fit_calibration`` and ``fit_panel_calibration`` fit calibrated scores, ``estimate`` gives
+means of systems, and ``compare`` and ``rank_ranges`` put them beside each other. ``plan`` chooses what to rate next.
 The package knows nothing of the judge, its models or its files: any table of human ratings and any table of scores will
 do. Names are imported when they are first used, as most need scipy and pandas.
 """

@@ -391,8 +391,8 @@ def load_as(path: str | Path, name: str, version: int, layout: TypeAdapter[T]) -
         InputError: there is no such file, it is not JSON or not of this format, is of another version, or is damaged.
     """
     saved = read_json(Path(path))
-    if isinstance(saved, dict) and PANEL_FORMAT in (name, saved.get("format")) and saved.get("format") != name:
-        raise InputError(f"{path}: of another number of judges; give calibrate --use all judges that it was fitted on")
+    if isinstance(saved, dict) and saved.get("format") == PANEL_FORMAT != name:
+        raise InputError(f"{path}: is of several judges together; use it by calibrate --use, on runs of all of them")
     if not isinstance(saved, dict) or saved.get("format") != name:
         raise InputError(f"{path}: not a calibration; give a file that was written by fitting one")
     if saved.get("version") != version:

@@ -64,8 +64,8 @@ level as one annotator; advantage: how often the judge is as near to the other a
 (alternative annotator test), of whom it may lose by epsilon"""
 
 
-PANEL_LEGEND = """panel (mean): the mean of all judges' scores, over the items that all scored; the panel of the sentences is
-the simplest of that mean, the best judge and a stacker (judges weighted) that predicts human ratings as well as any"""
+PANEL_LEGEND = """panel (mean): the mean of all judges' scores, over the items that all scored
+panel (in sentences): the simplest of mean, best judge and stacker (judges weighted) that predicts as well as any"""
 
 
 NOMINAL_NOTE = "Nominal: {}; alpha is the nominal one, and QWK Cohen's kappa."

@@ -28,11 +28,13 @@ from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from calibration import Calibration, PanelCalibration
 
 
-PANEL_LEGEND = """panel: the simplest of the judges' mean, the best single judge and a stacker (judges weighted) that predicts
-human ratings as well as any; MAE, Spearman: with mean ratings, out of fold, of the panel and of the best single judge"""
+PANEL_LEGEND = """panel: the simplest of mean, best single judge and stacker (judges weighted) that predicts best
+MAE, Spearman: with mean ratings of items left out, of the panel and of the best single judge"""
 
 
 LEGEND = """map: the simplest within one standard error of the best, by the way of leaving out that is named below
@@ -102,6 +104,14 @@ def panel_to_dict(calibration: PanelCalibration) -> dict[str, Any]:
     return {"judges": {one.name: one.judge_id for one in calibration.judges}, "metrics": metrics}
 
 
+def answer_panel(calibration: PanelCalibration, path: Path, remarks: list[str], as_json: bool) -> None:
+    """Print a panel, for programs or people."""
+    if as_json:
+        print(as_json_text({"file": str(path), **panel_to_dict(calibration), "remarks": remarks}))
+    else:
+        show_panel(calibration, path, remarks)
+
+
 def show_panel(calibration: PanelCalibration, path: Path, remarks: list[str]) -> None:
     """Print what the panel is on each metric, what it gains on the best single judge, and warnings."""
     from rich.text import Text
@@ -123,6 +133,22 @@ def show_panel(calibration: PanelCalibration, path: Path, remarks: list[str]) ->
     show_scales({name: (*ends, None) for name, ends in calibration.scales.items()})
     show_remarks(remarks)
     out.print(line(f"written to {path}; use it: esrp-judge calibrate RUN|TABLE … --use {path}"))
+
+
+def used(
+    path: Path, scores: list[Path], judge: str | None, annotator: str | None, pairs: Path | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Scores on the human scale by a calibration of one judge or of a panel, whose judges are found by their names."""
+    from judge.human_ratings import calibrated_run
+
+    if not calibrated_run.is_of_a_panel(path):
+        if len(scores) > 1:
+            raise InputError(f"--use {path}: is of one judge; give one run or table")
+        return calibrated_run.use(path, scores[0], judge, annotator, pairs)
+    for option, given in (("--annotator", annotator), ("--pairs", pairs), ("--judge", judge)):
+        if given:
+            raise InputError(f"{option}: is not for a panel ({path}), which predicts mean ratings by all; leave it out")
+    return calibrated_run.use_panel(path, scores)
 
 
 def calibrate(
@@ -157,7 +183,7 @@ def calibrate(
     """
     from calibration.calibrators.panel import common_remarks
     from judge.human_ratings import calibrated_run
-    from judge.human_ratings.agreement import ALL, read_judges
+    from judge.human_ratings.agreement import read_judges
 
     if (annotations is None) == (use is None):
         raise InputError("give human ratings to fit maps to (--annotations), or a calibration to use (--use)")
@@ -168,12 +194,7 @@ def calibrate(
     out = out or Path("calibrated.csv" if use else "calibration.json")
     refuse_unwritable(out)
     if use:
-        if len(scores) > 1 or judge == ALL:
-            if annotator or pairs:
-                raise InputError(f"{'--annotator' if annotator else '--pairs'}: a panel predicts mean ratings only")
-            table, remarks = calibrated_run.use_panel(use, scores)
-        else:
-            table, remarks = calibrated_run.use(use, scores[0], judge, annotator, pairs)
+        table, remarks = used(use, scores, judge, annotator, pairs)
         save_csv(out, table)
         if as_json:
             print(as_one_json({"file": str(out), "remarks": remarks}, scores=table))
@@ -185,6 +206,8 @@ def calibrate(
     people = some_names(annotators, "--annotators")
     with terminal_progress() as progress:
         judged = read_judges(scores, annotations, scale, judge, people, average_repeats, with_composites=False)
+        pairings = {name: one.pairing for name, one in judged.items()}
+        own = common_remarks({name: one.remarks for name, one in pairings.items()})
         if len(judged) > 1:
             if maps:
                 raise InputError("--maps: is for one judge; leave it out, as a panel is a mean or a weighted sum")
@@ -192,20 +215,16 @@ def calibrate(
                 panel = calibrated_run.fit_panel(judged, seed)
             calibrated_run.save(panel, out)
         else:
-            pairing = next(iter(judged.values())).pairing
             with progress.busy("fitting maps to human ratings"):
-                calibration, remarks = calibrated_run.fit(scores[0], pairing, names(maps), seed)
+                (alone,) = judged.values()
+                calibration, more = calibrated_run.fit(alone.path, alone.pairing, names(maps), seed)
             calibrated_run.save(calibration, out)
     if len(judged) > 1:
-        remarks = common_remarks({name: one.pairing.remarks for name, one in judged.items()})
-        if as_json:
-            print(as_json_text({"file": str(out), **panel_to_dict(panel), "remarks": remarks}))
-        else:
-            show_panel(panel, out, remarks)
+        answer_panel(panel, out, own, as_json)
         return 0
-    remarks = [*pairing.remarks, *remarks]
+    remarks = [*own, *more]
     if as_json:
         print(as_json_text({"file": str(out), **to_dict(calibration), "remarks": remarks}))
     else:
-        show(calibration, scores[0], out, remarks)
+        show(calibration, alone.path, out, remarks)
     return 0

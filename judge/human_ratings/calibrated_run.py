@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from calibration import Calibration, Pairing, PanelCalibration, fit_calibration, fit_panel_calibration
+from calibration.calibrators.calibration import PANEL_FORMAT, read_json
 from calibration.calibrators.drift import Drift
 from calibration.calibrators.maps import KINDS
 from calibration.pairing import one_judge
@@ -106,6 +107,13 @@ def fit_panel(judged: Mapping[str, Judged], seed: int) -> PanelCalibration:
         else:
             judges[name] = one.pairing.judge or one.path.stem, {}
     return fit_panel_calibration({name: one.pairing for name, one in judged.items()}, judges=judges, seed=seed)
+
+
+def is_of_a_panel(path: Path) -> bool:
+    """Whether a file says that it is a panel's calibration; InputError where it cannot be read."""
+    with naming("--use"):
+        saved = read_json(path)
+    return isinstance(saved, dict) and saved.get("format") == PANEL_FORMAT
 
 
 def use_panel(path: Path, scores: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
