@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from calibration.calibrators.cross_validation import Split, splits
 from calibration.calibrators.features import (
-    LEAST_PROBABILITY,
     LearnedFloats,
     Ratings,
     Standardiser,
@@ -96,8 +95,7 @@ class Reading:
         """
         lengths = np.array([high - low for low, high in self.scales])
         steps = np.clip(lengths, 1.0, MOST_STEPS)
-        inside = (self._shares(scores) * steps + 0.5) / (steps + 1)
-        inside = np.clip(inside, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        inside = (np.clip(self._shares(scores), 0, 1) * steps + 0.5) / (steps + 1)
         odds = np.log(inside / (1 - inside))
         for place, given in enumerate(levels):
             if given is not None:

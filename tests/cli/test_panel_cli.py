@@ -144,7 +144,7 @@ def test_runs_are_judges_by_their_identity(example_run: Path, tmp_path: Path) ->
     shutil.copytree(example_run, tmp_path / "first")
     shutil.copytree(example_run, tmp_path / "second")
     found = read(typed("agree", "first", "second", "--annotations", RATINGS, "--json", cwd=tmp_path))
-    assert list(found["judges"]) == ["stand-in (first)", "stand-in (second)"]
+    assert list(found["judges"]) == ["STAND-IN (first)", "STAND-IN (second)"]
     refused(typed("calibrate", "first", "second", "--annotations", RATINGS, cwd=tmp_path), "are one judge")
     # With another identity in its manifest the second run is another judge's.
     path = tmp_path / "second" / "manifest.json"

@@ -47,7 +47,7 @@ def simulated(noise, items: int = 120, seed: int = 0, sees=None):
     truth = generator.normal(3, 0.8, items)
     seen = np.ones(len(noise)) if sees is None else np.asarray(sees)
     scores = 3 + seen * (truth - 3)[:, None] + generator.normal(0, noise, (items, len(noise)))
-    return scores, np.clip(np.round(truth[:, None] + generator.normal(0, 0.5, (items, 3))), 1, 5)
+    return np.clip(scores, 1, 5), np.clip(np.round(truth[:, None] + generator.normal(0, 0.5, (items, 3))), 1, 5)
 
 
 # What it is made of
