@@ -293,7 +293,7 @@ def agree_together(pairings: Mapping[str, Pairing], **how: Any) -> JudgesTogethe
     except InputError as error:
         return JudgesTogether(judges, differences, None, [], (f"There is no panel: {error}.",))
     rated = {name: one for name, one in mean.metrics.items() if one.counts.any()}
-    panel = assess_pairing(replace(mean, metrics=rated), **how) if rated else None
+    panel = assess_pairing(replace(mean, metrics=rated), **{**how, "nominal": ()}) if rated else None
     gains = panel_gains(pairings, nominal=nominal, characters=characters)
     own = common_remarks({name: one.remarks for name, one in pairings.items()})
     return JudgesTogether(judges, differences, panel, gains, tuple(text for text in mean.remarks if text not in own))
