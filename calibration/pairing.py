@@ -313,10 +313,7 @@ def one_judge(scores: pd.DataFrame, judge: str | None = None) -> pd.DataFrame:
     if judge is not None and judge not in there:
         raise TableError("scores", [(0, f"no judge {judge!r} (found: {', '.join(there) or 'no column judge'})")])
     if judge is None and len(there) > 1:
-        raise TableError(
-            "scores",
-            [(0, f"several judges ({', '.join(there)}); name one (--judge), or compare them (agree --judges all)")],
-        )
+        raise TableError("scores", [(0, f"several judges ({', '.join(there)}); name one (--judge)")])
     chosen = scores[scores["judge"] == judge] if judge is not None else scores
     return _means(chosen, KEY, ["score", *level_columns(chosen)])
 

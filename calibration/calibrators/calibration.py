@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,10 @@ from calibration.stats.intervals import LEVEL, Floats
 
 FORMAT = "esrp-calibration"
 """What a file says it is."""
+
+
+PANEL_FORMAT = "esrp-panel-calibration"
+"""What that of several judges says (``panel_calibration``)."""
 
 
 VERSION = 2
@@ -152,8 +156,7 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; the same calibration gives the same bytes."""
-        text = json.dumps(_saved(self), ensure_ascii=False, indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")
+        save_as(path, FORMAT, VERSION, LAYOUT, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -162,30 +165,15 @@ class Calibration:
         Raises:
             InputError: there is no such file, it is not JSON or no calibration, is of another version, or is damaged.
         """
-        saved = _read(Path(path))
-        if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-            raise InputError(f"{path}: not a calibration; give a file that was written by fitting one")
-        if saved.get("version") != VERSION:
-            raise InputError(f"{path}: format version {saved.get('version')}, not {VERSION}; fit it again")
-        try:
-            found = LAYOUT.validate_python(saved)
-            if strangers := {metric for _, metric, _ in found.anchor} - set(found.metrics):
-                raise ValueError(f"anchors of {', '.join(sorted(strangers))}, which have no map")
-            # A learned number that is not there would be its default, which no map may predict with.
-            if json.loads(json.dumps(_saved(found), allow_nan=False)) != saved:
-                raise ValueError("parts are missing or are not what was written")
-        except ValidationError as error:
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("\n", " ")
-            raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
-        except (ValueError, RecursionError) as error:
-            reason = str(error).replace("\n", " ")
-            raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
+        found = load_as(path, FORMAT, VERSION, LAYOUT)
+        if strangers := {metric for _, metric, _ in found.anchor} - set(found.metrics):
+            listed = ", ".join(sorted(strangers))
+            raise InputError(f"{path}: a damaged calibration (anchors of {listed}, which have no map); fit it again")
         return found
 
     def refuse_another(self, judge_id: str, identity: Mapping[str, Any]) -> None:
         """Raise InputError, naming the parts that differ, if this is not the judge it was fitted on."""
-        mine, other = self.identity, _as_json(identity)
+        mine, other = self.identity, as_json(identity)
         parts = [name for name in {**mine, **other} if mine.get(name) != other.get(name)] if mine and other else []
         if parts or judge_id != self.judge_id:
             which = ", ".join(parts) or f"judge_id ({self.judge_id}, not {judge_id})"
@@ -229,12 +217,12 @@ class Calibration:
         judged = {metric: rows[rows["score"].notna()] for metric, rows in by_metric.items()}
         # Some maps use what the judge said of the same item on other metrics: the signals of all are needed for each.
         tables = {
-            metric: signals_table(rows["item_id"].to_numpy(object), rows["score"].to_numpy(float), _levels(rows))
+            metric: signals_table(rows["item_id"].to_numpy(object), rows["score"].to_numpy(float), levels_of(rows))
             for metric, rows in judged.items()
         }
         parts = []
         for metric, fitted in self.metrics.items():
-            rows, levels = asked[asked["metric"] == metric], _levels(judged[metric])
+            rows, levels = asked[asked["metric"] == metric], levels_of(judged[metric])
             there = rows["place"].isin(judged[metric].index)
             values, inside = np.full((3, len(rows)), np.nan), np.zeros(len(rows), dtype=bool)
             if there.any():
@@ -290,7 +278,7 @@ class Calibration:
         by_metric = {metric: scores[scores["metric"] == metric] for metric in names}
         # By column of ``features``: the score of each metric, then its levels.
         is_there = [
-            there for rows in by_metric.values() for there in (rows["score"].notna().any(), _levels(rows) is not None)
+            there for rows in by_metric.values() for there in (rows["score"].notna().any(), levels_of(rows) is not None)
         ]
         for number, (metric, fitted) in enumerate(self.metrics.items()):
             chosen = fitted.calibrator if annotator is None else fitted.named
@@ -312,16 +300,7 @@ class Calibration:
         Args:
             predicted: what ``predict`` returned.
         """
-        said = []
-        for metric in self.metrics:
-            there = predicted[(predicted["metric"] == metric) & predicted["calibrated"].notna()]
-            share = 1 - there["in_range"].mean() if len(there) else 0.0
-            if len(there) >= FEWEST_TO_TELL and share > MOST_UNLIKE:
-                said.append(
-                    f"On {metric} {share:.0%} of {len(there):,} items are unlike 95% of those the map was fitted on "
-                    "(in_range): there it is a guess."
-                )
-        return said
+        return far_from_training(self.metrics, predicted)
 
     def drift(self, scores: pd.DataFrame) -> Drift:
         """How far the judge's scores of the anchor items have moved; raises InputError where none is there."""
@@ -359,7 +338,7 @@ def fit_calibration(
     rated = [one.labelled for one in pairing.metrics.values()]
     return Calibration(
         judge_id=judge_id,
-        identity=_as_json(identity or {}),
+        identity=as_json(identity or {}),
         metrics=metrics,
         groups=len({str(group) for one in rated for group in one.groups}),
         sources=tuple(sorted({str(source) for one in rated for source in one.sources})),
@@ -373,18 +352,68 @@ def _check_columns(scores: pd.DataFrame) -> None:
         raise InputError(f"the scores have no column {', '.join(absent)}; add or rename one")
 
 
-def _levels(table: pd.DataFrame) -> Floats | None:
+def levels_of(table: pd.DataFrame) -> Floats | None:
     """Shape (items, K): the level probabilities of one metric's judgments; None where it has none at all."""
     names = [name for name in table if re.fullmatch(r"p[1-9]\d*", str(name)) and table[name].notna().any()]
     return table[sorted(names, key=lambda name: int(str(name)[1:]))].to_numpy(float) if names else None
 
 
-def _saved(calibration: Calibration) -> dict[str, Any]:
-    """What a file holds."""
-    return {"format": FORMAT, "version": VERSION, **LAYOUT.dump_python(calibration)}
+def far_from_training(metrics: Iterable[str], predicted: pd.DataFrame) -> list[str]:
+    """A sentence for each metric of which many more items than usual are unlike those in training (``in_range``)."""
+    said = []
+    for metric in metrics:
+        there = predicted[(predicted["metric"] == metric) & predicted["calibrated"].notna()]
+        share = 1 - there["in_range"].mean() if len(there) else 0.0
+        if len(there) >= FEWEST_TO_TELL and share > MOST_UNLIKE:
+            said.append(
+                f"On {metric} {share:.0%} of {len(there):,} items are unlike 95% of those the map was fitted on "
+                "(in_range): there it is a guess."
+            )
+    return said
 
 
-def _read(path: Path) -> Any:
+# The file
+
+T = TypeVar("T")
+
+
+def save_as(path: str | Path, name: str, version: int, layout: TypeAdapter[T], what: T) -> None:
+    """Write as JSON, with the format's name and version."""
+    saved = {"format": name, "version": version, **layout.dump_python(what)}
+    text = json.dumps(saved, ensure_ascii=False, indent=1, allow_nan=False)
+    Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def load_as(path: str | Path, name: str, version: int, layout: TypeAdapter[T]) -> T:
+    """Read what ``save_as`` wrote.
+
+    Raises:
+        InputError: there is no such file, it is not JSON or not of this format, is of another version, or is damaged.
+    """
+    saved = read_json(Path(path))
+    if isinstance(saved, dict) and saved.get("format") == PANEL_FORMAT != name:
+        raise InputError(f"{path}: is of several judges together; use it by calibrate --use, on runs of all of them")
+    if not isinstance(saved, dict) or saved.get("format") != name:
+        raise InputError(f"{path}: not a calibration; give a file that was written by fitting one")
+    if saved.get("version") != version:
+        raise InputError(f"{path}: format version {saved.get('version')}, not {version}; fit it again")
+    try:
+        found = layout.validate_python(saved)
+        # A learned number that is not there would be its default, which no map may predict with.
+        again = {"format": name, "version": version, **layout.dump_python(found)}
+        if json.loads(json.dumps(again, allow_nan=False)) != saved:
+            raise ValueError("parts are missing or are not what was written")
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".replace("\n", " ")
+        raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error).replace("\n", " ")
+        raise InputError(f"{path}: a damaged calibration ({reason}); fit it again") from error
+    return found
+
+
+def read_json(path: Path) -> Any:
     """The JSON of a file, which has no NaN or infinity in it. Raises InputError."""
 
     def no_number(text: str) -> float:
@@ -404,7 +433,7 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: not JSON; give a file that was written by fitting a calibration") from None
 
 
-def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The identity as it is after a file has held it, so that the two compare; raises InputError."""
     try:
         return dict(json.loads(json.dumps(dict(identity), ensure_ascii=False, allow_nan=False)))

@@ -59,17 +59,25 @@ class Problem:
 
     def choose(self, candidates: Sequence[Candidate]) -> int:
         """The simplest within one standard error of the best by what was left out; the first where nothing can be."""
+        return self.simplest(self.losses(candidates))
+
+    def simplest(self, losses: Sequence[Floats]) -> int:
+        """The place of that candidate, by the losses of all."""
         if self.split is None:
             return 0
+        return simplest_within_one_standard_error(losses, self.weights, self.split.labels[self.ratings.item])[0]
+
+    def losses(self, candidates: Sequence[Candidate]) -> list[Floats]:
+        """Of each candidate shape (ratings,): each rating's squared error by fits without it; 0 without a split."""
         item, annotator = self.ratings.item, self.ratings.annotator
         losses = []
         for penalties, severity, slope, rising in candidates:
             loss = np.zeros(len(item))
-            for folds, parts in zip(self.split.folds[:, item], self.parts, strict=True):
+            for folds, parts in zip(() if self.split is None else self.split.folds[:, item], self.parts, strict=True):
                 for fold, part in enumerate(parts):
                     held = folds == fold
                     found = part.solve(penalties, severity, slope, rising)
                     predicted = found.predict(self.design, self.score, item[held], annotator[held])
                     loss[held] += (predicted - self.ratings.scores[held]) ** 2 / len(self.parts)
             losses.append(loss)
-        return simplest_within_one_standard_error(losses, self.weights, self.split.labels[item])[0]
+        return losses

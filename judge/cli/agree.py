@@ -6,7 +6,6 @@ statistics are imported when the command runs, so that ``--help`` stays quick.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,14 +17,14 @@ from judge.cli.common import (
     Epsilon,
     Generalise,
     Json,
+    ManyScores,
     MapRatings,
     MinItems,
     Nominal,
-    OfJudge,
+    OfJudges,
     Raters,
     Repeats,
     Scale,
-    Scores,
     Scoring,
     names,
     refuse_unwritable_folder,
@@ -50,9 +49,9 @@ from judge.types import STAND_IN
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calibration import Assessment, JudgeDifference
+    from calibration import Assessment
     from calibration.stats.intervals import Estimate
-    from judge.human_ratings.agreement import Published
+    from judge.human_ratings.agreement import JudgesTogether, Published
 
 
 LEGEND = """alpha: Krippendorff's, ordinal, of annotators; Spearman: of judge and mean rating; human: human ceiling
@@ -64,6 +63,10 @@ alt: winning rate of the alternative annotator test (the judge may replace an an
 DETAILS = """within: Spearman of judge and mean rating within each scenario, a mean over scenarios; exact: the same
 level as one annotator; advantage: how often the judge is as near to the other annotators as the one left out
 (alternative annotator test), of whom it may lose by epsilon"""
+
+
+PANEL_LEGEND = """panel (mean): the mean of all judges' scores, over the items that all scored
+panel (in sentences): the simplest of mean, best judge and stacker (judges weighted) that predicts as well as any"""
 
 
 NOMINAL_NOTE = "Nominal: {}; alpha is the nominal one, and QWK Cohen's kappa."
@@ -151,15 +154,19 @@ def show_details(assessment: Assessment) -> None:
     console().print(Text(DETAILS + "\n"))
 
 
-def show_judges(assessments: Mapping[str, Assessment], differences: Sequence[JudgeDifference]) -> None:
-    """Print the judges side by side, and on each metric the best of them beside each other one."""
+def show_judges(together: JudgesTogether) -> None:
+    """Print judges and panel side by side; on each metric the best judge beside the others, and what a panel gains."""
     from rich.text import Text
 
+    from calibration.calibrators.panel import PANEL, common_remarks
+
+    assessments, differences = together.judges, together.differences
+    listed = assessments | ({f"{PANEL} (mean)": together.panel} if together.panel else {})
     out = console()
     metrics = dict.fromkeys(name for one in assessments.values() for name in one.metrics)
     rows = []
     for metric in metrics:
-        for judge, assessment in assessments.items():
+        for judge, assessment in listed.items():
             if one := assessment.metrics.get(metric):
                 found = one.agreement
                 chance = found.judge["kappa" if found.is_nominal else "qwk"]
@@ -170,10 +177,13 @@ def show_judges(assessments: Mapping[str, Assessment], differences: Sequence[Jud
     heads = ("metric", "judge", "n", "Spearman", "MAE", "QWK", "systems", "alt", "verdict")
     out.print(plain_table("judges and human ratings", heads, rows))
     out.print(Text(LEGEND + "\n"))
-    of_names: list[str] = []
+    gains = {one.metric: one for one in together.gains}
+    names_of_kinds = {
+        metric for one in assessments.values() for metric, each in one.metrics.items() if each.agreement.is_nominal
+    }
     for metric in metrics:
         there = {name: one.metrics[metric].agreement for name, one in assessments.items() if metric in one.metrics}
-        is_nominal = any(one.is_nominal for one in there.values())
+        is_nominal = metric in names_of_kinds
         measure = "exact" if is_nominal else "spearman"
         known = {name: value for name, one in there.items() if (value := one.judge[measure].value) is not None}
         best = max(known, key=lambda name: known[name], default=None)
@@ -185,16 +195,24 @@ def show_judges(assessments: Mapping[str, Assessment], differences: Sequence[Jud
                     shown = {"Spearman": apart.spearman, "MAE": apart.mae}
                 parts = ", ".join(f"{name} {_signed(each, sign)}" for name, each in shown.items())
                 out.print(line(f"* {metric}: {best} less {other}: {parts} (over {apart.items:,} items)"))
-        if is_nominal:
-            of_names.append(metric)
-    if of_names:
+        if gain := gains.get(metric):
+            out.print(line(f"* {gain.sentence}"))
+    if gains:
+        out.print(Text(PANEL_LEGEND))
+    if of_names := [metric for metric in metrics if metric in names_of_kinds]:
         out.print(line(f"* {NOMINAL_NOTE.format(', '.join(of_names))}"))
-    by_text: dict[str, list[str]] = {}
-    for judge, assessment in assessments.items():
-        for text in assessment.remarks:
-            by_text.setdefault(text, []).append(judge)
-    whose = (("" if len(of) == len(assessments) else f"{', '.join(of)}: ") + text for text, of in by_text.items())
-    show_remarks(whose)
+    whose = common_remarks({name: one.remarks for name, one in assessments.items()})
+    show_remarks([*whose, *together.remarks])
+
+
+def answer_together(together: JudgesTogether, out: Path | None, as_json: bool) -> None:
+    """Write and print what was found of several judges."""
+    if out:
+        write_agreement(out, together.table, together.to_dict())
+    if as_json:
+        print(as_json_text(together.to_dict()))
+    else:
+        show_judges(together)
 
 
 def _signed(estimate: Estimate, sign: int) -> str:
@@ -243,17 +261,14 @@ def show_published(published: Published) -> None:
 
 
 def agree(
-    scores: Scores,
+    scores: ManyScores,
     annotations: Annotated[
         Path | None, typer.Option(help="Human ratings; without them, published means of ChatAnime's systems.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write agreement.csv and agreement.json to this folder.")
     ] = None,
-    judge: OfJudge = None,
-    judges: Annotated[
-        str, typer.Option(help="Several judges of a table side by side, with commas, or all of them: all.")
-    ] = "",
+    judge: OfJudges = None,
     annotators: Annotators = "",
     raters: Raters = "people",
     scoring: Scoring = "rmse",
@@ -274,8 +289,7 @@ def agree(
 
     Without --annotations: with the published means of ChatAnime's systems, the only human figures there are of it.
     """
-    from calibration import compare_judges
-    from judge.human_ratings.agreement import assess_pairing, assess_run, compare_with_published, read_pairings
+    from judge.human_ratings.agreement import ALL, agree_together, assess_pairing, compare_with_published, read_judges
 
     refuse_unwritable_folder(out, *OUTPUTS)
     refuse_wrong_epsilon(epsilon)
@@ -289,44 +303,23 @@ def agree(
         "nominal": names(nominal),
     }
     people = some_names(annotators, "--annotators")
-    if judges:
-        if annotations is None or judge is not None:
-            raise InputError("--judges: give human ratings as well (--annotations), and no --judge")
-        with terminal_progress() as progress, progress.busy("measuring agreement with human ratings"):
-            chosen = some_names(judges, "--judges")
-            pairings = read_pairings(scores, annotations, scale, chosen, people, average_repeats, columns)
-            assessments = {name: assess_pairing(one, **how) for name, one in pairings.items()}
-            differences = compare_judges(pairings, nominal=names(nominal), characters=generalise == "characters")
-        beside: dict[str, Any] = {
-            "judges": {name: one.to_dict() for name, one in assessments.items()},
-            "differences": [one.to_dict() for one in differences],
-        }
-        if out:
-            import pandas as pd
-
-            tables = [one.table.assign(judge=name) for name, one in assessments.items()]
-            write_agreement(out, pd.concat(tables, ignore_index=True), beside)
-        if as_json:
-            print(as_json_text(beside))
-        else:
-            show_judges(assessments, differences)
-        return 0
-    published = compare_with_published(scores)
+    if annotations is None and (len(scores) > 1 or judge == ALL):
+        raise InputError("several judges are put beside human ratings: give them (--annotations), or one run")
+    published = compare_with_published(scores[0]) if len(scores) == 1 else None
     if annotations is None and published is None:
-        raise InputError(f"{scores}: no published means of its sources; give human ratings (--annotations FILE)")
+        raise InputError(f"{scores[0]}: no published means of its sources; give human ratings (--annotations FILE)")
     assessment = None
     if annotations is not None:
         with terminal_progress() as progress, progress.busy("measuring agreement with human ratings"):
-            assessment = assess_run(
-                scores,
-                annotations,
-                scale=scale,
-                judge=judge,
-                annotators=people,
-                average_repeats=average_repeats,
-                columns=columns,
-                **how,
-            )
+            judged = read_judges(scores, annotations, scale, judge, people, average_repeats, columns=columns)
+            if len(judged) > 1:
+                together = agree_together({name: one.pairing for name, one in judged.items()}, **how)
+            else:
+                (one,) = judged.values()
+                assessment = assess_pairing(one.pairing, **how)
+        if len(judged) > 1:
+            answer_together(together, out, as_json)
+            return 0
     found = {**(assessment.to_dict() if assessment else {}), "published": published.to_dict() if published else None}
     if out:
         write_agreement(out, next(one.table for one in (assessment, published) if one), found)

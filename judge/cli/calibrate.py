@@ -14,11 +14,11 @@ import typer
 from judge.cli.common import (
     Annotators,
     Json,
+    ManyScores,
     MapRatings,
-    OfJudge,
+    OfJudges,
     Repeats,
     Scale,
-    Scores,
     as_one_json,
     names,
     refuse_unwritable,
@@ -29,7 +29,13 @@ from judge.errors import InputError
 from judge.files import as_json_text, save_csv
 
 if TYPE_CHECKING:
-    from calibration import Calibration
+    import pandas as pd
+
+    from calibration import Calibration, PanelCalibration
+
+
+PANEL_LEGEND = """panel: the simplest of mean, best single judge and stacker (judges weighted) that predicts best
+MAE, Spearman: with mean ratings of items left out, of the panel and of the best single judge"""
 
 
 LEGEND = """map: the simplest within one standard error of the best, by the way of leaving out that is named below
@@ -90,8 +96,64 @@ def show(calibration: Calibration, scores: Path, path: Path, remarks: list[str])
     out.print(line(f"written to {path}; use it: {command} {path}"))
 
 
+def panel_to_dict(calibration: PanelCalibration) -> dict[str, Any]:
+    """What ``--json`` prints of a panel: by metric what it is, and what it gains on the best single judge."""
+    metrics = {
+        name: {**one.gain.to_dict(), "scale": list(one.reading.scale), "half_width": one.half_width}
+        for name, one in calibration.metrics.items()
+    }
+    return {"judges": {one.name: one.judge_id for one in calibration.judges}, "metrics": metrics}
+
+
+def answer_panel(calibration: PanelCalibration, path: Path, remarks: list[str], as_json: bool) -> None:
+    """Print a panel, for programs or people."""
+    if as_json:
+        print(as_json_text({"file": str(path), **panel_to_dict(calibration), "remarks": remarks}))
+    else:
+        show_panel(calibration, path, remarks)
+
+
+def show_panel(calibration: PanelCalibration, path: Path, remarks: list[str]) -> None:
+    """Print what the panel is on each metric, what it gains on the best single judge, and warnings."""
+    from rich.text import Text
+
+    out = console()
+    heads = ("metric", "items", "panel", "weights", "MAE", "best judge's", "Spearman", "best judge's")
+    rows = []
+    for name, one in calibration.metrics.items():
+        gain = one.gain
+        weights = " ".join(f"{weight:.2f}" for weight in (gain.weights or {}).values()) or "–"
+        figures = (side[measure].value for measure in ("mae", "spearman") for side in (gain.panel, gain.single))
+        rows.append((name, f"{gain.items:,}", gain.how, weights, *map(cell, figures)))
+    judges = ", ".join(one.name for one in calibration.judges)
+    out.print(plain_table(f"panel of {judges}, to the human scale", heads, rows))
+    out.print(Text(PANEL_LEGEND + "\n"))
+    for one in calibration.metrics.values():
+        for text in (one.gain.sentence, *one.remarks):
+            out.print(line(f"* {text}"))
+    show_scales({name: (*ends, None) for name, ends in calibration.scales.items()})
+    show_remarks(remarks)
+    out.print(line(f"written to {path}; use it: esrp-judge calibrate RUN|TABLE … --use {path}"))
+
+
+def used(
+    path: Path, scores: list[Path], judge: str | None, annotator: str | None, pairs: Path | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Scores on the human scale by a calibration of one judge or of a panel, whose judges are found by their names."""
+    from judge.human_ratings import calibrated_run
+
+    if not calibrated_run.is_of_a_panel(path):
+        if len(scores) > 1:
+            raise InputError(f"--use {path}: is of one judge; give one run or table")
+        return calibrated_run.use(path, scores[0], judge, annotator, pairs)
+    for option, given in (("--annotator", annotator), ("--pairs", pairs), ("--judge", judge)):
+        if given:
+            raise InputError(f"{option}: is not for a panel ({path}), which predicts mean ratings by all; leave it out")
+    return calibrated_run.use_panel(path, scores)
+
+
 def calibrate(
-    scores: Scores,
+    scores: ManyScores,
     annotations: Annotated[Path | None, typer.Option(help="Human ratings, to fit maps to.")] = None,
     use: Annotated[
         Path | None, typer.Option(help="Fit nothing: put the scores on the human scale by this file.")
@@ -99,7 +161,7 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="The file to write: calibration.json, with --use calibrated.csv.")
     ] = None,
-    judge: OfJudge = None,
+    judge: OfJudges = None,
     annotators: Annotators = "",
     annotator: Annotated[
         str | None, typer.Option(help="With --use: whose ratings to predict; by default the mean rating.")
@@ -119,10 +181,11 @@ def calibrate(
     """Fit maps from the judge's scores to the human scale, each metric's chosen on items left out, into a file.
 
     The file is bound to the judge: it is refused for another, or where the drift check fails. score --calibration uses
-    it on a run, --use on any table of scores.
+    it on a run, --use on any table of scores. Of several judges one map to the human scale is fitted: a panel's.
     """
+    from calibration.calibrators.panel import common_remarks
     from judge.human_ratings import calibrated_run
-    from judge.human_ratings.agreement import read_pairing
+    from judge.human_ratings.agreement import read_judges
 
     if (annotations is None) == (use is None):
         raise InputError("give human ratings to fit maps to (--annotations), or a calibration to use (--use)")
@@ -133,7 +196,7 @@ def calibrate(
     out = out or Path("calibrated.csv" if use else "calibration.json")
     refuse_unwritable(out)
     if use:
-        table, remarks = calibrated_run.use(use, scores, judge, annotator, pairs)
+        table, remarks = used(use, scores, judge, annotator, pairs)
         save_csv(out, table)
         if as_json:
             print(as_one_json({"file": str(out), "remarks": remarks}, scores=table))
@@ -145,13 +208,26 @@ def calibrate(
     people = some_names(annotators, "--annotators")
     with terminal_progress() as progress:
         how: dict[str, Any] = {"with_composites": False, "columns": columns}
-        pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, **how)
-        with progress.busy("fitting maps to human ratings"):
-            calibration, remarks = calibrated_run.fit(scores, pairing, names(maps), seed)
-        calibrated_run.save(calibration, out)
-    remarks = [*pairing.remarks, *remarks]
+        judged = read_judges(scores, annotations, scale, judge, people, average_repeats, **how)
+        pairings = {name: one.pairing for name, one in judged.items()}
+        own = common_remarks({name: one.remarks for name, one in pairings.items()})
+        if len(judged) > 1:
+            if maps:
+                raise InputError("--maps: is for one judge; leave it out, as a panel is a mean or a weighted sum")
+            with progress.busy("fitting a panel to human ratings"):
+                panel = calibrated_run.fit_panel(judged, seed)
+            calibrated_run.save(panel, out)
+        else:
+            with progress.busy("fitting maps to human ratings"):
+                (alone,) = judged.values()
+                calibration, more = calibrated_run.fit(alone.path, alone.pairing, names(maps), seed)
+            calibrated_run.save(calibration, out)
+    if len(judged) > 1:
+        answer_panel(panel, out, own, as_json)
+        return 0
+    remarks = [*own, *more]
     if as_json:
         print(as_json_text({"file": str(out), **to_dict(calibration), "remarks": remarks}))
     else:
-        show(calibration, scores, out, remarks)
+        show(calibration, alone.path, out, remarks)
     return 0

@@ -141,6 +141,12 @@ Scores = Annotated[
 ]
 
 
+ManyScores = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN|TABLE…", help="A run's folder or a table of scores; several, to see judges together."),
+]
+
+
 Annotations = Annotated[
     Path, typer.Option(help="Human ratings (.csv .xlsx .jsonl …): item_id or character and scenario, annotator …")
 ]
@@ -168,6 +174,11 @@ Nominal = Annotated[
 
 
 OfJudge = Annotated[str | None, typer.Option(help="Which judge, where a table holds several.")]
+
+
+OfJudges = Annotated[
+    str | None, typer.Option("--judge", help="Which judge of a table; several with commas, or all: judges together.")
+]
 
 
 Annotators = Annotated[str, typer.Option(help="Only these annotators, with commas.")]

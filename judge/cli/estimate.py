@@ -17,8 +17,10 @@ from judge.cli.common import (
     Annotators,
     Generalise,
     Json,
+    ManyScores,
     MapRatings,
     OfJudge,
+    OfJudges,
     Repeats,
     Scale,
     Scores,
@@ -140,11 +142,11 @@ def comparison_json(pairing: Pairing, found: dict[str, Comparison]) -> str:
 
 
 def estimate(
-    scores: Scores,
+    scores: ManyScores,
     annotations: Annotations,
     out: Annotated[Path | None, typer.Option(help="Also write all metrics and targets to this CSV file.")] = None,
     metrics: Annotated[str, typer.Option(help="Metrics to show, with commas; the overall mean by default.")] = "",
-    judge: OfJudge = None,
+    judge: OfJudges = None,
     annotators: Annotators = "",
     generalise: Generalise = "scenarios",
     scale: Scale = None,
@@ -152,13 +154,18 @@ def estimate(
     average_repeats: Repeats = False,
     as_json: Json = False,
 ) -> int:
-    """Estimate means of systems, each with what it is a mean of: the judge's, the human mean, that of a new system."""
+    """Estimate means of systems, each with what it is a mean of: the judge's, the human mean, that of a new system.
+
+    Several judges are taken together: their mean is the judge.
+    """
+    from calibration import mean_panel
     from judge.human_ratings import agreement
-    from judge.human_ratings.agreement import read_pairing
 
     refuse_unwritable(out)
     people = some_names(annotators, "--annotators")
-    pairing = read_pairing(scores, annotations, scale, judge, people, average_repeats, columns=columns)
+    judged = agreement.read_judges(scores, annotations, scale, judge, people, average_repeats, columns=columns)
+    pairings = {name: one.pairing for name, one in judged.items()}
+    pairing = mean_panel(pairings) if len(pairings) > 1 else next(iter(pairings.values()))
     table = agreement.estimate_all(pairing, generalise == "characters")
     shown = chosen(table, names(metrics))
     if out:

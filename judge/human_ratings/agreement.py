@@ -9,7 +9,7 @@ import json
 import math
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,14 @@ from calibration import (
     assess,
     chatanime_means,
     compare,
+    compare_judges,
     estimate,
+    mean_panel,
+    panel_gains,
     plan,
     rank_ranges,
 )
+from calibration.calibrators.panel import PANEL, common_remarks
 from calibration.records import read_records
 from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
@@ -36,7 +40,7 @@ from judge.scoring.run_folder import load_scores, read_manifest, scheme_of
 from judge.types import CHATANIME, Scheme
 
 if TYPE_CHECKING:
-    from calibration import Assessment
+    from calibration import Assessment, JudgeDifference, PanelGain
 
 
 NUMBER = r"-?\d+(?:\.\d+)?"
@@ -134,27 +138,70 @@ def read_pairing(
     return pair(both.ratings, both.scores, scale=both.scale, notes=both.notes, **how)
 
 
-def read_pairings(
-    path: Path,
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One judge's scores of the rated items, and where they are from."""
+
+    path: Path
+    pairing: Pairing
+
+
+def read_judges(
+    paths: Sequence[Path],
     annotations: Path,
     scale: str | None,
-    judges: tuple[str, ...],
+    judge: str | None = None,
     annotators: tuple[str, ...] = (),
     average_repeats: bool = False,
+    with_composites: bool = True,
     columns: str | None = None,
-) -> dict[str, Pairing]:
-    """A pairing for each of several judges of a table, by name; all of the table's where ``judges`` is ``("all",)``."""
+) -> dict[str, Judged]:
+    """One or more judges of the same items, by name: those of all runs and tables.
+
+    Two judges of one name get the name of their run's folder or their file beside it.
+
+    Args:
+        paths: runs or tables.
+        annotations: human ratings.
+        scale: as it was typed.
+        judge: names with commas: only these judges of the tables; ``all`` for all; None where each holds one only.
+        annotators, average_repeats, with_composites, columns: as for ``read_pairing``.
+
+    Raises:
+        InputError: a run or table is given twice, or a judge is in none.
+    """
     from calibration import pair
 
-    both = _read_both(path, annotations, scale, average_repeats, columns)
-    scores = both.scores
-    there = sorted(scores["judge"].unique()) if "judge" in scores else []
-    chosen = there if judges == ("all",) else list(dict.fromkeys(judges))
-    if len(chosen) < 2:
-        found = f"found: {', '.join(there) or 'no column judge'}"
-        raise InputError(f"--judges: give two or more of {path}'s judges, or all ({found})")
-    how: dict[str, Any] = {"annotators": annotators, "scale": both.scale, "composites": _composites(path, scores)}
-    return {name: pair(both.ratings, scores, judge=name, notes=both.notes, **how) for name in chosen}
+    if again := [path for place, path in enumerate(paths) if path.resolve() in [p.resolve() for p in paths[:place]]]:
+        raise InputError(f"{again[0]}: given twice; give each run or table once")
+    tables = [(path, _read_both(path, annotations, scale, average_repeats, columns)) for path in paths]
+    known = {name for _, both in tables if "judge" in both.scores for name in both.scores["judge"].unique()}
+    if judge is None or judge in known:  # a name with a comma in it is one judge where there is one of that name
+        wanted: list[str | None] = [judge]
+    elif judge == ALL:
+        wanted = sorted(known) or [None]
+    else:
+        wanted = list(dict.fromkeys(part.strip() for part in judge.split(",") if part.strip()))
+        lost = [name for name in wanted if name not in known]
+        if lost or not wanted:
+            listed = ", ".join(sorted(known)) or "no column judge"
+            raise InputError(f"--judge {judge}: no judge {', '.join(map(repr, lost))} (found: {listed}); or say all")
+    found: list[tuple[str, Path, Pairing]] = []
+    for path, both in tables:
+        composites = _composites(path, both.scores) if with_composites else {}
+        how: dict[str, Any] = {"annotators": annotators, "scale": both.scale, "composites": composites}
+        there: set[str | None] = set(both.scores["judge"]) if "judge" in both.scores else {None}
+        for name in wanted if judge is not None and there != {None} else [None]:
+            if name is None or name in there:
+                one = pair(both.ratings, both.scores, judge=name, notes=both.notes, **how)
+                found.append((one.judge or path.stem, path, one))
+    names = [name for name, _, _ in found]
+    for parts in ([path.resolve().name for _, path, _ in found], [str(path.resolve()) for _, path, _ in found]):
+        names = [
+            f"{name} ({part})" if names.count(own) > 1 else own
+            for own, (name, _, _), part in zip(names, found, parts, strict=True)
+        ]
+    return {name: Judged(path, one) for name, (_, path, one) in zip(names, found, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +353,10 @@ DIVERSITY = "response_diversity"
 """The published metric of a system's answers as one character."""
 
 
+ALL = "all"
+"""What ``--judge`` says for every judge."""
+
+
 DISTINCT = "response_diversity (distinct-2)"
 """What distinct-2 is called where it stands beside the judge's rating of diversity."""
 
@@ -323,22 +374,6 @@ class Published:
         return {"judge": self.judge, "metrics": records}
 
 
-def assess_run(
-    scores: Path,
-    annotations: Path,
-    *,
-    scale: str | None,
-    judge: str | None,
-    annotators: tuple[str, ...],
-    average_repeats: bool,
-    columns: str | None = None,
-    **how: Any,
-) -> Assessment:
-    """Read, pair and assess; ``how`` goes to ``calibration.assess``."""
-    pairing = read_pairing(scores, annotations, scale, judge, annotators, average_repeats, columns=columns)
-    return assess_pairing(pairing, **how)
-
-
 def assess_pairing(pairing: Pairing, **how: Any) -> Assessment:
     """Assess what was paired; ``how`` goes to ``calibration.assess``."""
     name = name_of(pairing)
@@ -347,6 +382,54 @@ def assess_pairing(pairing: Pairing, **how: Any) -> Assessment:
         return assess(pairing, name, same_family=same_family(name, sources), **how)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class JudgesTogether:
+    """Several judges side by side, their mean as a judge of its own, and what a panel of them gains."""
+
+    judges: dict[str, Assessment]
+    differences: list[JudgeDifference]
+    panel: Assessment | None
+    """Of the mean; None where no metric has one."""
+    gains: list[PanelGain]
+    remarks: tuple[str, ...]
+    """Warnings about the panel, a sentence each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What programs read."""
+        return {
+            "judges": {name: one.to_dict() for name, one in self.judges.items()},
+            "differences": [one.to_dict() for one in self.differences],
+            "panel": {
+                "mean": self.panel.to_dict() if self.panel else None,
+                "gains": [one.to_dict() for one in self.gains],
+                "remarks": list(self.remarks),
+            },
+        }
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One number a row, with the column ``judge``; the mean and what a panel gains are the judge ``panel``'s."""
+        tables = [one.table.assign(judge=name) for name, one in self.judges.items()]
+        of_panel = [one.table for one in (self.panel, *self.gains) if one]
+        return pd.concat([*tables, *(one.assign(judge=PANEL) for one in of_panel)], ignore_index=True)
+
+
+def agree_together(pairings: Mapping[str, Pairing], **how: Any) -> JudgesTogether:
+    """Assess several judges of the same ratings, and a panel of them; ``how`` goes to ``calibration.assess``."""
+    nominal, characters = how["nominal"], how["characters"]
+    judges = {name: assess_pairing(one, **how) for name, one in pairings.items()}
+    differences = compare_judges(pairings, nominal=nominal, characters=characters)
+    try:
+        mean = mean_panel(pairings, nominal=nominal)
+    except InputError as error:
+        return JudgesTogether(judges, differences, None, [], (f"There is no panel: {error}.",))
+    rated = {name: one for name, one in mean.metrics.items() if one.counts.any()}
+    panel = assess_pairing(replace(mean, metrics=rated), **{**how, "nominal": ()}) if rated else None
+    gains = panel_gains(pairings, nominal=nominal, characters=characters)
+    own = common_remarks({name: one.remarks for name, one in pairings.items()})
+    return JudgesTogether(judges, differences, panel, gains, tuple(text for text in mean.remarks if text not in own))
 
 
 def compare_with_published(scores: Path) -> Published | None:

@@ -6,21 +6,22 @@ has moved, the judge is no longer the one that the calibration was fitted on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from calibration import Calibration, Pairing, fit_calibration
+from calibration import Calibration, Pairing, PanelCalibration, fit_calibration, fit_panel_calibration
+from calibration.calibrators.calibration import PANEL_FORMAT, read_json
 from calibration.calibrators.drift import Drift
 from calibration.calibrators.maps import KINDS
 from calibration.pairing import one_judge
 from calibration.records import read_records
 from judge.errors import InputError, naming
 from judge.files import replacing, save_csv, sha256
-from judge.human_ratings.agreement import is_run, read_judge_scores
+from judge.human_ratings.agreement import Judged, is_run, read_judge_scores
 from judge.scoring.judge import Judge
 from judge.scoring.run_folder import (
     CALIBRATED,
@@ -99,7 +100,57 @@ def fit(scores: Path, pairing: Pairing, maps: tuple[str, ...], seed: int) -> tup
     return kept, [f"{gone}; whether the judge moves cannot be seen by those"]
 
 
-def save(calibration: Calibration, path: Path) -> None:
+def fit_panel(judged: Mapping[str, Judged], seed: int) -> PanelCalibration:
+    """A calibration of several judges together; see ``calibration.fit_panel_calibration``."""
+    judges: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, one in judged.items():
+        if is_run(one.path):
+            manifest = read_manifest(one.path)
+            judges[name] = manifest["judge"]["judge_id"], manifest["identity"]
+        else:
+            judges[name] = one.pairing.judge or one.path.stem, {}
+    return fit_panel_calibration({name: one.pairing for name, one in judged.items()}, judges=judges, seed=seed)
+
+
+def is_of_a_panel(path: Path) -> bool:
+    """Whether a file says that it is a panel's calibration; InputError where it cannot be read."""
+    with naming("--use"):
+        saved = read_json(path)
+    return isinstance(saved, dict) and saved.get("format") == PANEL_FORMAT
+
+
+def use_panel(path: Path, scores: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The panel's scores of the items of runs and tables on the human scale, and what the user should know of them.
+
+    Judges that are not of the panel are left out.
+
+    Raises:
+        InputError: a judge of the panel is not among them, is there twice, or has moved.
+    """
+    with naming(f"--use {path}:"):
+        calibration = PanelCalibration.load(path)
+    found: dict[str, pd.DataFrame] = {}
+    for one in scores:
+        table = read_judge_scores(one, None, source="any")
+        if is_run(one):
+            by_judge = {read_manifest(one)["judge"]["judge_id"]: table}
+        elif "judge" in table:
+            by_judge = {str(name): rows for name, rows in table.groupby("judge", sort=False)}
+        else:
+            by_judge = {one.stem: table}
+        if again := set(found) & set(by_judge) & {member.judge_id for member in calibration.judges}:
+            raise InputError(f"{one}: judge {min(again)} was there before; give each judge's scores once")
+        found |= by_judge
+    with naming(f"--use {path}:"):
+        predicted = calibration.predict(found)
+        for member in calibration.judges:
+            drift = calibration.drift(member.judge_id, found[member.judge_id])
+            if drift is not None:
+                refuse_drift(drift, member.name)
+    return predicted, calibration.about(predicted)
+
+
+def save(calibration: Calibration | PanelCalibration, path: Path) -> None:
     """Write the file; InputError where it cannot be written."""
     try:
         calibration.save(path)
@@ -191,10 +242,15 @@ def use(
 def refuse_moved(calibration: Calibration, scores: pd.DataFrame) -> Drift:
     """How far the judge is from what it gave the anchors; InputError where that is too far."""
     drift = calibration.drift(scores)
+    refuse_drift(drift)
+    return drift
+
+
+def refuse_drift(drift: Drift, judge: str = "the judge") -> None:
+    """InputError where a judge has moved."""
     if drift.moved:
         worst, largest = max(drift.largest.items(), key=lambda item: item[1])
         raise InputError(
-            f"the judge has moved: on {worst} it differs by up to {largest:.3f} from what it gave the calibration's "
+            f"{judge} has moved: on {worst} it differs by up to {largest:.3f} from what it gave the calibration's "
             "anchors; calibrate it again"
         )
-    return drift

@@ -86,7 +86,7 @@ def test_people_read_a_row_and_a_sentence_a_metric(kit: Kit) -> None:
 def test_judges_of_a_table_stand_side_by_side(kit: Kit) -> None:
     noisy = kit.scores.assign(judge="worse", score=kit.scores["score"].sample(frac=1, random_state=0).to_numpy())
     both = pd.concat([kit.scores.assign(judge="better"), noisy])
-    found = kit.json("--judges", "all", "--out", "out", scores=both)
+    found = kit.json("--judge", "all", "--out", "out", scores=both)
     assert set(found["judges"]) == {"better", "worse"}
     alone = kit.json("--judge", "worse", scores=both)
     assert found["judges"]["worse"]["metrics"] == alone["metrics"]
@@ -95,22 +95,19 @@ def test_judges_of_a_table_stand_side_by_side(kit: Kit) -> None:
     assert (one["a"], one["b"], one["items"]) == ("better", "worse", 40)
     assert one["spearman"]["value"] == pytest.approx(values[0] - values[1], abs=1e-9) and one["spearman"]["low"] > 0
     table = pd.read_csv(kit.folder / "out" / "agreement.csv")
-    assert set(table["judge"]) == {"better", "worse"}
-    printed = kit.agree("--judges", "worse,better", scores=both).stdout
+    assert set(table["judge"]) == {"better", "worse", "panel"}
+    printed = kit.agree("--judge", "worse,better", scores=both).stdout
     assert "kind: better less worse: Spearman +" in " ".join(printed.split())
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--judges", "one"], "two or more"),
-        (["--judges", "one,other"], "no judge 'one'"),
-        (["--judges", "all"], "two or more"),
-        (["--judges", "all", "--judge", "one"], "no --judge"),
-    ],
-)
-def test_judges_that_are_not_there_are_refused(kit: Kit, options: list[str], message: str) -> None:
-    refused(kit.agree(*options, scores=kit.scores.assign(judge="alone")), message)
+@pytest.mark.parametrize("name", ["one", "alone,one"])
+def test_judges_that_are_not_there_are_refused(kit: Kit, name: str) -> None:
+    refused(kit.agree("--judge", name, scores=kit.scores.assign(judge="alone")), "no judge 'one'", "found: alone")
+
+
+def test_all_of_one_judge_is_that_judge(kit: Kit) -> None:
+    alone = kit.scores.assign(judge="alone")
+    assert kit.json("--judge", "all", scores=alone) == kit.json(scores=alone)
 
 
 def test_a_nominal_metric_has_no_order_and_the_other_has(kit: Kit) -> None:
@@ -120,7 +117,7 @@ def test_a_nominal_metric_has_no_order_and_the_other_has(kit: Kit) -> None:
     assert not fluent["nominal"] and fluent["agreement"]["spearman"] is not None
     assert "Nominal: kind" in kit.agree("--nominal", "kind").stdout
     both = pd.concat([kit.scores.assign(judge=name, score=kit.scores["score"].round()) for name in ("a", "b")])
-    printed = " ".join(kit.agree("--judges", "all", "--nominal", "kind", scores=both).stdout.split())
+    printed = " ".join(kit.agree("--judge", "all", "--nominal", "kind", scores=both).stdout.split())
     assert "kind: a less b: exact agreement +0.00" in printed and "fluent: a less b: Spearman" in printed
 
 

@@ -518,6 +518,7 @@ NOT_ON_THE_PAGE = (
     "among the scores and", "among the ratings; make them the same", "among the ratings; make them equal",
     "; give it one",
     "has two inclusion probabilities on", "every score of a rated metric is missing; judge them again",
+    "no item of a metric with a mean was scored by all of",
     "no item in common; check how item_id is written in both", "no metric in common (human ratings:",
 )  # fmt: skip
 """Texts of three words or more that name columns, shapes and tables, or that are of an error."""
@@ -542,7 +543,8 @@ def sentences_in(module: ModuleType) -> Iterator[str]:
 SPEAKING = ["calibration.pairing", *(f"calibration.agreement.{name}" for name in
             ("assess", "reliability", "alt_test", "metrics", "single_ratings")),
             *(f"calibration.stats.{name}" for name in ("correlation", "intervals", "krippendorff")),
-            "judge.robustness.attack_analysis", "judge.robustness.probe_analysis"]  # fmt: skip
+            "calibration.calibrators.panel", "judge.robustness.attack_analysis",
+            "judge.robustness.probe_analysis"]  # fmt: skip
 """Modules whose sentences are shown on the page."""
 
 
