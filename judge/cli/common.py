@@ -153,7 +153,8 @@ Annotations = Annotated[
 
 
 Scale = Annotated[
-    str | None, typer.Option(help="1-5, or by metric a=1-5,b=0-3; a run's is 1-5, a table's is taken from its scores.")
+    str | None,
+    typer.Option(help="1-5, or by metric a=1-5,b=0-3; a run's is its rubric's, a table's is taken from its scores."),
 ]
 
 
