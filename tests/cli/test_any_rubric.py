@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,9 @@ from judge import load_rubric
 from judge.human_ratings.blinding import read_key
 from judge.prompting.rubric import packaged
 from judge.types import Scheme
+from tests.helpers.chatanime import METRICS
 from tests.helpers.commands import Result, refused, typed
+from tests.helpers.paths import RATINGS, ROOT
 from tests.helpers.rubric import write_short_rubric
 from tests.helpers.rubrics import write_rubric
 
@@ -226,3 +229,13 @@ def test_a_folder_without_an_outline_is_still_read_as_chatanimes(tmp_path: Path)
 def test_metrics_that_a_rubric_does_not_have_are_refused_before_data_are_read(tmp_path: Path) -> None:
     ask = ["score", "nowhere.jsonl", "--judge", "stand-in", "--rubric", "empathy", "--metrics", "fluency"]
     refused(typed(*ask, cwd=tmp_path), "--metrics fluency", "rubric empathy", "interpretations")
+
+
+def test_a_run_of_before_rubrics_had_outlines_is_still_read(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(ROOT / "results" / "example", tmp_path / "run"))
+    assert "scheme" not in json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    agreed = done(typed("agree", "run", "--annotations", RATINGS, "--json", cwd=tmp_path))
+    assert list(agreed["metrics"])[:9] == list(METRICS) and "overall" in agreed["metrics"]
+    assert typed("report", "run", cwd=tmp_path).returncode == 0
+    plan = ["plan", "run", "--budget", 4, "--overlap", 0, "--out", "plan.csv", "--format", "csv"]
+    assert typed(*plan, cwd=tmp_path).returncode == 0
