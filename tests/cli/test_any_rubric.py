@@ -16,6 +16,7 @@ import pytest
 
 from judge import load_rubric
 from judge.human_ratings.blinding import read_key
+from judge.models.stand_in import stand_in_folder
 from judge.prompting.rubric import packaged
 from judge.types import Scheme
 from tests.helpers.chatanime import METRICS
@@ -25,6 +26,7 @@ from tests.helpers.rubric import write_short_rubric
 from tests.helpers.rubrics import write_rubric
 
 SEVEN = tuple(range(1, 8))
+WHO = ("user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -239,3 +241,35 @@ def test_a_run_of_before_rubrics_had_outlines_is_still_read(tmp_path: Path) -> N
     assert typed("report", "run", cwd=tmp_path).returncode == 0
     plan = ["plan", "run", "--budget", 4, "--overlap", 0, "--out", "plan.csv", "--format", "csv"]
     assert typed(*plan, cwd=tmp_path).returncode == 0
+
+
+def test_a_chat_log_without_a_character_is_judged_as_the_rubric_calls_it(tmp_path: Path) -> None:
+    said = [{"role": "seeker", "content": "I lost my job."}, {"role": "listener", "content": "I am so sorry."}]
+    logs = [{"source": "a", "scenario": "1", "messages": said}]
+    (tmp_path / "log.json").write_text(json.dumps(logs), encoding="utf-8")
+    ask = ["score", "log.json", "--judge", "stand-in", "--run", "run", "--json", "--rubric"]
+    refused(typed(*ask, "empathy", cwd=tmp_path), "'listener'", "judged=listener")
+    own = write_rubric(tmp_path / "own", {"warm": (0, 1, 2)}, judged_role="listener", character="Listener")
+    assert done(typed(*ask, own, cwd=tmp_path))["missing"] == {}
+    scores = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert set(scores["character"]) == {"Listener"} and scores["warm"].between(0, 2).all()
+
+
+def test_forty_rounds_are_scored_packed_and_what_no_context_holds_is_too_long(tmp_path: Path) -> None:
+    said = [{"role": role, "content": f"{role} says this on day {day}. " * 4} for day in range(40) for role in WHO]
+    logs = [{"model": f"system {number}", "id": "long", "messages": said} for number in range(3)]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, logs)), encoding="utf-8")
+    own = write_rubric(tmp_path / "own", {"warm": (0, 1, 2), "clear": (0, 1, 2)})
+    ask = ["score", "long.jsonl", "--rubric", own, "--map", "source=model,scenario=id,character='Mira'", "--json"]
+    found = done(typed(*ask, "--judge", "stand-in", "--run", "run", cwd=tmp_path))
+    assert (found["judgments"], found["missing"]) == (6, {})
+    parts = pd.concat(pd.read_parquet(path) for path in (tmp_path / "run" / "judgments").glob("*.parquet"))
+    assert (parts["prompt_tokens"] > 3000).all()
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in manifest["engines"]] == ["packed"]
+    # The same judge with a context that holds half of it.
+    judge = Path(shutil.copytree(stand_in_folder((0, 1, 2)), tmp_path / "short"))
+    config = json.loads((judge / "config.json").read_text(encoding="utf-8"))
+    (judge / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 2000}), encoding="utf-8")
+    cut = typed(*ask, "--judge", judge, "--answer-form", "none", "--run", "cut", cwd=tmp_path)
+    assert cut.returncode == 1 and json.loads(cut.stdout)["missing"] == {"too_long": 6}
