@@ -327,9 +327,9 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     except ValidationError as error:
         for fault in error.errors(include_input=False)[:MOST_FAULTS]:
             name = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "(whole file)"
-            problems.append(f"{file}: field {name}: {fault['msg'].lower()}; mend it")
+            problems.append(f"{file}: field {name}: {fault['msg'].lower()}; fix it")
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
-        problems.append(f"{file}: not YAML ({one_line(error)}); mend the syntax")  # PyYAML fails in many ways
+        problems.append(f"{file}: not YAML ({one_line(error)}); fix the syntax")  # PyYAML fails in many ways
     return None
 
 
@@ -376,7 +376,7 @@ def _inconsistencies(home: Traversable | Path, outline: Outline, files: dict[str
         if any(mark in text for text in texts for mark in RESERVED):
             yield f"{file}: contains {marks}, which mark slots; remove them"
         if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in texts for c in text):
-            yield f"{file}: holds a control character or half a character; mend the text"
+            yield f"{file}: holds a control character or half a character; fix the text"
 
 
 def _wrong_levels(metric: Metric, outline: Outline) -> Iterator[str]:
@@ -419,7 +419,7 @@ def _wrong_placeholders(texts: dict[str, Any]) -> Iterator[str]:
         except (KeyError, IndexError, ValueError, AttributeError):
             filled = ""
         if any(f"\0{one}\0" not in filled for one in names):
-            yield f"field {name}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; mend it"
+            yield f"field {name}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; fix it"
 
 
 def _strings(value: Any) -> Iterator[str]:
