@@ -147,12 +147,12 @@ def import_annotations(
     """
     from judge.cli.common import as_one_json, refuse_unwritable
     from judge.files import save_csv
-    from judge.human_ratings.agreement import parse_map
+    from judge.human_ratings.agreement import map_of_ratings
     from judge.human_ratings.blinding import read_key
     from judge.human_ratings.filled_in import import_files
 
     refuse_unwritable(out)
-    imported = import_files(files, blinded := read_key(key), parse_map(columns))
+    imported = import_files(files, blinded := read_key(key), map_of_ratings(columns))
     save_csv(out, imported.ratings)
     by_task = imported.ratings.groupby(["source", "character", "scenario"])["annotator"].nunique()
     due = {(task.source, task.character, task.scenario): task.raters for task in blinded.tasks.values()}

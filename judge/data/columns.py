@@ -7,7 +7,7 @@ name is an error, since a round would be lost by a slip of the pen; any other is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -62,17 +62,26 @@ class ColumnMap:
     """Columns that are left out without a word."""
 
 
+def map_pairs(text: str, example: str) -> Iterator[tuple[str, str, str]]:
+    """Each part of an option ``FIELD=COLUMN,…``, with its field and column; a comma within quotes is part of a text.
+
+    InputError where a part is none; ``example`` shows how one is written.
+    """
+    for part in re.findall(r"(?:[^,']|'(?:[^']|'')*'|')+", text):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if not name or not value:
+            raise InputError(f"--map {part.strip()}: write FIELD=COLUMN, for instance {example}")
+        yield part, name, value
+
+
 def parse_map(text: str) -> ColumnMap:
     """The map of an option ``FIELD=COLUMN,…``; InputError where it is none."""
     columns: dict[str, str] = {}
     constants: dict[str, str] = {}
     roles: dict[str, str] = {}
     ignored: set[str] = set()
-    for part in re.findall(r"(?:[^,']|'(?:[^']|'')*'|')+", text):
-        name, _, value = (piece.strip() for piece in part.partition("="))
-        name = folded(name)
-        if not value:
-            raise InputError(f"--map {part.strip()}: write FIELD=COLUMN, for instance scenario=id")
+    for part, given, value in map_pairs(text, "scenario=id"):
+        name = folded(given)
         if name in ("user", "judged"):
             roles[folded(value)] = name
         elif name == "ignore":

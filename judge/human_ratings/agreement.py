@@ -33,6 +33,7 @@ from calibration import (
 )
 from calibration.calibrators.panel import PANEL, common_remarks
 from calibration.records import read_records
+from judge.data.columns import map_pairs
 from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
 from judge.prompting.rubric import languages, load_rubric, packaged
@@ -81,14 +82,14 @@ def read_annotations(
         path: the file.
         scale: what scores must lie within.
         average_repeats: whether an annotator may have rated the same item on the same metric more than once.
-        columns: which column is what, as ``parse_map`` takes it.
+        columns: which column is what, as ``map_of_ratings`` takes it.
         metrics: names and titles of the metrics there are, with their ids.
         source: the system of each item, for a table that does not say it.
         notes: is added what a reader should know of how the table was read.
     """
     from calibration import read_ratings
 
-    mapping = parse_map(columns)
+    mapping = map_of_ratings(columns)
     with naming("--annotations"):
         return read_ratings(
             path,
@@ -336,16 +337,13 @@ def parse_scale(text: str) -> Scale:
     return scales.get(None, scales)
 
 
-def parse_map(text: str | None) -> dict[str, str]:
+def map_of_ratings(text: str | None) -> dict[str, str]:
     """``annotator=rater,metric='fluency'``: the column, or the text in single quotes, of each field."""
-    if text is None:
-        return {}
-    # A comma within quotes is part of the text.
-    parts = [part.strip() for part in re.findall(r"(?:'[^']*'|[^,'])+", text) if part.strip()]
-    pairs = [part.partition("=") for part in parts]
-    found = {field.strip(): column.strip() for field, _, column in pairs}
-    if not found or len(found) < len(pairs) or not all(field.strip() and column.strip() for field, _, column in pairs):
-        raise InputError(f"--map {text}: not understood; write FIELD=COLUMN, with commas: annotator=rater,score=rating")
+    found: dict[str, str] = {}
+    for part, name, column in map_pairs(text or "", "annotator=rater"):
+        if name in found:
+            raise InputError(f"--map {part.strip()}: {name} stands twice; leave one out")
+        found[name] = column
     return found
 
 
