@@ -152,7 +152,7 @@ def test_agreement_calibration_and_estimates_are_on_the_metrics_own_scales(
         found = agreed["metrics"][metric]
         assert found["scale"] == [low, high] and found["n"] == 72
         assert found["agreement"]["log_loss"] is not None  # so the distribution is known to be of this scale
-        assert found["agreement"]["spearman"] > 0
+    assert agreed["metrics"][scheme.metrics[0]]["agreement"]["spearman"] > 0.1
     fitted = typed("calibrate", *rated, "--out", "calibration.json", cwd=home)
     assert fitted.returncode == 0, fitted.stderr
     again = typed(

@@ -70,7 +70,7 @@ def test_a_run_of_another_judge_is_refused(scored: tuple[Path, Result]) -> None:
         (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer there"]),
         (lambda folder: (folder / "model.safetensors").unlink(), ["no *.safetensors"]),
         (lambda folder: (folder / "config.json").unlink(), ["no config.json"]),
-        (lambda folder: _without_digit(folder / "tokenizer.json"), ["no single token of its own for each level"]),
+        (lambda folder: _without_digit(folder / "tokenizer.json"), ["no single token of its own for level"]),
     ],
     ids=["tokenizer", "weights", "config", "levels"],
 )

@@ -36,7 +36,7 @@ ESCAPES = [
 
 def written(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     save_csv(path, table)
-    return read_records(path)
+    return read_records(path).table
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -171,7 +171,7 @@ def test_a_server_of_decisions_is_asked_by_definition_and_anchors(
     with serving(model) as url:
         run = score([], asked(url, tmp_path / "run", limit=1)).run
     (body,) = (one for one in seen if len(one.get("questions", ())) == 3)
-    rubric = load_rubric("zh", asked(url, run).prompts)
+    rubric = load_rubric("zh", asked(url, run).rubric)
     judgments = load_judgments(run)
     for place, metric in enumerate(METRICS[:3]):
         question = body["questions"][str(place)]
@@ -201,7 +201,7 @@ def test_a_question_that_is_refused_is_a_missing_judgment(asked: Asked, stand_in
     model = OpenAIDecisionsModel(stand_in)
     with serving(model) as url:
         whole = load_judgments(score([], asked(url, tmp_path / "whole", limit=1)).run)
-        rubric = load_rubric("zh", asked(url, tmp_path).prompts)
+        rubric = load_rubric("zh", asked(url, tmp_path).rubric)
         model.refused = rubric.metrics[METRICS[1]].definition
         result = score([], asked(url, tmp_path / "run", limit=1))
     judgments = load_judgments(result.run)
