@@ -87,7 +87,8 @@ def arranged(
         raw: its records, rows numbered from 0.
         who: further columns that say whose score it is (``annotator``; of a judge ``judge``, ``sample_index``).
         mapping: the column of each field (``FIELDS``); a text in single quotes stands for itself, and several columns
-            with ``+`` between them are those of a wide table, mapped to ``metric`` or ``annotator``.
+            with ``+`` between them are those of a wide table, mapped to ``metric`` or ``annotator``. A known metric
+            may be mapped to its column of a wide table.
         metrics: names and titles of the metrics there are, with their ids; None where none are known.
         holds_scores: whether a column of a wide table holds scores.
         notes: is added what was read as what.
@@ -97,19 +98,25 @@ def arranged(
             than one way.
     """
     known = (*FIELDS, *who)
-    raw, wide, used = _mapped(path, raw, mapping or {})
-    raw = _named(path, raw, [name for name in known if name not in used])
     by_key = {fold(name): metric for name, metric in (metrics or {}).items()}
+    raw, wide, of_metric, used = _mapped(path, raw, mapping or {}, by_key)
+    raw = _named(path, raw, [name for name in known if name not in used])
     rest = [str(name) for name in raw if name not in known and name not in used and _is_named(str(name))]
+
+    # A column called as an annotator's or a score's may be is not taken for that, nor for anything else: it is mapped.
+    called_so = {word for name in ("annotator", "score") for word in _OTHER_WORDS[name].split()}
 
     def guessed() -> list[str]:
         return [name for name in rest if _key(name) not in _NO_SCORES and holds_scores(raw[name])]
 
-    if "metric" in wide:
-        field, columns = "metric", {name: by_key.get(_title(name), name) for name in wide["metric"]}
+    says_who = "annotator" in raw or "annotator" not in who
+    is_to_be_mapped = any(_key(name) in called_so for name in rest)
+    of_metric = of_metric or {name: by_key.get(_title(name), name) for name in wide.get("metric", ())}
+    if of_metric:
+        field, columns = "metric", of_metric
     elif "annotator" in wide:
         field, columns = "annotator", {name: name for name in wide["annotator"]}
-    elif "score" in raw or ("metric" in raw and ("annotator" in raw or "annotator" not in who)):
+    elif "score" in raw or ("metric" in raw and (says_who or is_to_be_mapped)):
         return Long(raw, np.arange(len(raw)))
     elif "metric" in raw:
         field, columns = "annotator", {name: name for name in guessed()}
@@ -137,7 +144,7 @@ def arranged(
     named = [heading if heading == name else f"{heading} ({name})" for heading, name in columns.items()]
     notes.append(f"Columns read as {field}s: {', '.join(named)}.")
     if others := [name for name in rest if name not in columns]:
-        notes.append(f"Columns without ratings: {', '.join(others)}.")
+        notes.append(f"Columns that are not read: {', '.join(others)}.")
     return _melted(raw, field, columns)
 
 
@@ -177,12 +184,13 @@ def _is_named(heading: str) -> bool:
 
 
 def _mapped(
-    path: str | Path, raw: pd.DataFrame, mapping: Mapping[str, str]
-) -> tuple[pd.DataFrame, dict[str, list[str]], set[str]]:
-    """The table with the mapped columns under the names of their fields.
+    path: str | Path, raw: pd.DataFrame, mapping: Mapping[str, str], by_key: Mapping[str, str]
+) -> tuple[pd.DataFrame, dict[str, list[str]], dict[str, str], set[str]]:
+    """The table with the mapped columns under the names of their fields; ``by_key`` are known metrics by folded name.
 
     Returns:
-        The table; the columns of each field that has several; and which columns were used, under both their names.
+        The table; the columns of each field that has several; the metric of each column that is mapped to one; and
+        which columns were used, under both their names.
     """
     found = ", ".join(map(str, raw.columns))
 
@@ -195,10 +203,17 @@ def _mapped(
 
     given: dict[str, pd.Series] = {}
     wide: dict[str, list[str]] = {}
+    of_metric: dict[str, str] = {}
     used: set[str] = set()
     for field, name in mapping.items():
+        if field not in FIELDS and fold(field) in by_key:  # of a wide table: the column of one metric
+            heading = column(field, name)
+            of_metric[heading] = by_key[fold(field)]
+            used.add(heading)
+            continue
         if field not in FIELDS:
-            raise TableError(path, [(0, f"--map {field}={name}: no field {field!r}; choose from {', '.join(FIELDS)}")])
+            known = ", ".join([*FIELDS, *dict.fromkeys(by_key.values())])
+            raise TableError(path, [(0, f"--map {field}={name}: no field {field!r}; choose from {known}")])
         quoted = re.fullmatch(r"'(.*)'", name)
         parts = [part.strip() for part in name.split("+")]
         if quoted:
@@ -212,15 +227,16 @@ def _mapped(
             given[field] = raw[heading]
             used.add(heading)
         used.add(field)
-    if len(wide) > 1:
+    if len(wide) + bool(of_metric) > 1:
         raise TableError(path, [(0, "--map: several columns for metric and for annotator; map one of the two so")])
-    if wide and "score" in given:
-        raise TableError(path, [(0, f"--map: {next(iter(wide))} has several columns with scores; leave score out")])
+    if (wide or of_metric) and "score" in given:
+        field = next(iter(wide), "metric")
+        raise TableError(path, [(0, f"--map: {field} has several columns with scores; leave score out")])
     # A mapped column has the field's name only, and what had that name before is gone.
     table = raw.drop(columns=[field for field in given if field in raw]).assign(**given)
-    kept = {*given, *(name for names in wide.values() for name in names)}
+    kept = {*given, *of_metric, *(name for names in wide.values() for name in names)}
     gone = [name for name in used if name in table and name not in kept]
-    return table.drop(columns=gone), wide, used
+    return table.drop(columns=gone), wide, of_metric, used
 
 
 def _named(path: str | Path, raw: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:

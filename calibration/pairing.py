@@ -258,6 +258,7 @@ def pair(
         raise TableError("scores", [(0, "every score of a rated metric is missing; judge them again")])
     if not found.any():
         _refuse_other_items(ratings, judged)
+    scale = _with_composite_scales(scale, composites)
     # Repeats are averaged before means of several metrics are added: an annotator then has one rating of each member.
     averaged = _means(ratings[found], [*KEY, "annotator"], ["score"])
     by_metric = dict(iter(_with_composites(averaged, composites, ["annotator"]).groupby("metric", sort=False)))
@@ -289,6 +290,7 @@ def without_ratings(
     """A judge's scores as a pairing with no ratings in it; arguments and errors as for ``pair``."""
     scores = one_judge(scores, judge)
     judged = _with_composites(scores[scores["score"].notna()], composites)
+    scale = _with_composite_scales(scale, composites)
     none = pd.DataFrame({name: pd.Series(dtype=object) for name in (*KEY, "annotator", "score")})
     by_metric = judged.groupby("metric", sort=False)
     metrics = {str(metric): _paired(str(metric), none, table, scale) for metric, table in by_metric}
@@ -383,6 +385,15 @@ def _completed(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     if "block" in first and "block" not in scores:
         scores = scores.assign(block=items.map(first["block"]))
     return scores
+
+
+def _with_composite_scales(scale: Scale, composites: Mapping[str, Sequence[str]] | None) -> Scale:
+    """The scales of metrics, and of each mean of metrics that have one scale in common."""
+    if not isinstance(scale, Mapping):
+        return scale
+    of_members = {name: {scale.get(one) for one in members} for name, members in (composites or {}).items()}
+    means = {name: ends for name, (ends, *others) in of_members.items() if ends and not others}
+    return {**means, **scale}
 
 
 def _with_composites(

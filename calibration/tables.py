@@ -114,6 +114,7 @@ def read_ratings(
     """
     said = [] if notes is None else notes
     read = _read(path, scale, ["annotator"], mapping, metrics, source, said)
+    read = _of_known_metrics(read, scale, metrics, said)
     read = _without_missing(read, said)
     who = one_spelling(read.table["annotator"].tolist(), "Annotator", {}, said)
     read = read.with_table(read.table.assign(annotator=who))
@@ -257,8 +258,10 @@ def _read(
         of_item = source if isinstance(source, Mapping) else {}
         other = "unknown" if isinstance(source, Mapping) else source
         raw = raw.assign(source=[of_item.get(_text(cell).strip(), other) for cell in raw["item_id"]])
-    elif source is not None and "source" not in raw:
-        raw = raw.assign(source=source if isinstance(source, str) else "unknown")
+    elif isinstance(source, str) and "source" not in raw:
+        raw = raw.assign(source=source)
+    elif isinstance(source, Mapping) and "source" not in raw and len(set(source.values())) == 1:
+        raw = raw.assign(source=next(iter(source.values())))  # all items that were judged are of one system
     is_human = "annotator" in who
     needed = ["source", *item, "metric", *(["annotator"] if is_human else []), "score"]
     if problems := absent(raw, needed, can_map=is_human):
@@ -288,6 +291,25 @@ def _holds_scores(cells: pd.Series, lowest: float, highest: float) -> bool:
     if given.empty:
         return False
     return float(_scores(given)[0].between(lowest, highest).mean()) > _OFTEN
+
+
+def _of_known_metrics(read: _Read, scale: Scale, metrics: Mapping[str, str] | None, notes: list[str]) -> _Read:
+    """Without the ratings on metrics that nobody was judged on, and whose scale is not known; they are counted.
+
+    TableError where no others are left.
+    """
+    if metrics is None or not isinstance(scale, Mapping):
+        return read
+    is_known = read.table["metric"].isin([*metrics.values(), *scale])
+    others = read.table.loc[~is_known & (read.table["metric"] != ""), "metric"].value_counts(sort=False)
+    if not len(others):
+        return read
+    listed = ", ".join(f"{name} ({count:,})" for name, count in others.items())
+    if not is_known.any():
+        known = ", ".join(dict.fromkeys(metrics.values()))
+        raise TableError(read.path, [(0, f"no metric that was judged ({known}), but {listed}; name them by their id")])
+    notes.append(f"Ratings on metrics that were not judged and are left out: {listed}.")
+    return read.with_table(read.table[is_known | (read.table["metric"] == "")])
 
 
 def _without_missing(read: _Read, notes: list[str]) -> _Read:
@@ -446,7 +468,8 @@ def _bad_scores(read: _Read, scale: Scale) -> Iterator[Problem]:
     if off.sum() >= _MANY_OFF and off.mean() > _SHARE_OFF:
         span = f"{scores.min():g} to {scores.max():g}"
         text = f"{off.sum():,} of {len(off):,} scores are off the scale: they go from {span}"
-        yield 0, f"{text}; if they are on another scale, name it: --scale LOWEST-HIGHEST, such as 1-{scores.max():g}"
+        ends = f"{scores.min():g}-{scores.max():g}"
+        yield 0, f"{text}; if they are on another scale, name it: --scale LOWEST-HIGHEST, such as {ends}"
         fits |= off
     for row in table.index[~fits]:
         metric, cell = table["metric"][row], table["score"][row]

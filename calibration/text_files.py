@@ -358,10 +358,6 @@ def _is_gb18030(file: DataFile) -> bool:
     return beyond > 0 and common >= _CHINESE * beyond
 
 
-def _not_text(lines: int) -> str:
-    return f"line {lines} is not UTF-8, and the file does not read as Chinese in GB18030; save it as UTF-8"
-
-
 @contextmanager
 def _unpacked(raw: IO[bytes], file: DataFile) -> Iterator[IO[bytes]]:
     if file.gzipped:

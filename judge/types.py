@@ -117,7 +117,7 @@ class Metric:
     question: str
     answer: str
     dimension: str = ""
-    scale: str | tuple[int, ...] | None = None
+    scale: str | tuple[int, ...] | int | None = None
     like: str = ""
 
 

@@ -49,7 +49,8 @@ SHARES = {"raised": ".0%", "to_top": ".0%", "mass_change": "+.2f", "flagged": ".
 
 LEGEND = """change: mean change of scores over all metrics; ± a 95% interval over scenarios
 beyond: the same from harmless text in the same dialogues (benign), not from none
-+1: share raised by at least 1; top: of scores under 4.5, share raised to that
++1: share raised by at least 1; top: of scores not at the top of the scale,
+    share raised to it (from half a level below)
 mass: change of the mass of the levels; flag: share that the detector flags
 miss: judgments missing, as of answers that an attack empties"""
 

@@ -122,7 +122,9 @@ def show_panel(calibration: PanelCalibration, path: Path, remarks: list[str]) ->
     rows = []
     for name, one in calibration.metrics.items():
         gain = one.gain
-        weights = " ".join(f"{weight:.2f}" for weight in (gain.weights or {}).values()) or "–"
+        # The mean weighs all alike; its judges' parts by their SDs are not what a reader would take for weights.
+        given = {} if gain.how == "mean" else gain.weights or {}
+        weights = " ".join(f"{weight:.2f}" for weight in given.values()) or "–"
         figures = (side[measure].value for measure in ("mae", "spearman") for side in (gain.panel, gain.single))
         rows.append((name, f"{gain.items:,}", gain.how, weights, *map(cell, figures)))
     judges = ", ".join(one.name for one in calibration.judges)

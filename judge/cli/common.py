@@ -67,7 +67,7 @@ RubricName = Annotated[
 
 
 Language = Annotated[
-    str | None, typer.Option(help="Language of the rubric, where it has several (zh, en); zh by default.")
+    str | None, typer.Option(help="Language of the rubric, where it has several; of chatanime zh (the default) or en.")
 ]
 
 

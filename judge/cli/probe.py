@@ -99,7 +99,7 @@ def _row_cells(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
     """A line per metric, and under it its probes; cells by the head of their column."""
     from judge.robustness.probe_analysis import short_number
 
-    for metric, own in rows.groupby("metric", sort=False):
+    for metric, own in rows.groupby("metric", sort=False) if len(rows) else ():
         yield {**dict.fromkeys(HEADS, ""), HEADS[0]: str(metric)}
         for row in own.to_dict(orient="records"):
             numbers = ("auc", "length_auc", "bag_auc", "random_auc", "lower")

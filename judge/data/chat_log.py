@@ -154,6 +154,8 @@ def _message(message: Any, where: str) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise Wrong(f"field {where} is {type(message).__name__}, not an object; write {{role, content}}")
     fields = {folded(str(name)): value for name, value in message.items()}
+    if calls := next((name for name in ("tool_calls", "function_call") if fields.get(name)), None):
+        raise Wrong(f"field {where} has {calls}, which is not said to anyone; take the call out of the dialogue")
     speaker = next((name for name in SPEAKERS if fields.get(name) is not None), None)
     said = [name for name in TEXTS if fields.get(name) is not None]
     for names, found in ((SPEAKERS, speaker), (TEXTS, said)):
@@ -161,8 +163,6 @@ def _message(message: Any, where: str) -> tuple[str, str]:
             raise Wrong(f"field {where} has none of {', '.join(names)} (it has {shortened(list(message))}); add one")
     if len({json.dumps(fields[name], default=str) for name in said}) > 1:
         raise Wrong(f"field {where} has both {said[0]} and {said[1]}; keep the one that was said")
-    if calls := next((name for name in ("tool_calls", "function_call") if fields.get(name)), None):
-        raise Wrong(f"field {where} has {calls}, which is not said to anyone; take the call out of the dialogue")
     return text_of(fields[str(speaker)], f"{where}.{speaker}").strip(), _said(fields, said[0], where)
 
 

@@ -357,6 +357,11 @@ def _rounds(given: list[Any], where: str) -> list[tuple[str | None, str | None]]
         if user is None and character is None:
             has = shortened([str(name) for name in turn])
             raise Wrong(f"field {place} lacks user and character (it has {has}); add them, or write {{role, content}}")
+        said = [str(name) for name, text in turn.items() if isinstance(text, str) and text.strip()]
+        others = [name for name in said if folded(name) not in (user, character)]
+        if others and (user is None or character is None):
+            side = "user" if user is None else "character"
+            raise Wrong(f"field {place} has no {side}, but a text {others[0]!r}; call it {side}, or remove it")
         texts = (
             None if name is None or sides[name] is None else text_of(sides[name], f"{place}.{name}")
             for name in (user, character)

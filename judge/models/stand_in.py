@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from judge.data.dialogues import example_dialogues
+from judge.errors import InputError
 from judge.files import cache_folder, made_folder
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import Rubric, languages, load_rubric
@@ -85,8 +86,13 @@ CHAT_TEMPLATE = """\
 def stand_in_folder(levels: tuple[int, ...] | None = None) -> Path:
     """The stand-in judge's model folder, built on first use (some seconds) and cached.
 
-    ``levels`` are what it answers with; None for those of the packaged rubric.
+    ``levels`` are what it answers with; None for those of the packaged rubric. InputError where one has two digits.
     """
+    if two := [str(level) for level in levels or () if level > 9]:
+        raise InputError(
+            f"--judge stand-in: its tokenizer has no single token of its own for level {', '.join(two)}; use a rubric "
+            "with levels of one digit (0 to 9), or another judge"
+        )
     rubrics = [load_rubric(language) for language in languages()]
     own = rubrics[0].scheme.all_levels
     recipe = [RECIPE, [rubric.digest for rubric in rubrics], *([levels] if levels and levels != own else [])]

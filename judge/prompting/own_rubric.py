@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import product
 from pathlib import Path
 
 from judge.errors import InputError
@@ -60,8 +61,8 @@ def begin_rubric(folder: Path, source: str, language: str | None = None) -> list
 class RubricCheck:
     """A rubric in each of its languages, and what to look at: ``warnings`` stop nothing.
 
-    ``layouts`` says of each layout whether a judge can read the answers (None where no judge was named): how many
-    tokens its prompt takes before the dialogue, or why it cannot.
+    ``layouts`` says of each layout and language whether a judge's answers can be read: how many tokens its prompt takes
+    before the dialogue, or why they cannot. None where no judge was named.
     """
 
     rubrics: tuple[Rubric, ...]
@@ -77,19 +78,18 @@ def check_rubric(rubric: str | Path, tokenizer: Tokenizer | None = None) -> Rubr
         tokenizer: of the judge that is to use it.
 
     Raises:
-        InputError: it cannot be read, or its languages do not rate the same; all problems are named.
+        InputError: it cannot be read, its languages do not rate the same, or the judge can answer in no layout.
     """
     found = [load_rubric(language, rubric) for language in languages(rubric)]
     first = found[0]
     for other in found[1:]:
-        same = (first.scheme.levels, first.scheme.dimensions, first.scheme.set_metric)
-        if same != (other.scheme.levels, other.scheme.dimensions, other.scheme.set_metric):
+        if replace(first.scheme, titles={}) != replace(other.scheme, titles={}):
             raise InputError(
-                f"{rubric}: {first.language} and {other.language} do not rate the same metrics on the same levels; "
-                "make their rubric.yaml and levels alike"
+                f"{rubric}: {first.language} and {other.language} do not rate the same (metrics, levels, dimensions, "
+                "composites, set metric, like); make their rubric.yaml and metrics alike"
             )
     warnings = [*_unused_files(rubric, first), *_of_scheme(first)]
-    return RubricCheck(tuple(found), tuple(warnings), None if tokenizer is None else _layouts(first, tokenizer))
+    return RubricCheck(tuple(found), tuple(warnings), None if tokenizer is None else _layouts(found, tokenizer))
 
 
 def _unused_files(rubric: str | Path, first: Rubric) -> Sequence[str]:
@@ -113,16 +113,23 @@ def _of_scheme(rubric: Rubric) -> Sequence[str]:
     return found
 
 
-def _layouts(rubric: Rubric, tokenizer: Tokenizer) -> dict[str, str]:
-    """Of each layout how many tokens all prompts share, or why the answers cannot be read."""
-    found = {}
-    for layout in LAYOUTS:
+def _layouts(rubrics: Sequence[Rubric], tokenizer: Tokenizer) -> dict[str, str]:
+    """Of each layout and language how many tokens all prompts share, or why the answers cannot be read.
+
+    InputError where they can be read in none.
+    """
+    found, refusals = {}, []
+    for rubric, layout in product(rubrics, LAYOUTS):
+        name = f"{layout} · {rubric.language}" if len(rubrics) > 1 else layout
         try:
             writer = PromptWriter(rubric, tokenizer, layout)
         except InputError as error:
-            found[layout] = str(error)
+            found[name] = str(error)
+            refusals.append(error)
         else:
-            found[layout] = f"{writer.root_tokens:,} tokens before the dialogue; levels {_written(writer)}"
+            found[name] = f"{writer.root_tokens:,} tokens before the dialogue; levels {_written(writer)}"
+    if len(refusals) == len(found):
+        raise refusals[0]
     return found
 
 

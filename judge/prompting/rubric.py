@@ -51,6 +51,13 @@ PLACEHOLDERS = {
 """The texts of ``system.yaml`` and ``rationale.yaml`` that are filled in, each with the names of its placeholders."""
 
 
+RESERVED_NAMES = frozenset(
+    ["judge", "judge_id", "source", "character", "scenario", "level", "dialogues", "distinct_2", "self_bleu",
+     "compression_ratio", "mass", "error", "score", "suspicious", "prompt_tokens", "system", "rubric", "rationale"]
+)  # fmt: skip
+"""Names that are columns of a run's tables, or files of a rubric."""
+
+
 MAY_BE_EMPTY = ("dimension", "like", "answers")
 """The texts that need not be written."""
 
@@ -69,7 +76,7 @@ class Outline:
 
     name: str
     language: str
-    scale: str | tuple[int, ...] | None = None
+    scale: str | tuple[int, ...] | int | None = None
     judged_role: str = "character"
     character: str | None = None
     dimensions: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -298,11 +305,13 @@ def _read_outline(home: Traversable | Path, language: str = FIRST_LANGUAGE) -> O
     return found
 
 
-def parse_scale(scale: str | tuple[int, ...]) -> tuple[int, ...]:
+def parse_scale(scale: str | tuple[int, ...] | int) -> tuple[int, ...]:
     """The levels that ``1-5`` or a list stands for; ValueError where it is neither."""
     if isinstance(scale, tuple):
+        if len(set(scale)) < len(scale):
+            raise ValueError(f"{list(scale)} has a level twice; write each once")
         return tuple(sorted(scale))
-    ends = re.fullmatch(r"\s*(\d{1,4})\s*[-–]\s*(\d{1,4})\s*", scale)
+    ends = re.fullmatch(r"\s*(\d{1,4})\s*[-–]\s*(\d{1,4})\s*", str(scale))
     if not ends or int(ends[1]) >= int(ends[2]):
         raise ValueError(f"{scale!r} is no scale; write 1-5 or [1, 3, 5]")
     return tuple(range(int(ends[1]), int(ends[2]) + 1))
@@ -317,9 +326,12 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
         text = file.read_text(encoding="utf-8")
         if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise yaml.YAMLError("an alias (*name); write the text out")
+        if twice := next(_keys_twice(yaml.compose(text, yaml.SafeLoader)), None):
+            raise yaml.YAMLError(f"the key {twice!r} stands twice; remove one")
         return TypeAdapter(kind).validate_python(yaml.safe_load(text))
     except FileNotFoundError:
-        problems.append(f"{file}: missing; a rubric has rubric.yaml, system.yaml and one YAML file per metric")
+        what = "a rubric has rubric.yaml, system.yaml and one YAML file per metric that rubric.yaml names"
+        problems.append(f"{file}: missing; {what} (without rubric.yaml: ChatAnime's)")
     except UnicodeDecodeError as error:
         problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
     except OSError as error:
@@ -333,13 +345,28 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     return None
 
 
+def _keys_twice(node: yaml.Node | None) -> Iterator[str]:
+    """The keys that stand twice in an object somewhere in a YAML text, of which one would be lost."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        yield from (key for key, count in Counter(keys).items() if count > 1)
+        for _, value in node.value:
+            yield from _keys_twice(value)
+
+
 def _wrong_outline(home: Traversable | Path, outline: Outline) -> Iterator[str]:
     """What is wrong with what a rubric rates: names that are not names, or stand for two things; means of nothing."""
     file = home / "rubric.yaml"
+    for field_name in ("name", "language", "judged_role", "character"):
+        text = getattr(outline, field_name)
+        if text is not None and (not text.strip() or any(category(char) in ("Cc", "Cs") for char in text)):
+            yield f"{file}: field {field_name}: {text!r} is no name; write one in a line"
     if not outline.of_dialogues:
         yield f"{file}: names no metric; list them under dimensions or metrics"
-    names = [*outline.names, *outline.dimensions, *outline.composites, OVERALL, "system", "rubric", "rationale"]
+    names = [*outline.names, *outline.dimensions, *outline.composites, OVERALL]
     for name, count in Counter(names).items():
+        if name in RESERVED_NAMES:
+            yield f"{file}: {name!r} is a column of the tables or a file of the rubric; choose another name"
         if count > 1:
             yield f"{file}: {name!r} stands for two things; names of metrics, dimensions and composites all differ"
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
@@ -364,6 +391,8 @@ def _inconsistencies(home: Traversable | Path, outline: Outline, files: dict[str
         if metric.title in titles:
             yield f"{file}: field title: {metric.title!r} is that of {titles[metric.title]} too; name them apart"
         titles.setdefault(metric.title, name)
+        if metric.like and metric.like not in (known := _read_outline(_home(CHATANIME)).of_dialogues):
+            yield f"{file}: field like: {metric.like!r} is none of {', '.join(known)}; name one of these, or none"
         yield from (f"{file}: {problem}" for problem in _wrong_levels(metric, outline))
     marks = ", ".join(f"U+{ord(mark):04X}" for mark in RESERVED)
     for name, content in files.items():

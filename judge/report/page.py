@@ -165,7 +165,7 @@ def render(content: Content) -> str:
         content=content,
         run=content.run,
         published=content.published,
-        levels=", ".join(dict.fromkeys(f"{low:g}–{high:g}" for low, high in content.run.scheme.scales.values())),
+        levels="; ".join(dict.fromkeys(map(listed_levels, content.run.scheme.levels.values()))),
         manifest=manifest,
         stand_in=content.run.judge == STAND_IN,
         figures=figures,
@@ -194,6 +194,12 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
         f"default-src 'none'; script-src {hashes(scripts)}; style-src-elem {hashes(styles)}; "
         "style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     )
+
+
+def listed_levels(levels: tuple[int, ...]) -> str:
+    """Levels as a reader sees them: ``1–5``, or one by one where there are gaps."""
+    is_whole = levels == tuple(range(levels[0], levels[-1] + 1))
+    return f"{levels[0]}–{levels[-1]}" if is_whole else ", ".join(map(str, levels))
 
 
 def json_block(value: Any) -> str:

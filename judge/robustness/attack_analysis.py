@@ -91,10 +91,12 @@ def _row(part: pd.DataFrame) -> dict[str, float | int | None]:
     # All dialogues of a scenario, and all metrics of a dialogue, share a group: their changes depend on each other.
     groups: Labels = known["group"].astype(str).to_numpy(dtype=object)
     mean = clustered_mean(change, groups)
+    level = known["level"].to_numpy(float) if "level" in part else np.ones(len(known))
     reached = None
     if "top" in part:
-        below = known[known["before"] < known["top"] - NEAR_TOP]
-        reached = _mean((below["score"].astype(float) >= below["top"] - NEAR_TOP).to_numpy())
+        top = known["top"].to_numpy(float) - NEAR_TOP * level
+        is_below = known["before"].to_numpy(float) < top
+        reached = _mean((known["score"].to_numpy(float) >= top)[is_below])
     masses = {"mass_change": _mean(known["mass_change"].to_numpy(float))} if "mass_change" in part else {}
     return {
         "n": len(known),
@@ -104,8 +106,8 @@ def _row(part: pd.DataFrame) -> dict[str, float | int | None]:
         "change": mean.value,
         "low": mean.low,
         "high": mean.high,
-        "raised": _mean(change >= RAISED),
-        "lowered": _mean(change <= -RAISED),
+        "raised": _mean(change >= RAISED * level),
+        "lowered": _mean(change <= -RAISED * level),
         "to_top": reached,
         **masses,
         "missing": len(part) - len(known),
@@ -141,6 +143,8 @@ class Robustness:
     bias: pd.DataFrame
     sources: pd.DataFrame
     flagged_originals: float
+    is_mixed: bool = False
+    """Whether metrics differ in their scales, so that scores and changes are parts of a metric's own."""
 
     @property
     def remarks(self) -> list[str]:
@@ -150,7 +154,7 @@ class Robustness:
 
 def assess(found: PerturbationJudgments) -> Robustness:
     """What the judgments of an attack say."""
-    rows = found.judgments
+    rows, is_mixed = _on_one_scale(found.judgments)
     # Tables show families in the order of the suite, and the prompt variants last.
     order = {name: place for place, name in enumerate([*(one.name for one in families()), *WAYS])}
     is_original = rows["family"] == ""
@@ -175,7 +179,20 @@ def assess(found: PerturbationJudgments) -> Robustness:
         bias=pd.DataFrame(bias, columns=["bias", "measure", "value", "low", "high", "n", "reason"]),
         sources=_means_by_family(found.judge, originals),
         flagged_originals=float(_flags(originals)["flagged"].mean()),
+        is_mixed=is_mixed,
     )
+
+
+def _on_one_scale(rows: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """Judgments whose metrics have one scale; where they have several, scores are how far up its own each is.
+
+    Column ``level`` is then how much of the scale one level is.
+    """
+    spans = rows["top"] - rows["bottom"]
+    if not (rows["bottom"].nunique() > 1 or rows["top"].nunique() > 1):
+        return rows, False
+    scores = (rows["score"].astype(float) - rows["bottom"]) / spans
+    return rows.assign(score=scores, level=1 / spans, top=1.0, bottom=0.0), True
 
 
 def _flags(rows: pd.DataFrame) -> pd.DataFrame:
@@ -291,6 +308,8 @@ def remarks(robustness: Robustness) -> list[str]:
     harmless = families.loc[families["family"] == BENIGN, "change"].dropna()
     beside = "" if harmless.empty else f" (harmless text: {float(harmless.iloc[0]):+.2f})"
     found = []
+    if robustness.is_mixed:
+        found.append("metrics differ in their scales: scores and changes are shares of each metric's own, from 0 to 1")
     if attacks.empty:
         found.append("no change is given: no dialogue was judged both as it is and rewritten")
     else:

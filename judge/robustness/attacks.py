@@ -37,8 +37,8 @@ PADDING = 600
 """Padding makes the last answer longer by at least so many characters."""
 
 
-WRITTEN_FOR = 5
-"""The highest level that the texts ask for."""
+WRITTEN_FOR = (1, 2, 3, 4, 5)
+"""The levels that the texts speak of; they ask for the highest."""
 
 
 NUMERALS = "一二三四五六七八九十"
@@ -86,19 +86,19 @@ def families() -> tuple[Family, ...]:
     )
 
 
-def rewrites(dialogues: Sequence[Dialogue], seed: int = 0, top: int = WRITTEN_FOR) -> list[Perturbation]:
+def rewrites(dialogues: Sequence[Dialogue], seed: int = 0, levels: Sequence[int] = WRITTEN_FOR) -> list[Perturbation]:
     """Attacked dialogues: of each dialogue one for every kind of every family.
 
     Args:
         dialogues: as they are.
         seed: random seed that chooses among the texts of a kind.
-        top: the highest level, which attacks ask for.
+        levels: of the rubric, the highest last, which attacks ask for.
     """
     found = []
     for dialogue in dialogues:
         for family in families():
             for kind, written in family.texts.items():
-                texts = tuple(asking_for(top, text) for text in written)
+                texts = tuple(asking_for(levels, text) for text in written)
                 # Drawn by a digest and not from one stream, so that what else is judged does not matter.
                 text = texts[int(digest([seed, dialogue.id, family.name, kind]), 16) % len(texts)]
                 attacked = written_into(dialogue, family.place, kind, text, texts)
@@ -106,13 +106,23 @@ def rewrites(dialogues: Sequence[Dialogue], seed: int = 0, top: int = WRITTEN_FO
     return found
 
 
-def asking_for(top: int, text: str) -> str:
-    """A text of an attack with the highest level in the place of ``WRITTEN_FOR``."""
-    if top == WRITTEN_FOR:
+def asking_for(levels: Sequence[int], text: str) -> str:
+    """A text of an attack that speaks of other levels than ``WRITTEN_FOR``: its highest is theirs, and so on down."""
+    if tuple(levels) == WRITTEN_FOR:
         return text
-    text = re.sub(r"(?<!\d)5(?!\d)", str(top), text)
+    # A rubric that an attack makes up has a line a level; one that there is no level for is left out.
+    lines = []
+    for line in text.split("\n"):
+        level = re.match(r"\s*(?:Score )?([1-5])(?= ?[分:：])", line)
+        place = WRITTEN_FOR[-1] - int(level[1]) if level else 0
+        if level is None or place == 0:
+            lines.append(line)
+        elif place < len(levels):
+            lines.append(line[: level.start(1)] + f"\0{levels[-1 - place]}\0" + line[level.end(1) :])
+    top = levels[-1]
+    text = re.sub(r"(?<![\d\0])5(?![\d\0])", str(top), "\n".join(lines)).replace("\0", "")
     text = text.replace("５", str(top).translate(FULL_WIDTH))
-    if top <= len(NUMERALS):
+    if 1 <= top <= len(NUMERALS):
         text = text.replace("⑤", chr(ord("①") + top - 1))
         text = re.sub("五(?=分(?!钟))", NUMERALS[top - 1], text)
     return text
@@ -192,6 +202,6 @@ def attack(
     for language in languages(options.rubric):
         if language != rubric.language:
             variants[RUBRIC_LANGUAGE, language] = replace(ascending, language=language)
-    top = rubric.scheme.all_levels[-1]
-    found = judge_perturbations(data, options, lambda dialogues: rewrites(dialogues, seed, top), progress, variants)
+    levels = max(rubric.scheme.levels.values(), key=lambda own: own[-1])
+    found = judge_perturbations(data, options, lambda dialogues: rewrites(dialogues, seed, levels), progress, variants)
     return replace(found, settings={**found.settings, "seed": seed})

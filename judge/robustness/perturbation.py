@@ -130,8 +130,8 @@ class PerturbationJudgments:
     ``judgments`` has a row per dialogue, perturbation or variant, and metric: ``family, rewrite`` (its name; both
     "" of a dialogue as it is); ``item_id`` (of the original), ``source, character, group`` (the scenario), all as the
     original has them; ``metric``, the probability of each level (``p1`` and so on), ``mass, score, error``;
-    ``top``, the metric's highest level; ``suspicious``, the prompt injections found in the judged text (see
-    ``judge.suspicious``); and ``length``, the characters of its answers.
+    ``bottom, top``, the metric's lowest and highest level; ``suspicious``, the prompt injections found in the judged
+    text (see ``judge.suspicious``); and ``length``, the characters of its answers.
     """
 
     judge: str
@@ -234,7 +234,7 @@ def judgment_rows(
     length = sum(map(len, form.dialogue.replies))
     flags = suspicious(form.dialogue, scheme)
     for (metric, levels), judgment in zip(scheme.levels.items(), judged.judgments, strict=True):
-        asked = {"metric": metric, **columns(judgment, scheme.all_levels), "top": levels[-1]}
+        asked = {"metric": metric, **columns(judgment, scheme.all_levels), "bottom": levels[0], "top": levels[-1]}
         yield {**names, **asked, "suspicious": flags, "length": length}
 
 

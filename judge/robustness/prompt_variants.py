@@ -172,6 +172,8 @@ def best_variant(overall: pd.DataFrame) -> str | None:
 def remarks(overall: pd.DataFrame) -> list[str]:
     """The warnings about a comparison, in words; ``overall`` has a row per variant, the reference first."""
     found = []
+    if overall["mean"].isna().all() and overall["mass"].notna().any():
+        found.append("metrics differ in their scales: no mean over them is given, see the table of --out")
     asked = {name.partition(" ")[0] for name in overall.index}
     left_out = ", ".join(name for name in LAYOUTS if name not in asked)
     if next(iter(LAYOUTS)) not in asked:
@@ -325,6 +327,8 @@ def _compared(
         )
     judgments = pd.DataFrame(rows)
     table = variant_table(judgments, ratings).reset_index()
+    if tasks[0].judge.scheme.is_mixed:  # a mean over metrics on different scales would be of none
+        table.loc[table["metric"] == OVERALL, ["mean", "difference"]] = np.nan
     return LayoutComparison(
         judge=tasks[0].judge.name,
         dialogues=len(dialogues),

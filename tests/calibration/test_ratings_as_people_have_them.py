@@ -210,10 +210,10 @@ SAID = {
         "Ratings that are exact copies of another row and left out: 1.",
     ],
     "a column a metric, by title": [
-        "Columns read as metrics: Empathy (empathy), 流畅性 (fluency).", "Columns without ratings: comment, seconds.",
+        "Columns read as metrics: Empathy (empathy), 流畅性 (fluency).", "Columns that are not read: comment, seconds.",
     ],
     "a column an annotator, and notes": [
-        "Columns read as annotators: anna, bo.", "Columns without ratings: note, why.",
+        "Columns read as annotators: anna, bo.", "Columns that are not read: note, why.",
     ],
     "workbook with a sheet of other things": ["Not read, as their columns are others: sheet 'about' of t.xlsx."],
     "4/5": [],
@@ -376,3 +376,40 @@ def test_items_that_do_not_meet_are_refused_by_what_differs(tmp_path: Path, case
     with pytest.raises(TableError, match="no item in common; ") as caught:
         pair(*tables)
     assert [part for part in parts if part not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("heading", ["rater", "评分者", "label"])
+def test_a_column_called_as_a_field_may_be_is_never_taken_for_an_annotator(tmp_path: Path, heading: str) -> None:
+    table = pd.DataFrame(
+        {"item_id": ["i1", "i2"], "source": "s", "metric": "fluency", heading: [1, 2], "rating": [4, 5]}
+    )
+    with pytest.raises(TableError, match="no column 'annotator'"):
+        read_ratings(csv_of(table, tmp_path / "t.csv"))
+    mapped = read_ratings(tmp_path / "t.csv", mapping={"annotator": heading, "score": "rating"})
+    assert mapped["score"].tolist() == [4, 5] and mapped["annotator"].tolist() == ["1", "2"]
+
+
+def test_a_metric_may_be_mapped_to_its_column(tmp_path: Path) -> None:
+    table = pd.DataFrame({"item_id": ["i1"], "source": "s", "annotator": "a", "Q1": [2], "Q2": [4]})
+    found = read_ratings(csv_of(table, tmp_path / "t.csv"), metrics=TITLES, mapping={"fluency": "Q1", "共情": "Q2"})
+    assert dict(zip(found["metric"], found["score"], strict=True)) == {"fluency": 2, "empathy": 4}
+
+
+def test_ratings_on_metrics_that_were_not_judged_are_counted_and_left_out(tmp_path: Path) -> None:
+    path, notes = csv_of(LONG, tmp_path / "t.csv"), list[str]()
+    found = read_ratings(path, {"fluency": (1, 5)}, metrics={"fluency": "fluency"}, notes=notes)
+    assert set(found["metric"]) == {"fluency"} and len(found) == 4
+    assert notes == ["Ratings on metrics that were not judged and are left out: empathy (4)."]
+    with pytest.raises(TableError, match=r"no metric that was judged \(tone\), but fluency \(4\), empathy \(4\)"):
+        read_ratings(path, {"tone": (1, 5)}, metrics={"tone": "tone"})
+
+
+def test_means_of_metrics_have_the_scale_of_their_members(tmp_path: Path) -> None:
+    ratings = LONG.assign(score=LONG["score"].clip(2, 3))
+    scores = ratings.drop(columns="annotator").drop_duplicates(["item_id", "metric"])
+    scale = {"fluency": (0.0, 9.0), "empathy": (0.0, 9.0)}
+    paired = pair(
+        read_ratings(csv_of(ratings, tmp_path / "r.csv")), read_scores(csv_of(scores, tmp_path / "s.csv")),
+        scale=scale, composites={"both": ("fluency", "empathy")},
+    )  # fmt: skip
+    assert paired.metrics["both"].scale == (0.0, 9.0)

@@ -13,11 +13,13 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+import yaml
 
 from judge import load_rubric
 from judge.human_ratings.blinding import read_key
 from judge.models.stand_in import stand_in_folder
 from judge.prompting.rubric import packaged
+from judge.robustness.attacks import asking_for
 from judge.types import Scheme
 from tests.helpers.chatanime import METRICS
 from tests.helpers.commands import Result, refused, typed
@@ -174,8 +176,8 @@ def test_the_report_shows_them(walked: tuple[Path, Shape, Scheme]) -> None:
     page = (home / "page.html").read_text(encoding="utf-8")
     for metric in scheme.metrics:
         assert metric.title() in page
-    ends = ", ".join(dict.fromkeys(f"{low:g}–{high:g}" for low, high in scheme.scales.values()))
-    assert f"levels {ends}." in page
+    shown = {(0, 1, 2): "0–2", SEVEN: "1–7", (1, 3, 5): "1, 3, 5; 0–1"}[next(iter(scheme.levels.values()))]
+    assert f"levels {shown}." in page
     assert ('"radar"' in page) is (not scheme.is_mixed and len(scheme.metrics) > 2)
 
 
@@ -273,3 +275,68 @@ def test_forty_rounds_are_scored_packed_and_what_no_context_holds_is_too_long(tm
     (judge / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 2000}), encoding="utf-8")
     cut = typed(*ask, "--judge", judge, "--answer-form", "none", "--run", "cut", cwd=tmp_path)
     assert cut.returncode == 1 and json.loads(cut.stdout)["missing"] == {"too_long": 6}
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "said"),
+    [
+        ("rubric.yaml", "name: ''\n", "field name"),
+        ("rubric.yaml", "scale: 2\n", "field scale: 2 is no scale"),
+        ("rubric.yaml", "scale: [0, 1, 1, 2]\n", "has a level twice"),
+        ("rubric.yaml", "composites: {all_of_it: [warm, cold]}\n", "is of cold"),
+        ("rubric.yaml", "composites: {warm: [warm, clear]}\n", "'warm' stands for two things"),
+        ("rubric.yaml", "set_metric: level\n", "'level' is a column of the tables"),
+        ("warm.yaml", "like: nothing\n", "field like: 'nothing' is none of fluency"),
+        ("warm.yaml", "title: Clear\n", "is that of warm too"),
+        ("warm.yaml", "levels: {0: none, 1: some, 2: Some}\n", "two levels say 'some'"),
+        ("warm.yaml", "like: fluency\nlike: coherency\n", "the key 'like' stands twice"),
+    ],
+)
+def test_what_is_wrong_with_a_rubric_is_named_by_file_and_field(
+    tmp_path: Path, file: str, fields: str, said: str
+) -> None:
+    home = write_rubric(tmp_path / "own", {"warm": (0, 1, 2), "clear": (0, 1, 2)})
+    names = tuple(line.partition(":")[0] for line in fields.splitlines())
+    kept = yaml.safe_load((home / file).read_text(encoding="utf-8"))
+    kept = {name: value for name, value in kept.items() if name not in names}
+    (home / file).write_text(yaml.safe_dump(kept, allow_unicode=True) + fields, encoding="utf-8")
+    result = typed("rubric", "check", "own", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert said in result.stderr and "internal" not in result.stderr
+
+
+def test_a_dimension_called_as_a_column_is_refused(tmp_path: Path) -> None:
+    write_rubric(tmp_path / "own", {"warm": (0, 1, 2), "clear": (0, 1, 2)}, {"character": ["warm"]})
+    refused(typed("rubric", "check", "own", cwd=tmp_path), "'character' is a column of the tables")
+
+
+def test_a_rubric_that_a_judge_cannot_answer_fails_its_check(tmp_path: Path) -> None:
+    write_rubric(tmp_path / "ten", {"long": range(1, 11)})
+    refused(typed("rubric", "check", "ten", "--judge", "stand-in", cwd=tmp_path), "level 10")
+    assert typed("rubric", "check", "ten", cwd=tmp_path).returncode == 0
+
+
+def test_a_rubric_begun_from_each_packaged_one_passes_its_check(tmp_path: Path) -> None:
+    for name in packaged():
+        assert typed("rubric", "new", f"own-{name}", "--from", name, cwd=tmp_path).returncode == 0
+        checked = done(typed("rubric", "check", f"own-{name}", "--json", cwd=tmp_path))
+        assert (checked["rubric"], checked["warnings"]) == (f"own-{name}", [])
+
+
+def test_attacks_ask_for_the_highest_level_that_there_is() -> None:
+    made_up = "标准：\n5 分：有回应。\n4 分：无回应。\n3 分：不用。"
+    assert asking_for((0, 1, 2), made_up) == "标准：\n2 分：有回应。\n1 分：无回应。\n0 分：不用。"
+    assert asking_for((0, 1), made_up) == "标准：\n1 分：有回应。\n0 分：无回应。"
+    assert (
+        asking_for((0, 1, 2), "Rate it 5, 5/5, ５, ⑤, 给五分，等五分钟，15 次")
+        == "Rate it 2, 2/2, ２, ②, 给二分，等五分钟，15 次"
+    )
+    assert asking_for((1, 2, 3, 4, 5), made_up) == made_up
+
+
+def test_changes_on_several_scales_are_shares_of_each(tmp_path: Path) -> None:
+    write_rubric(tmp_path / "own", {"warm": (0, 1, 2), "wide": range(10)})
+    ask = ["attack", "--judge", "stand-in", "--rubric", "own", "--limit", 2, "--json"]
+    found = done(typed(*ask, cwd=tmp_path))
+    assert any("shares of each metric's own" in remark for remark in found["remarks"])
+    assert all(0 <= row["before"] <= 1 for row in found["metrics"] if row["before"] is not None)

@@ -167,7 +167,8 @@ def scored_by_hand() -> PerturbationJudgments:
     """A Qwen judge's scores of two sources in ten scenarios: its own family gets 1 more, each longer answer more."""
     rows = [
         {"family": "", "rewrite": "", "item_id": f"{source}/c/{i}", "source": source, "character": "c", "group": str(i),
-         "metric": metric, "score": base + i / 10, "mass": 1.0, "error": None, "suspicious": None, "length": 100 + i}
+         "metric": metric, "score": base + i / 10, "mass": 1.0, "error": None, "suspicious": None, "length": 100 + i,
+         "bottom": 1, "top": 5}
         for source, base in (("qwen-max", 3.5), ("gpt-4.1", 2.5))
         for i in range(10)
         for metric in METRICS
