@@ -468,7 +468,7 @@ def _bad_scores(read: _Read, scale: Scale) -> Iterator[Problem]:
     if off.sum() >= _MANY_OFF and off.mean() > _SHARE_OFF:
         span = f"{scores.min():g} to {scores.max():g}"
         text = f"{off.sum():,} of {len(off):,} scores are off the scale: they go from {span}"
-        ends = f"{scores.min():g}-{scores.max():g}"
+        ends = f"{min(1.0, scores.min()):g}-{scores.max():g}"
         yield 0, f"{text}; if they are on another scale, name it: --scale LOWEST-HIGHEST, such as {ends}"
         fits |= off
     for row in table.index[~fits]:

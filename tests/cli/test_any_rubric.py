@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from judge.human_ratings.blinding import read_key
 from judge.models.stand_in import stand_in_folder
 from judge.prompting.rubric import packaged
 from judge.robustness.attacks import asking_for
-from judge.types import Scheme
+from judge.types import Scheme, digest
 from tests.helpers.chatanime import METRICS
 from tests.helpers.commands import Result, refused, typed
 from tests.helpers.paths import RATINGS, ROOT
@@ -82,10 +83,10 @@ def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _fill_in(home: Path, scheme: Scheme) -> None:
-    """The sheet filled in by three annotators, who mostly give the level nearest to the judge's score."""
-    tasks, generator = read_key(home / "plan.key.json").tasks, np.random.default_rng(0)
+    """The sheet filled in by three annotators, who mostly go by the rank of the judge's score."""
+    tasks = read_key(home / "plan.key.json").tasks
     scores = pd.read_csv(home / "run" / "scores.csv", dtype={"scenario": str})
-    scores = scores.set_index(["source", "character", "scenario"])
+    ranks = scores.set_index(["source", "character", "scenario"])[list(scheme.metrics)].rank(pct=True)
     for who in "abc":
         book = openpyxl.load_workbook(home / "plan.xlsx")
         rows = book.worksheets[0]
@@ -95,10 +96,11 @@ def _fill_in(home: Path, scheme: Scheme) -> None:
             task = tasks[cells["task"].value]
             cells["annotator"].value = who
             for metric, levels in scheme.levels.items():
-                score = scores.loc[(task.source, task.character, task.scenario), metric]
-                near = min(range(len(levels)), key=lambda place: abs(levels[place] - score))
-                moved = near + generator.integers(-1, 2)
-                cells[metric].value = levels[int(np.clip(moved, 0, len(levels) - 1))]
+                names = task.source, task.character, task.scenario
+                # A quarter of the ratings is a level off, always the same ones: tasks come in another order each time.
+                off = {0: 1, 1: -1}.get(int(digest([names, metric, who]), 16) % 8, 0)
+                place = math.ceil(ranks.loc[names, metric] * len(levels)) - 1 + off
+                cells[metric].value = levels[min(max(place, 0), len(levels) - 1)]
         book.save(home / f"by-{who}.xlsx")
 
 
@@ -154,7 +156,7 @@ def test_agreement_calibration_and_estimates_are_on_the_metrics_own_scales(
         found = agreed["metrics"][metric]
         assert found["scale"] == [low, high] and found["n"] == 72
         assert found["agreement"]["log_loss"] is not None  # so the distribution is known to be of this scale
-    assert agreed["metrics"][scheme.metrics[0]]["agreement"]["spearman"] > 0.1
+    assert agreed["metrics"][scheme.metrics[0]]["agreement"]["spearman"] > 0.5
     fitted = typed("calibrate", *rated, "--out", "calibration.json", cwd=home)
     assert fitted.returncode == 0, fitted.stderr
     again = typed(
