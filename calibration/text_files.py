@@ -252,7 +252,7 @@ def _csv_rows(file: DataFile, stream: IO[str]) -> Iterator[list[str]]:
 
     reader = csv.reader(lines(), delimiter=between, strict=True)
     try:
-        yield from (row for row in reader if row)
+        yield from reader  # an empty line is a row without any text
     except csv.Error as error:
         wrong = f"not CSV near line {reader.line_num} ({error}); fix the quoting"
         raise TableError(str(file), [(0, wrong)]) from error

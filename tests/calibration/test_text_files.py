@@ -178,3 +178,9 @@ def test_cells_of_a_workbook_are_texts_and_every_sheet_with_something_is_a_table
 def test_a_workbook_with_one_sheet_is_a_table_without_a_name(tmp_path: Path) -> None:
     pd.DataFrame({"a": ["x"], "b": [1.0]}).to_excel(tmp_path / "a.xlsx", index=False, sheet_name="Tabelle1")
     assert cells(tmp_path / "a.xlsx") == [(None, ["a", "b"], [(1, ["x", "1"])])]
+
+
+def test_empty_lines_are_counted_so_that_a_record_is_found_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\na,b\n1,2\n\n , \n3,4\n", encoding="utf-8")
+    assert cells(path) == [(None, ["a", "b"], [(1, ["1", "2"]), (4, ["3", "4"])])]
