@@ -414,9 +414,12 @@ class PanelGain:
         if found.value is None or found.low is None or found.high is None:
             why = found.reason or f"there are under {MIN_GROUPS} groups"
             return f"On {metric} it cannot be said whether a panel gains on the best single judge: {why}."
-        which = {"single": f"{self.best} alone", "mean": "the mean", "stacker": "a stacker"}[self.how]
+        which = "a stacker" if self.how == "stacker" else "the mean"
         apart = f"Spearman {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
         over = f"over {self.items:,} items, out of fold"
+        if self.how == "single":  # what is not 0 then is the choices of folds that chose otherwise
+            down = f"On {metric} the panel does not gain on the best single judge: it comes down to {self.best} alone"
+            return f"{down} ({apart} {over}, as the choice is made anew in each)."
         if found.low > 0:
             return f"On {metric} the panel ({which}) gains on the best single judge: {apart} {over}."
         if found.high < 0:
