@@ -339,7 +339,8 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
     except ValidationError as error:
         for fault in error.errors(include_input=False)[:MOST_FAULTS]:
             name = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "(whole file)"
-            problems.append(f"{file}: field {name}: {fault['msg'].lower()}; fix it")
+            said = "holds no fields (name: text)" if fault["type"] == "dataclass_type" else fault["msg"].lower()
+            problems.append(f"{file}: field {name}: {said}; fix it")
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         problems.append(f"{file}: not YAML ({one_line(error)}); fix the syntax")  # PyYAML fails in many ways
     return None

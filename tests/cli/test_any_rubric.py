@@ -284,6 +284,7 @@ def test_forty_rounds_are_scored_packed_and_what_no_context_holds_is_too_long(tm
     [
         ("rubric.yaml", "name: ''\n", "field name"),
         ("rubric.yaml", "scale: 2\n", "field scale: 2 is no scale"),
+        ("rubric.yaml", "", "holds no fields"),
         ("rubric.yaml", "scale: [0, 1, 1, 2]\n", "has a level twice"),
         ("rubric.yaml", "composites: {all_of_it: [warm, cold]}\n", "is of cold"),
         ("rubric.yaml", "composites: {warm: [warm, clear]}\n", "'warm' stands for two things"),
@@ -301,7 +302,7 @@ def test_what_is_wrong_with_a_rubric_is_named_by_file_and_field(
     names = tuple(line.partition(":")[0] for line in fields.splitlines())
     kept = yaml.safe_load((home / file).read_text(encoding="utf-8"))
     kept = {name: value for name, value in kept.items() if name not in names}
-    (home / file).write_text(yaml.safe_dump(kept, allow_unicode=True) + fields, encoding="utf-8")
+    (home / file).write_text(yaml.safe_dump(kept, allow_unicode=True) + fields if fields else "", encoding="utf-8")
     result = typed("rubric", "check", "own", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert said in result.stderr and "internal" not in result.stderr
