@@ -36,6 +36,10 @@ OF_A_WORK = re.compile("《[^》]*》的(.+)")
 """How ChatAnime names a character: 《work》的 character."""
 
 
+WIDE = str.maketrans("{}<>", "｛｝＜＞")
+"""What a title of a metric may not hold: braces are placeholders in a text, and plotly takes tags for markup."""
+
+
 DIGITS = 6
 """Decimals of the numbers that the page rounds for show. Few decimals here would mean rounding twice, and with it
 another last digit now and then."""
@@ -160,8 +164,7 @@ def load_texts(scheme: Scheme, own: str) -> dict[str, dict[str, str]]:
         if language != own and scheme.rubric in packaged() and language in languages(scheme.rubric):
             other = load_rubric(language, scheme.rubric).scheme.titles
             titles = other if set(other) == set(titles) else titles
-        # Braces would be taken for placeholders.
-        titles = {name: visible(title).replace("{", "｛").replace("}", "｝") for name, title in titles.items()}
+        titles = {name: visible(title).translate(WIDE) for name, title in titles.items()}
         interface = {str(key): str(text) for key, text in yaml.safe_load(asset(f"{language}.yaml")).items()}
         named = {f"metric.{name}": title for name, title in titles.items()}
         if scheme.set_metric:

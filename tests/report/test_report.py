@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
@@ -582,3 +583,9 @@ def test_every_text_the_page_asks_for_is_there_and_none_is_idle() -> None:
              "calibration.", "of.")  # fmt: skip
     idle = {key for key in keys - asked if not key.startswith(stems) and f'"{key}"' not in text}
     assert not idle
+
+
+def test_a_title_is_neither_a_placeholder_nor_markup() -> None:
+    hostile = replace(SCHEME, rubric="own", titles={**SCHEME.titles, "fluency": '{x} <a href="http://h">y</a>'})
+    for language in ("zh", "en"):
+        assert load_texts(hostile, "zh")[language]["metric.fluency"] == '｛x｝ ＜a href="http://h"＞y＜/a＞'
