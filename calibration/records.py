@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from calibration.errors import Problem, TableError
-from calibration.text_files import TABLES, DataFile, content, data_files, encoding, tables, text
+from calibration.text_files import TABLES, DataFile, content, data_files, encoding, tables, text, too_large_parquet
 
 SHEET = "sheet"
 """The column that says of which sheet a record is, where a workbook has several."""
@@ -31,10 +31,6 @@ _MOST_COLUMNS = 10_000
 
 _FORMULA = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 """A text that a spreadsheet would take for a formula, made safe by a ``'`` before it."""
-
-
-_MEMORY, _EXPANSION = 2**26, 1000
-"""A Parquet file may take this many bytes of memory, and this many times its own size."""
 
 
 _UNNAMED = re.compile(r"\(column \d+\)")
@@ -238,12 +234,9 @@ def _json(content: str) -> Any:
 def _read_parquet(path: Path, file: DataFile) -> pd.DataFrame:
     try:
         with content(file) as raw, pq.ParquetFile(raw) as parquet:
-            about = parquet.metadata
-            groups = [about.row_group(group) for group in range(about.num_row_groups)]
-            size = sum(group.total_byte_size for group in groups) + 16 * about.num_rows * about.num_columns
             # A small file may say that it holds a table far larger than itself, and would fill all memory.
-            if size > _MEMORY + _EXPANSION * path.stat().st_size:
-                wrong = f"{about.num_rows:,} records in so small a file; write it again, or as CSV"
+            if too_large_parquet(path, parquet.metadata):
+                wrong = f"{parquet.metadata.num_rows:,} records in so small a file; write it again, or as CSV"
                 raise TableError(path, [(0, wrong)])
             _checked(path, "", parquet.schema_arrow.names)
             columns = parquet.read()

@@ -53,6 +53,10 @@ ROOM, EXPANSION = 2**26, 100
 """A packed file may hold ``ROOM`` bytes, and ``EXPANSION`` times its own size on top."""
 
 
+PARQUET_EXPANSION = 1000
+"""The same of a Parquet file, which packs more tightly."""
+
+
 _CHUNK = 2**20
 """Bytes that are read at once."""
 
@@ -336,6 +340,16 @@ def _chunks(file: DataFile) -> Iterator[bytes]:
             if file.gzipped:
                 _refuse_bomb(file.path, size, str(file))
             yield chunk
+
+
+def too_large_parquet(packed: Path, about: Any) -> int | None:
+    """How many bytes a Parquet file of this metadata would fill, where that is more than a file of its size may.
+
+    Empty cells take no room in it, but in memory.
+    """
+    texts = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+    size = int(texts + 16 * about.num_rows * about.num_columns)
+    return size if size > ROOM + PARQUET_EXPANSION * packed.stat().st_size else None
 
 
 def _refuse_bomb(packed: Path, size: int, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -121,6 +121,16 @@ class Metric:
     like: str = ""
 
 
+def is_whole(levels: Sequence[int]) -> bool:
+    """Whether levels, given upwards, are whole numbers without a gap."""
+    return tuple(levels) == tuple(range(levels[0], levels[-1] + 1))
+
+
+def scales_of(levels: Mapping[str, Sequence[int]]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest level of each metric."""
+    return {metric: (float(own[0]), float(own[-1])) for metric, own in levels.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """What a rubric rates, without its words: which metrics on which levels, and which means of them are given."""
@@ -161,7 +171,7 @@ class Scheme:
     @property
     def scales(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest level of each metric."""
-        return {metric: (float(levels[0]), float(levels[-1])) for metric, levels in self.levels.items()}
+        return scales_of(self.levels)
 
     @property
     def is_mixed(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from judge.cli.common import MAP_HELP, Json, MapRatings, OfJudge, Repeats, Scale, Scores
+from judge.types import scales_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,8 +165,7 @@ def import_annotations(
         "rated": len(by_task),
         "rated_by_all": sum(int(by_task.get(task, 0)) >= raters for task, raters in due.items()),
     }
-    scales = {metric: (float(levels[0]), float(levels[-1])) for metric, levels in blinded.levels.items()}
-    agreement, warnings = agreement_so_far(out, scales)
+    agreement, warnings = agreement_so_far(out, scales_of(blinded.levels))
     warnings = [*imported.notes, *warnings]
     if as_json:
         print(as_one_json({"file": str(out), **counts, "remarks": warnings}, agreement=agreement))

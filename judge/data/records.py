@@ -13,15 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.text_files import DataFile, content, encoding, tables, text
+from calibration.text_files import DataFile, content, encoding, tables, text, too_large_parquet
 from judge.data.chat_log import is_chat_log
 from judge.data.columns import LISTS, ROUND
 from judge.data.fields import Fields, Wrong, folded
 from judge.errors import one_line
-
-ROOM, EXPANSION = 2**26, 1000
-"""A Parquet file may take ``ROOM`` bytes of memory, and ``EXPANSION`` times its own size on top."""
-
 
 WRAPPERS = frozenset({"data", "dialogues", "dialogs", "conversations", "records", "items", "examples", "samples"})
 """Keys of a JSON object that holds a list of dialogues and little else."""
@@ -229,11 +225,7 @@ def _parquet(file: DataFile) -> Iterator[RawRecord]:
     try:
         with content(file) as raw, pq.ParquetFile(raw) as table:
             _refuse_twice(table.schema_arrow.names)
-            about = table.metadata
-            texts = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-            # A small file may say that it holds far more than itself. Empty cells take no room in it, but in memory.
-            size = texts + 16 * about.num_rows * about.num_columns
-            if size > ROOM + EXPANSION * file.path.stat().st_size:
+            if size := too_large_parquet(file.path, table.metadata):
                 raise Wrong(f"holds {size / 2**20:,.0f} MiB in so small a file; write it again, or as JSONL")
             rows = (row for batch in table.iter_batches(batch_size=1024) for row in batch.to_pylist())
             for number, fields in enumerate(rows, start=1):

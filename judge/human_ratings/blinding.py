@@ -24,7 +24,7 @@ from calibration.tables import is_missing, one_spelling, score_of
 from judge.errors import InputError, listed, one_line, plain
 from judge.files import replacing
 from judge.prompting.rubric import Rubric, load_rubric
-from judge.types import Dialogue, Scheme
+from judge.types import Dialogue, Scheme, is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Wording:
     def cell(self, levels: Collection[tuple[int, ...]]) -> str:
         """What is written in a cell, where metrics have these levels."""
         first, *others = dict.fromkeys(levels)
-        if others or first != tuple(range(first[0], first[-1] + 1)):
+        if others or not is_whole(first):
             return self.listed
         return self.whole.format(low=first[0], high=first[-1])
 
@@ -318,8 +318,7 @@ def _wrong(given: Iterable[Entry], key: Key) -> Iterator[Wrong]:
             problems.append(f"task {task} is rated, but no annotator is named; write who rated it")
         levels = key.levels.get(entry.metric, ())
         if levels and level(entry.score, levels) is None:
-            is_whole = levels == tuple(range(levels[0], levels[-1] + 1))
-            known = f"{levels[0]} to {levels[-1]}" if is_whole else ", ".join(map(str, levels))
+            known = f"{levels[0]} to {levels[-1]}" if is_whole(levels) else ", ".join(map(str, levels))
             wanted = f"not one of {known}; correct it or leave it empty"
             problems.append(f"metric {metric} is {_quoted(entry.score)}, {wanted}")
         cell = entry.task, entry.metric, entry.annotator

@@ -13,6 +13,7 @@ from judge.errors import InputError
 from judge.prompting.chat_tokenizer import Tokenizer
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import Rubric, languages, load_rubric, packaged
+from judge.types import is_whole
 
 OTHER_FILES = ("system", "rubric", "rationale")
 """The files of a rubric that are no metric."""
@@ -108,7 +109,7 @@ def _of_scheme(rubric: Rubric) -> Sequence[str]:
         found.append("metrics differ in their levels: means are given only of metrics with the same ones")
     if two := [str(level) for level in scheme.all_levels if level > 9]:
         found.append(f"level {', '.join(two)} has two digits: only a judge that writes it as one token can use it")
-    if gaps := [name for name, own in scheme.levels.items() if own != tuple(range(own[0], own[-1] + 1))]:
+    if gaps := [name for name, own in scheme.levels.items() if not is_whole(own)]:
         found.append(f"the levels of {', '.join(gaps)} have gaps, which a reader of the scores has to know")
     return found
 

@@ -326,9 +326,11 @@ def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
         text = file.read_text(encoding="utf-8")
         if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise yaml.YAMLError("an alias (*name); write the text out")
-        if twice := next(_keys_twice(yaml.compose(text, yaml.SafeLoader)), None):
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if twice := next(_keys_twice(node), None):
             raise yaml.YAMLError(f"the key {twice!r} stands twice; remove one")
-        return TypeAdapter(kind).validate_python(yaml.safe_load(text))
+        return TypeAdapter(kind).validate_python(None if node is None else loader.construct_document(node))
     except FileNotFoundError:
         what = "a rubric has rubric.yaml, system.yaml and one YAML file per metric that rubric.yaml names"
         problems.append(f"{file}: missing; {what} (without rubric.yaml: ChatAnime's)")

@@ -40,7 +40,7 @@ from judge.report.texts import (
     number,
     visible,
 )
-from judge.types import STAND_IN
+from judge.types import STAND_IN, is_whole
 
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end a script element, or a line of a script, and how JSON writes it instead."""
@@ -198,8 +198,7 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
 
 def listed_levels(levels: tuple[int, ...]) -> str:
     """Levels as a reader sees them: ``1–5``, or one by one where there are gaps."""
-    is_whole = levels == tuple(range(levels[0], levels[-1] + 1))
-    return f"{levels[0]}–{levels[-1]}" if is_whole else ", ".join(map(str, levels))
+    return f"{levels[0]}–{levels[-1]}" if is_whole(levels) else ", ".join(map(str, levels))
 
 
 def json_block(value: Any) -> str:

@@ -191,6 +191,7 @@ class Work:
 
     def _rows(self, batch: Batch, judged: list[Judged]) -> Iterator[dict[str, Any]]:
         """The rows of a batch's part: one per dialogue and metric."""
+        levels = self.judge.scheme.all_levels
         for dialogue, found in zip(batch.dialogues, judged, strict=True):
             flags = suspicious(dialogue, self.judge.scheme)
             for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
@@ -199,7 +200,7 @@ class Work:
                     "scenario": dialogue.scenario,
                     "metric": metric,
                     "content_digest": dialogue.content_digest,
-                    **columns(judgment, self.judge.scheme.all_levels),
+                    **columns(judgment, levels),
                     "suspicious": flags,
                     "prompt_tokens": tokens or None,
                 }
