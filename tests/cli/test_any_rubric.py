@@ -253,10 +253,10 @@ def test_a_chat_log_without_a_character_is_judged_as_the_rubric_calls_it(tmp_pat
     (tmp_path / "log.json").write_text(json.dumps(logs), encoding="utf-8")
     ask = ["score", "log.json", "--judge", "stand-in", "--run", "run", "--json", "--rubric"]
     refused(typed(*ask, "empathy", cwd=tmp_path), "'listener'", "judged=listener")
-    own = write_rubric(tmp_path / "own", {"warm": (0, 1, 2)}, judged_role="listener", character="Listener")
+    own = write_rubric(tmp_path / "own", {"warm": (0, 1, 2)}, judged_role="listener", character="Helen")
     assert done(typed(*ask, own, cwd=tmp_path))["missing"] == {}
     scores = pd.read_csv(tmp_path / "run" / "scores.csv")
-    assert set(scores["character"]) == {"Listener"} and scores["warm"].between(0, 2).all()
+    assert set(scores["character"]) == {"Helen"} and scores["warm"].between(0, 2).all()
 
 
 def test_forty_rounds_are_scored_packed_and_what_no_context_holds_is_too_long(tmp_path: Path) -> None:
