@@ -258,6 +258,10 @@ class Options:
     limit: int | None = None
     shard: str = ""
     """Which share of the run, as ``2/3``; empty for all of it."""
+    ray: str = ""
+    """The address of a Ray cluster whose workers judge, or ``auto``; empty for this machine."""
+    workers: int | None = None
+    gpus_per_worker: int | None = None
     mapping: str = ""
     """Which columns of the data are which fields; the option is called ``--map``."""
     rationales: int = 0
@@ -267,6 +271,7 @@ class Options:
             raise InputError(f"--rationales {self.rationales}: must be 0 or more")
         if self.shard and (self.rationales or not self.run):
             raise InputError("--shard needs --run, the folder that all shards share, and takes no --rationales")
+        self._check_ray()
         if self.answer_form not in ("auto", *ANSWER_FORMS):
             forms = ", ".join(("auto", *ANSWER_FORMS))
             raise InputError(f"--answer-form {self.answer_form}: unknown form; choose one of {forms}")
@@ -277,6 +282,18 @@ class Options:
         self._check_server()
         if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and (self.devices or self.engine == "packed")):
             raise InputError("--tensor-parallel must be at least 1, and needs --engine vllm without --devices")
+
+    def _check_ray(self) -> None:
+        """InputError where what is said of a Ray cluster does not go together."""
+        if not self.ray:
+            if self.workers is not None or self.gpus_per_worker is not None:
+                raise InputError("--workers and --gpus-per-worker are of a Ray cluster; give its address by --ray")
+            return
+        if self.url or self.devices or self.shard or self.rationales or self.tensor_parallel != 1:
+            raise InputError("--ray takes no --url, --devices, --shard, --rationales or --tensor-parallel")
+        for name, count, least in (("workers", self.workers, 1), ("gpus-per-worker", self.gpus_per_worker, 0)):
+            if count is not None and count < least:
+                raise InputError(f"--{name} {count}: must be at least {least}")
 
     def _check_server(self) -> None:
         """InputError where what is said of a server does not go together."""

@@ -166,6 +166,11 @@ def score(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Only the I-th of N shares; tables writes the tables of all.")
     ] = "",
+    ray: Annotated[
+        str, typer.Option(metavar="ADDRESS|auto", help="Judge by workers on this Ray cluster: HOST:PORT, or auto.")
+    ] = "",
+    workers: Annotated[int | None, typer.Option(help="So many workers on it; by default as many as fit.")] = None,
+    gpus_per_worker: Annotated[int | None, typer.Option(help="GPUs of each; 1 by default where it has any.")] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Also give calibrated scores, by this file of calibrate.")
     ] = None,
@@ -206,6 +211,9 @@ def score(
         characters=names(characters),
         limit=limit,
         shard=shard,
+        ray=ray,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
         mapping=mapping,
         rationales=rationales,
     )

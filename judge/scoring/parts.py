@@ -219,9 +219,32 @@ def kept_dialogues(path: Path, digests: Collection[str]) -> Iterator[Dialogue]:
     """The dialogues in a file of ``keep_dialogues`` that have these content digests; Damaged where it is damaged."""
     values = pa.array(sorted(digests), pa.string())
     for rows in _kept_rows(path):
-        for row in rows.filter(pc.is_in(rows["content_digest"], value_set=values)).to_pylist():
-            turns = tuple(Turn(turn["user"], turn["character"]) for turn in row["turns"])
-            yield Dialogue(row["source"], row["character"], row["scenario"], turns, row["profile"])
+        yield from _dialogues(rows.filter(pc.is_in(rows["content_digest"], value_set=values)))
+
+
+def dialogues_between(path: Path, start: int, stop: int) -> Iterator[Dialogue]:
+    """The dialogues from the ``start``-th up to, and without, the ``stop``-th in a file of ``keep_dialogues``.
+
+    Only the row groups that hold them are read. Damaged where the file is damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if first < stop and start < first + rows:
+                    begin, end = max(start - first, 0), min(stop - first, rows)
+                    yield from _dialogues(file.read_row_group(group).slice(begin, end - begin))
+                first += rows
+    except Exception as error:  # a broken file fails in many ways inside the library
+        raise Damaged(f"{path}: is damaged ({one_line(error)})") from error
+
+
+def _dialogues(rows: pa.Table | pa.RecordBatch) -> Iterator[Dialogue]:
+    """The dialogues of some rows."""
+    for row in rows.to_pylist():
+        turns = tuple(Turn(turn["user"], turn["character"]) for turn in row["turns"])
+        yield Dialogue(row["source"], row["character"], row["scenario"], turns, row["profile"])
 
 
 def _kept_rows(path: Path) -> Iterator[pa.RecordBatch]:

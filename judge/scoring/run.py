@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,18 @@ import pandas as pd
 
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
-from judge.errors import EngineError, UnfitJudge
+from judge.errors import EngineError, InputError, UnfitJudge
 from judge.files import write_csv
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.rubric import load_rubric, packaged
-from judge.scoring import multi_gpu, run_folder
+from judge.scoring import multi_gpu, ray_cluster, run_folder
 from judge.scoring.judge import Judge
 from judge.scoring.multi_gpu import WHOLE, Share, share_of
 from judge.scoring.parts import DIVERSITY, JUDGMENTS, keep_dialogues
 from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
+from judge.scoring.ray_cluster import Cluster, connected
 from judge.scoring.run_folder import Store
 from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
@@ -132,8 +133,10 @@ def look_ahead(
 
     The model is loaded and timed on a few dialogues, where any are to do. Raises what ``score`` raises.
     """
-    progress = progress or SILENT
-    paths, options, _, hardware = settle(data, options or Options(), progress)
+    options, progress = options or Options(), progress or SILENT
+    if options.ray:
+        raise InputError("--dry-run times the judge on this machine; leave out --ray")
+    paths, options, _, hardware = settle(data, options, progress)
     multi_gpu.check(options.devices, hardware)
     with closing(open_corpus(paths, options)) as corpus:
         for warning in corpus.notes:
@@ -182,6 +185,7 @@ class _Session:
     paths: list[Path]
     hardware: Hardware
     reason: str
+    cluster: Cluster | None
 
 
 @contextmanager
@@ -190,17 +194,24 @@ def _session(data: Sequence[Path], options: Options, share: Share, progress: Pro
 
     An EngineError in the block then also says how much is saved and how to go on.
     """
-    paths, options, reason, hardware = settle(data, options, progress)
-    multi_gpu.check(options.devices, hardware)
-    # Before data are read, as it is quick to be wrong.
-    chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
-    with progress.busy("reading dialogues"):
-        read = open_corpus(paths, options)
-    with closing(read) as corpus:
+    with ExitStack() as stack:
+        cluster = None
+        if options.ray:
+            with progress.busy("looking at the Ray cluster"):
+                cluster = stack.enter_context(connected(options))
+        paths, options, reason, hardware = settle(data, options, progress, cluster.hardware if cluster else None)
+        multi_gpu.check(options.devices, hardware)
+        # Before data are read, as it is quick to be wrong.
+        chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
+        with progress.busy("reading dialogues"):
+            corpus = stack.enter_context(closing(open_corpus(paths, options)))
         for warning in corpus.notes:
             progress.note(warning)
-        judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
+        model = open_model(options, hardware, progress)
+        judge = open_judge(options, model, progress=progress, form=cluster.answer_form(options) if cluster else None)
         work = Work(corpus, judge, options, paths, progress, share)
+        if cluster:
+            cluster.check_folder(work.store.folder)
         progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store.folder}")
         if not judge.writers[0].tokenizer.has_template:
             progress.note(f"{work.judge.name} has no chat template (a base model): it is asked in plain paragraphs")
@@ -215,7 +226,7 @@ def _session(data: Sequence[Path], options: Options, share: Share, progress: Pro
                 f"{len(left_out):,} parts of earlier data in this run are kept, but not in its tables any more"
             )
         try:
-            yield _Session(work, options, paths, hardware, reason)
+            yield _Session(work, options, paths, hardware, reason, cluster)
         except UnfitJudge:
             raise
         except EngineError as error:
@@ -248,7 +259,9 @@ def _complete(session: _Session, stop: threading.Event) -> None:
     started = time.monotonic()
     reports: list[dict[str, Any]] = []
     try:
-        if options.devices and not work.is_done:
+        if session.cluster and not work.is_done:
+            reports = ray_cluster.complete(work, options, session.cluster, stop)
+        elif options.devices and not work.is_done:
             work.judge.unload()
             progress.begin("judgments", *work.counts())
             options = replace(options, run=store.folder, answer_form=work.judge.answer_form.name)

@@ -68,8 +68,14 @@ def open_corpus(paths: Sequence[Path], options: Options, rated: Collection[str] 
     )
 
 
-def open_judge(options: Options, model: JudgeModel, ascending: bool = True, progress: Progress = SILENT) -> Judge:
-    """The judge that asks a model as the options say.
+def open_judge(
+    options: Options,
+    model: JudgeModel,
+    ascending: bool = True,
+    progress: Progress = SILENT,
+    form: AnswerForm | None = None,
+) -> Judge:
+    """The judge that asks a model as the options say; ``form`` is that of its answers, where it was found elsewhere.
 
     The model is loaded only to find the form of its answers, where that is asked for and not remembered.
 
@@ -84,7 +90,9 @@ def open_judge(options: Options, model: JudgeModel, ascending: bool = True, prog
     def judge_with(form: AnswerForm) -> Judge:
         return Judge(model, rubric, options.layout, options.orderings, ascending, form)
 
-    if options.answer_form != "auto":
+    if form:
+        judge = judge_with(form)
+    elif options.answer_form != "auto":
         judge = judge_with(AnswerForm(options.answer_form))
     elif model.name == STAND_IN or not model.takes_ids:
         judge = judge_with(AnswerForm())  # of random weights, or where the server begins the answer itself
@@ -136,9 +144,11 @@ def choose_judge(data: Sequence[Path], options: Options, hardware: Hardware) -> 
 
 
 def settle(
-    data: Sequence[Path], options: Options, progress: Progress = SILENT
+    data: Sequence[Path], options: Options, progress: Progress = SILENT, hardware: Hardware | None = None
 ) -> tuple[list[Path], Options, str, Hardware]:
     """The data that are meant, the options with the judge that is meant, why it is that judge, and what there is.
+
+    ``hardware`` is what the judge will run on, where that is not this machine.
 
     Where no data are named they are ChatAnime, if fetched and if the judge is real and was named or has a GPU;
     otherwise the packaged example.
@@ -147,8 +157,9 @@ def settle(
         InputError: no judge is chosen for these data.
         EngineError: the machine has a GPU that cannot be used.
     """
-    with progress.busy("looking at this machine"):
-        hardware = detect()
+    if hardware is None:
+        with progress.busy("looking at this machine"):
+            hardware = detect()
     if not options.url:
         require_usable(hardware)
     with progress.busy("choosing a judge"):

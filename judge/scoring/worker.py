@@ -144,7 +144,7 @@ class Work:
     def _judge_dialogues(self) -> Iterator[None]:
         """Write the missing parts of judgments, as many a step as the engine takes together."""
         self.progress.begin("dialogues", *self._counts(JUDGMENTS))
-        check = self._mass_check(JUDGMENTS)
+        check = self.mass_check(JUDGMENTS)
 
         def prompts(window: list[Named]) -> list[Prompts]:
             return self.judge.prompts([d for _, batch in window for d in batch.dialogues], self.metrics)
@@ -155,8 +155,8 @@ class Work:
             judged = iter(self.judge.judge(asked, self.metrics))
             for name, batch in window:
                 found = [next(judged) for _ in batch.dialogues]
-                check.see(one.mass for dialogue in found for one in dialogue.judgments if _was_asked(one))
-                self.store.write_part(JUDGMENTS, name, list(self._rows(batch, found)))
+                check.see(one.mass for dialogue in found for one in dialogue.judgments if was_asked(one.error))
+                self.store.write_part(JUDGMENTS, name, dialogue_rows(self.judge, self.metrics, batch.dialogues, found))
                 self.progress.advance(len(found) * len(self.metrics), sum(sum(d.prompt_tokens) for d in found))
             yield
         check.conclude()
@@ -181,7 +181,7 @@ class Work:
                 return self.judge.engine
         return self.judge.engine
 
-    def _mass_check(self, kind: str) -> MassCheck:
+    def mass_check(self, kind: str) -> MassCheck:
         """A check of the level mass that has seen what earlier sessions of the run judged."""
         check = self.judge.mass_check(len(self.metrics) or 1, self._min_mass)
         for part in self.store.read_parts(kind, [name for name in self._sizes(kind) if name in self.done]):
@@ -190,43 +190,17 @@ class Work:
                 break
         return check
 
-    def _rows(self, batch: Batch, judged: list[Judged]) -> Iterator[dict[str, Any]]:
-        """The rows of a batch's part: one per dialogue and metric."""
-        levels = self.judge.scheme.all_levels
-        for dialogue, found in zip(batch.dialogues, judged, strict=True):
-            flags = suspicious(dialogue, self.judge.scheme)
-            for metric, judgment, tokens in zip(self.metrics, found.judgments, found.prompt_tokens, strict=True):
-                yield {
-                    **self._signature(dialogue.source, dialogue.character),
-                    "scenario": dialogue.scenario,
-                    "metric": metric,
-                    "content_digest": dialogue.content_digest,
-                    **columns(judgment, levels),
-                    "suspicious": flags,
-                    "prompt_tokens": tokens or None,
-                }
-
-    def _signature(self, source: str, character: str) -> dict[str, str]:
-        """The columns that every kind of part begins with."""
-        judge_id = self.judge.identity.judge_id
-        return {"judge_id": judge_id, "judge": self.judge.name, "source": source, "character": character}
-
     def _judge_answers(self) -> Iterator[None]:
         """Write the missing parts of response diversity, one a step."""
         todo = [(name, roles) for name, roles in self.role_batches if name not in self.done]
         self.progress.begin("response diversity", *self._counts(DIVERSITY))
-        check = self._mass_check(DIVERSITY)
-        levels = self.judge.scheme.all_levels
+        check = self.mass_check(DIVERSITY)
         for name, roles in todo:
             samples = [sample(self.corpus, role) for role in roles]
             self._engine().on_progress = self.progress.under_way
             judgments = self.judge.judge_answers([summary.sample_answers(dialogues) for dialogues in samples])
-            check.see(judgment.mass for judgment in judgments if _was_asked(judgment))
-            rows = [
-                {**self._signature(*role), **role_statistics(dialogues), **columns(judgment, levels)}
-                for role, dialogues, judgment in zip(roles, samples, judgments, strict=True)
-            ]
-            self.store.write_part(DIVERSITY, name, rows)
+            check.see(judgment.mass for judgment in judgments if was_asked(judgment.error))
+            self.store.write_part(DIVERSITY, name, role_rows(self.judge, samples, judgments))
             self.progress.advance(len(roles), 0)
             yield
         check.conclude()
@@ -269,6 +243,48 @@ def role_statistics(dialogues: list[Dialogue]) -> dict[str, Any]:
     return {**names, **summary.text_statistics(dialogues)}
 
 
-def _was_asked(judgment: Judgment) -> bool:
-    """Whether the model was asked at all, and so could have answered with a level."""
-    return judgment.error in (None, NOT_FINITE)
+def dialogue_rows(
+    judge: Judge, metrics: Sequence[str], dialogues: Iterable[Dialogue], judged: Iterable[Judged]
+) -> list[dict[str, Any]]:
+    """The rows of a part of judgments: one per dialogue and metric. ``judged`` may go on after the last dialogue."""
+    signature, levels, rows = _signature(judge), judge.scheme.all_levels, []
+    for dialogue, found in zip(dialogues, judged, strict=False):
+        flags = suspicious(dialogue, judge.scheme)
+        for metric, judgment, tokens in zip(metrics, found.judgments, found.prompt_tokens, strict=True):
+            rows.append(
+                {
+                    **signature,
+                    "source": dialogue.source,
+                    "character": dialogue.character,
+                    "scenario": dialogue.scenario,
+                    "metric": metric,
+                    "content_digest": dialogue.content_digest,
+                    **columns(judgment, levels),
+                    "suspicious": flags,
+                    "prompt_tokens": tokens or None,
+                }
+            )
+    return rows
+
+
+def role_rows(judge: Judge, samples: Sequence[list[Dialogue]], judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
+    """The rows of a part of response diversity: one per role, whose dialogues are given."""
+    signature, levels = _signature(judge), judge.scheme.all_levels
+    return [
+        {
+            **signature,
+            **role_statistics(dialogues),
+            **columns(judgment, levels),
+        }
+        for dialogues, judgment in zip(samples, judgments, strict=True)
+    ]
+
+
+def _signature(judge: Judge) -> dict[str, str]:
+    """The columns that every row says of its judge."""
+    return {"judge_id": judge.identity.judge_id, "judge": judge.name}
+
+
+def was_asked(error: str | None) -> bool:
+    """Whether the model was asked for a judgment of this error at all, and so could have answered with a level."""
+    return error in (None, NOT_FINITE)

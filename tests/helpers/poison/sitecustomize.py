@@ -1,0 +1,31 @@
+"""Makes workers of Ray fail, in the way that ``POISON`` names; on the path of the processes of a cluster.
+
+``kill`` ends the worker that judges a dialogue of the scenario ``poison`` by SIGKILL, ``fail`` lets its engine fail on
+it, ``always`` lets the engine fail on everything, ``load`` ends the worker by SIGKILL while it loads the judge.
+"""
+
+import os
+import signal
+import sys
+
+if sys.argv[0].endswith("default_worker.py") and "POISON" in os.environ:
+    from judge.engines.packed.engine import PackedEngine
+    from judge.errors import EngineError
+    from judge.scoring.judge import Judge
+
+    way, prompts = os.environ["POISON"], Judge.prompts
+
+    def poisoned(self, dialogues, metrics):
+        if way == "always" or any(dialogue.scenario == "poison" for dialogue in dialogues):
+            if way == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise EngineError("the device is lost")
+        return prompts(self, dialogues, metrics)
+
+    def killed(folder):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if way == "load":
+        PackedEngine.load = killed
+    else:
+        Judge.prompts = poisoned
