@@ -234,7 +234,8 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    # Lost with its node it is made anew, and counts from the beginning.
+    ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Ledger).remote()
     rows = (
         ray.data.from_items([{"chunk": pickle.dumps(chunk)} for chunk in chunks], override_num_blocks=len(chunks))
         .map_batches(

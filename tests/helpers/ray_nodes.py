@@ -40,7 +40,8 @@ def hidden(address: str, folder: str) -> subprocess.Popen[bytes]:
 
 def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    second = cluster.add_node(**NODE)
+    # At another address, as a driver joins a node of its own machine, and that is to be the first.
+    second = cluster.add_node(**NODE, node_ip_address="127.0.0.2")
     third = None
     print(cluster.address, flush=True)
     for word, _, folder in (line.strip().partition(" ") for line in sys.stdin):
