@@ -133,10 +133,14 @@ class Worker:
         """Judge and write those batches of a chunk that no lost worker has written."""
         judge, store = self._opened(), Store(Path(str(self._options.run)))
         tries = self._ask("tries", chunk.names)
-        # What a worker was lost on is tried by itself, so that nothing else is lost with it.
-        groups = [[i for i, count in enumerate(tries) if count == 0], *([i] for i, count in enumerate(tries) if count)]
+        # What a worker was lost on is tried by itself, so that nothing else is lost with it. The others are judged as
+        # many together as on one machine, since the last bits of a score depend on what is judged beside it.
+        fresh = [i for i, count in enumerate(tries) if count == 0]
+        together = max(1, judge.engine.window // max((stop - start for start, stop in chunk.places), default=1))
+        groups = [fresh[first : first + together] for first in range(0, len(fresh), together)]
+        groups += [[i] for i, count in enumerate(tries) if count]
         tokens, masses, notes = 0, list[float | None](), list[str]()
-        for group in filter(None, groups):
+        for group in groups:
             names = [chunk.names[i] for i in group]
             gives_up = (tries[group[0]] or 0) >= TRIES
             if gives_up:
