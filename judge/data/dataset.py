@@ -140,6 +140,12 @@ class Corpus:
         found = self._table.execute(f"SELECT sum(n = ?), count(*) FROM ({pairs})", (sources,)).fetchone()
         return int(found[0]), int(found[1])
 
+    def find(self, source: str, character: str, scenario: str) -> Dialogue | None:
+        """The dialogue of these names; None where there is none."""
+        return next(
+            self._select("WHERE source = ? AND character = ? AND scenario = ?", (source, character, scenario)), None
+        )
+
     def sample(self, source: str, character: str, most: int) -> list[Dialogue]:
         """At most so many dialogues of a system as a character; scenarios are drawn by hash, alike for every system."""
         chosen = "WHERE source = ? AND character = ? ORDER BY lot, scenario LIMIT ?"

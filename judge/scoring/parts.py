@@ -186,7 +186,6 @@ def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
 def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
     """Write a run's dialogues: those of its data, then those of the old file (if it is sound) that have judgments."""
     path, batches = run / DIALOGUES, corpus.batches()
-    written: set[tuple[str, ...]] = set()
     schema = DIALOGUE_SCHEMA.with_metadata({_CORPUS: corpus.digest})
     with writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
         while some := list(islice(batches, BATCHES_AT_ONCE)):
@@ -202,17 +201,22 @@ def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
                 for batch in some
                 for dialogue in batch.dialogues
             ]
-            written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in dialogues}
             writer.write_table(pa.Table.from_pylist(dialogues, schema))
         if with_earlier:  # the old file is there until this one takes its place
-            judged: set[tuple[str, ...]] = set()
+            still: set[tuple[str, ...]] = set()
             for part in (run / JUDGMENTS).glob("part-*.parquet"):
                 with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
-                    judged |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
-            still = judged - written
+                    judged = set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
+                    still |= {key for key in judged if not _is_in(corpus, *key)}
             for rows in _kept_rows(path):
                 chosen = pa.array([key in still for key in _keys(rows)])
                 writer.write_batch(rows.filter(chosen).replace_schema_metadata(schema.metadata))
+
+
+def _is_in(corpus: Corpus, content_digest: str, *names: str) -> bool:
+    """Whether the dialogue of these names is in the data, with this content."""
+    there = corpus.find(*names)
+    return there is not None and there.content_digest == content_digest
 
 
 def kept_dialogues(path: Path, digests: Collection[str]) -> Iterator[Dialogue]:

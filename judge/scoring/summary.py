@@ -6,12 +6,14 @@ gives on average over dialogues like these. Its confidence interval is over scen
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import pairwise, repeat
 from statistics import fmean
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -170,37 +172,64 @@ def summarise(
     The leaderboard has a row per system and metric, or mean of metrics: ``judge, source, metric, mean, low, high,
     target, n, missing, scenarios``; ``n`` and ``missing`` count dialogues.
     """
-    sums: pd.DataFrame | None = None
     columns = scheme.columns(metrics)
     scores_csv.write(",".join([*KEY, *columns]) + "\n")
-    for part in parts:
-        scores = scores_table(part, scheme, metrics)
-        write_csv(scores, scores_csv, header=False)
-        # Sums, counts and missing ones by scenario are all that the leaderboard needs; a scenario may span parts.
-        groups = scores.groupby(["judge", "source", "scenario"], sort=False)[columns]
-        filled = groups.count()
-        missing = filled.rsub(groups.size(), axis=0)
-        found = pd.concat([groups.sum(), filled, missing], axis=1, keys=["sum", "n", "missing"])
-        sums = found if sums is None else sums.add(found, fill_value=0)
-    return _leaderboard(sums, columns)
+    with closing(_Sums(columns)) as sums:
+        for part in parts:
+            scores = scores_table(part, scheme, metrics)
+            write_csv(scores, scores_csv, header=False)
+            sums.add(scores)
+        heads = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
+        return pd.DataFrame(sums.leaderboard(), columns=heads)
 
 
-def _leaderboard(sums: pd.DataFrame | None, columns: Sequence[str]) -> pd.DataFrame:
-    """The leaderboard, from sums by judge, system and scenario; None stands for no judgment at all."""
-    rows = []
-    if sums is not None:
-        for (judge, source), of_system in sums.groupby(level=["judge", "source"], sort=True):
-            for column in columns:
-                counts = of_system["n"][column]
+class _Sums:
+    """Sums and counts of scores by judge, system and scenario, which are all that the leaderboard needs.
+
+    They are in a temporary SQLite table, as the logs of a platform have as many scenarios as dialogues; a scenario may
+    also be spread over many parts.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns, places = columns, range(len(columns))
+        fields = ["dialogues INT", *(f"sum{place} REAL" for place in places), *(f"n{place} INT" for place in places)]
+        names = [field.split()[0] for field in fields]
+        self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
+        self._table.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
+            f"CREATE TABLE scenario (judge TEXT, source TEXT, scenario TEXT, {', '.join(fields)},"
+            " PRIMARY KEY (judge, source, scenario)) WITHOUT ROWID; BEGIN"
+        )
+        more = ", ".join(f"{name} = {name} + excluded.{name}" for name in names)
+        marks = ", ".join("?" * (3 + len(names)))
+        self._insert = f"INSERT INTO scenario VALUES ({marks}) ON CONFLICT DO UPDATE SET {more}"
+
+    def add(self, scores: pd.DataFrame) -> None:
+        """Take in the scores of dialogues, a row each; a missing one counts as missing alone."""
+        values = scores[list(self._columns)].to_numpy(float).T
+        keys = (scores[name].tolist() for name in ("judge", "source", "scenario"))
+        counts = (~np.isnan(values)).astype(int).tolist()
+        rows = zip(*keys, repeat(1), *np.nan_to_num(values).tolist(), *counts, strict=False)
+        self._table.executemany(self._insert, rows)
+
+    def leaderboard(self) -> Iterator[dict[str, Any]]:
+        """The rows of the leaderboard, by judge and system."""
+        systems = self._table.execute("SELECT DISTINCT judge, source FROM scenario ORDER BY judge, source").fetchall()
+        for judge, source in systems:
+            where = "FROM scenario WHERE judge = ? AND source = ?"
+            for place, column in enumerate(self._columns):
+                totals = f"SELECT sum(n{place}), sum(dialogues) {where}"
+                n, dialogues = self._table.execute(totals, (judge, source)).fetchone()
                 # A scenario in which every judgment is missing has no mean, and counts as no group.
-                means = (of_system["sum"][column] / counts.where(counts > 0)).dropna().to_numpy()
-                mean, low, high = mean_interval(means)
-                row = {"mean": mean, "low": low, "high": high, "target": TARGET, "n": int(counts.sum())}
-                missing = int(of_system["missing"][column].sum())
-                names = {"judge": judge, "source": source, "metric": column}
-                rows.append({**names, **row, "missing": missing, "scenarios": len(means)})
-    heads = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
-    return pd.DataFrame(rows, columns=heads)
+                means = f"SELECT sum{place} / n{place} {where} AND n{place} > 0"
+                found = np.array([mean for (mean,) in self._table.execute(means, (judge, source))], float)
+                mean, low, high = mean_interval(found)
+                row = {"mean": mean, "low": low, "high": high, "target": TARGET, "n": n, "missing": dialogues - n}
+                yield {"judge": judge, "source": source, "metric": column, **row, "scenarios": len(found)}
+
+    def close(self) -> None:
+        """Remove the temporary table."""
+        self._table.close()
 
 
 def diversity_table(ratings: Sequence[pd.DataFrame], set_metric: str) -> pd.DataFrame:

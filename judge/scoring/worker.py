@@ -74,9 +74,11 @@ class Work:
         self.metrics = tuple(metric for metric in self.asked if metric != judge.scheme.set_metric)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
 
+        judge_id = self._judge_id = judge.identity.judge_id
+
         def part_name(content: str) -> str:
             """The name of a batch's part, by its content, the judge and the metrics: if one changes, it is another."""
-            return digest([judge.identity.judge_id, self.metrics, content], 16)
+            return digest([judge_id, self.metrics, content], 16)
 
         dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
         role_batches: list[tuple[str, list[Role]]] = []
@@ -207,8 +209,7 @@ class Work:
 
     def _signature(self, source: str, character: str) -> dict[str, str]:
         """The columns that every kind of part begins with."""
-        judge_id = self.judge.identity.judge_id
-        return {"judge_id": judge_id, "judge": self.judge.name, "source": source, "character": character}
+        return {"judge_id": self._judge_id, "judge": self.judge.name, "source": source, "character": character}
 
     def _judge_answers(self) -> Iterator[None]:
         """Write the missing parts of response diversity, one a step."""
