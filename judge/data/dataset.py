@@ -17,15 +17,32 @@ from judge.errors import InputError, listed, plain
 from judge.types import Dialogue, Turn, digest
 
 BATCH_DIALOGUES = 64
-"""The most dialogues in a batch. A batch also ends where system or character change, once it is half full."""
+"""The most dialogues in a batch, unless there are very many. A batch also ends where system or character change, once
+it is half full."""
 
 
 BATCH_CHARACTERS = 100_000
-"""The most characters of text in a batch of more than one dialogue."""
+"""The most characters of text in a batch of more than one dialogue; in larger batches as many more."""
+
+
+MOST_BATCHES = 2048
+"""With more batches than about so many, batches are made larger, up to ``LARGEST_BATCH``: each is a file."""
+
+
+LARGEST_BATCH = 1024
+"""No batch has more dialogues, however many there are: its prompts are in memory together."""
 
 
 MOST_PROBLEMS = 20
 """Problems of the input that are named; further ones are counted."""
+
+
+def batch_size(dialogues: int) -> int:
+    """The most dialogues in a batch of a new run over so many: doubled while there would be too many batches."""
+    size = BATCH_DIALOGUES
+    while size < LARGEST_BATCH and dialogues > size * MOST_BATCHES:
+        size *= 2
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,9 @@ class Corpus:
 
     Attributes:
         notes: warnings of how the files were read, a sentence each.
+        batch_dialogues: the most dialogues in a batch.
+        batch_digests, batch_sizes: the digest of each batch, and how many dialogues it has.
+        digest: hash of all dialogues, which depends on the size of batches too.
 
     Raises:
         InputError: a file or record is wrong, or a dialogue stands twice (all such problems are named); a filter names
@@ -114,6 +134,14 @@ class Corpus:
             self.close()
             raise
         self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
+        self.batch_dialogues = 0
+        self.cut(batch_size(len(self)))
+
+    def cut(self, batch_dialogues: int) -> None:
+        """Cut into batches of at most so many dialogues; a run goes on with the size that it began with."""
+        if self.batch_dialogues == batch_dialogues:
+            return
+        self.batch_dialogues = batch_dialogues
         measured = [(batch.digest, len(batch.dialogues)) for batch in self.batches()]
         self.batch_digests, self.batch_sizes = [name for name, _ in measured], [size for _, size in measured]
         self.digest = digest(self.batch_digests)
@@ -168,6 +196,7 @@ class Corpus:
 
     def batches(self) -> Iterator[Batch]:
         """The batches, in order."""
+        most, characters = self.batch_dialogues, BATCH_CHARACTERS * self.batch_dialogues // BATCH_DIALOGUES
         batch: list[Dialogue] = []
         size = 0
         for dialogue in self:
@@ -176,8 +205,8 @@ class Corpus:
             # Ending at a change of system or character keeps an edit local: what is added for one system makes new
             # batches, and leaves those of the others as they were.
             changes = bool(batch) and role != (batch[-1].source, batch[-1].character, batch[-1].profile)
-            full = len(batch) >= BATCH_DIALOGUES or (changes and len(batch) >= BATCH_DIALOGUES // 2)
-            if batch and (full or size + more > BATCH_CHARACTERS):
+            full = len(batch) >= most or (changes and len(batch) >= most // 2)
+            if batch and (full or size + more > characters):
                 yield Batch(tuple(batch))
                 batch, size = [], 0
             batch.append(dialogue)

@@ -68,8 +68,8 @@ DIALOGUE_SCHEMA = pa.schema(
 """The columns of ``DIALOGUES``, a row per dialogue; ``content_digest`` is ``Dialogue.content_digest``."""
 
 
-BATCHES_AT_ONCE = 16
-"""Batches in a row group, which is what is in memory at a time: at most 1,024 dialogues."""
+DIALOGUES_AT_ONCE = 1024
+"""The most dialogues in a row group (or a batch, if that has more), which is what is in memory at a time."""
 
 
 _CORPUS = b"corpus"
@@ -186,9 +186,10 @@ def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
 def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
     """Write a run's dialogues: those of its data, then those of the old file (if it is sound) that have judgments."""
     path, batches = run / DIALOGUES, corpus.batches()
+    at_once = max(1, DIALOGUES_AT_ONCE // corpus.batch_dialogues)
     schema = DIALOGUE_SCHEMA.with_metadata({_CORPUS: corpus.digest})
     with writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-        while some := list(islice(batches, BATCHES_AT_ONCE)):
+        while some := list(islice(batches, at_once)):
             dialogues: list[dict[str, Any]] = [
                 {
                     "content_digest": dialogue.content_digest,

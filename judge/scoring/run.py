@@ -188,6 +188,7 @@ def _complete(
             **({"map": options.mapping} if options.mapping else {}),
             "digest": work.corpus.digest,
             "dialogues": len(work.corpus),
+            "batch_dialogues": work.corpus.batch_dialogues,
         },
         "sources": work.corpus.values("source"),
         "units": {JUDGMENTS: work.dialogue_batches, DIVERSITY: [name for name, _ in work.role_batches]},

@@ -74,6 +74,8 @@ class _Named(TypedDict):
 
 class _Data(TypedDict):
     paths: list[str]
+    batch_dialogues: NotRequired[Annotated[int, Field(ge=1)]]
+    """Not in runs of earlier versions, which had batches of 64 whatever their size."""
 
 
 class _Batches(TypedDict):

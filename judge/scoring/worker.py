@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from judge.data.dataset import Batch, Corpus
+from judge.data.dataset import BATCH_DIALOGUES, Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
 from judge.errors import InputError, Interrupted
@@ -73,21 +73,11 @@ class Work:
         self.asked = chosen_metrics(judge.scheme, options.metrics)
         self.metrics = tuple(metric for metric in self.asked if metric != judge.scheme.set_metric)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
-
         judge_id = self._judge_id = judge.identity.judge_id
 
         def part_name(content: str) -> str:
             """The name of a batch's part, by its content, the judge and the metrics: if one changes, it is another."""
             return digest([judge_id, self.metrics, content], 16)
-
-        dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
-        role_batches: list[tuple[str, list[Role]]] = []
-        if judge.scheme.set_metric in self.asked:
-            roles = corpus.roles()
-            chunks = [roles[start : start + ROLES_PER_BATCH] for start in range(0, len(roles), ROLES_PER_BATCH)]
-            role_batches = [(part_name(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
-        self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
-        self.dialogue_batches, self.role_batches = share.of(dialogue_batches), share.of(role_batches)
 
         # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
         # the same command finds its own run again after an answer was edited.
@@ -97,6 +87,17 @@ class Work:
         self.store = Store(options.run or Path("results") / default)
         self.before = self.store.manifest
         run_folder.refuse_another(self.store, judge, self.asked)
+        if self.before:  # with larger batches, as its data grow, all of it would be judged anew
+            corpus.cut(self.before["data"].get("batch_dialogues", BATCH_DIALOGUES))
+
+        dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
+        role_batches: list[tuple[str, list[Role]]] = []
+        if judge.scheme.set_metric in self.asked:
+            roles = corpus.roles()
+            chunks = [roles[start : start + ROLES_PER_BATCH] for start in range(0, len(roles), ROLES_PER_BATCH)]
+            role_batches = [(part_name(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
+        self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
+        self.dialogue_batches, self.role_batches = share.of(dialogue_batches), share.of(role_batches)
         self.judge = judge.named(self.before["judge"]["name"]) if self.before else judge
 
     @cached_property
