@@ -66,18 +66,19 @@ class AtOnce:
 
 
 class Stages(Silent):
-    """Notes for each stage of a run how long it took and how much memory the process held at most, in MB."""
+    """Notes of each stage of a run its seconds, its seconds of CPU, and the most memory that was held in it, in MB."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[float]] = {}
-        self._stage, self._since = "start", time.perf_counter()
+        self._stage, self._since = "start", (time.perf_counter(), time.process_time())
         threading.Thread(target=self._watch, daemon=True).start()
 
     def enter(self, stage: str) -> None:
         """A stage begins, and the one before it is over."""
         self.look()
-        now = time.perf_counter()
-        self.found[self._stage][0] += now - self._since
+        now = time.perf_counter(), time.process_time()
+        for place in (0, 1):
+            self.found[self._stage][place] += now[place] - self._since[place]
         self._stage, self._since = stage, now
 
     def begin(self, what: str, total: int, done: int, unit: str = "judgments") -> None:
@@ -93,8 +94,8 @@ class Stages(Silent):
     def look(self) -> None:
         """Take note of the memory that the process holds now."""
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        own = self.found.setdefault(self._stage, [0.0, 0.0])
-        own[1] = max(own[1], pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        own = self.found.setdefault(self._stage, [0.0, 0.0, 0.0])
+        own[2] = max(own[2], pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
     def _watch(self) -> None:
         while True:
@@ -151,12 +152,14 @@ def measured(folder: Path) -> dict[str, Any]:
 
 def show(shape: str, size: int, found: dict[str, Any]) -> None:
     """Print what one run took."""
-    seconds = sum(own[0] for own in found["stages"].values()) - found["engine_seconds"]
+    seconds, cpu = (sum(own[place] for own in found["stages"].values()) - found["engine_seconds"] for place in (0, 1))
     rate = found["judgments"] / seconds
     print(f"{shape}, {size:,} dialogues: {found['judgments']:,} judgments, {found['missing'] or 'none'} missing")
-    print(f"  {seconds:,.0f} s outside the engine, {rate:,.0f} judgments/s; at most {found['peak_mb']:,.0f} MB")
-    for stage, (took, held) in found["stages"].items():
-        print(f"  {stage:22} {took:9.1f} s {held:8,.0f} MB")
+    print(
+        f"  {seconds:,.0f} s outside the engine ({cpu:,.0f} s of CPU), {rate:,.0f} judgments/s; at most {found['peak_mb']:,.0f} MB"
+    )
+    for stage, (took, of_cpu, held) in found["stages"].items():
+        print(f"  {stage:24} {took:9.1f} s {of_cpu:9.1f} s of CPU {held:8,.0f} MB")
     parts = found["parts"]
     print(
         f"  {parts['count']:,} parts of {parts['smallest'] / 1e3:,.0f} to {parts['largest'] / 1e3:,.0f} kB, "

@@ -1,10 +1,10 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
-``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
+``score`` judges dialogues into a run folder, ``score_shard`` a share of them beside other processes, whose tables
+``write_tables`` then writes; ``load_judgments`` reads one back, ``load_scores`` does so as
 ``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
 ``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``show`` and ``look_ahead``
-are a look
-before running; the rest are the values they speak of.
+are a look before running; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from judge.robustness.prompt_variants import LayoutComparison, compare_layouts
     from judge.scoring.injection_detector import suspicious
     from judge.scoring.preview import Foresight, Shown, show
-    from judge.scoring.run import Result, look_ahead, score, text_diversity
+    from judge.scoring.run import Result, Shard, look_ahead, score, score_shard, text_diversity, write_tables
     from judge.scoring.run_folder import load_judgments, load_scores
     from judge.scoring.setup import examine
     from judge.types import Options
@@ -44,6 +44,7 @@ _LAZY = {
     "Probed": "judge.robustness.probes",
     "PromptVariant": "judge.robustness.perturbation",
     "Result": "judge.scoring.run",
+    "Shard": "judge.scoring.run",
     "Rubric": "judge.prompting.rubric",
     "Shown": "judge.scoring.preview",
     "attack": "judge.robustness.attacks",
@@ -59,9 +60,11 @@ _LAZY = {
     "probe": "judge.robustness.probes",
     "read_dialogues": "judge.data.dialogues",
     "score": "judge.scoring.run",
+    "score_shard": "judge.scoring.run",
     "show": "judge.scoring.preview",
     "suspicious": "judge.scoring.injection_detector",
     "text_diversity": "judge.scoring.run",
+    "write_tables": "judge.scoring.run",
 }
 
 __all__ = [
@@ -83,6 +86,7 @@ __all__ = [
     "Result",
     "Rubric",
     "Scheme",
+    "Shard",
     "Shown",
     "Turn",
     "assess_probes",
@@ -101,9 +105,11 @@ __all__ = [
     "read_dialogues",
     "score",
     "score_changes",
+    "score_shard",
     "show",
     "suspicious",
     "text_diversity",
+    "write_tables",
 ]
 
 

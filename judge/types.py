@@ -256,6 +256,8 @@ class Options:
     sources: tuple[str, ...] = ()
     characters: tuple[str, ...] = ()
     limit: int | None = None
+    shard: str = ""
+    """Which share of the run, as ``2/3``; empty for all of it."""
     mapping: str = ""
     """Which columns of the data are which fields; the option is called ``--map``."""
     rationales: int = 0
@@ -263,6 +265,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.rationales < 0:
             raise InputError(f"--rationales {self.rationales}: must be 0 or more")
+        if self.shard and (self.rationales or not self.run):
+            raise InputError("--shard needs --run, the folder that all shards share, and takes no --rationales")
         if self.answer_form not in ("auto", *ANSWER_FORMS):
             forms = ", ".join(("auto", *ANSWER_FORMS))
             raise InputError(f"--answer-form {self.answer_form}: unknown form; choose one of {forms}")

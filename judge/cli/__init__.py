@@ -42,6 +42,9 @@ rubric_app = typer.Typer(help="Rubrics of your own: begin one, check one.")
 app.command()(score.score)
 
 
+app.command()(score.tables)
+
+
 app.command()(score.diversity)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,23 +34,22 @@ from judge.cli.common import (
 )
 from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.cli.report import write_after_run
-from judge.errors import plain
+from judge.errors import InputError, plain
 from judge.files import as_json_text
-from judge.types import AS_ASKED, CHATANIME, MIN_MASS, OVERALL, STAND_IN, Options
+from judge.types import AS_ASKED, CHATANIME, MIN_MASS, OVERALL, STAND_IN, Options, Scheme
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from judge.prompting.rubric import Rubric
-    from judge.scoring.run import Result
+    from judge.scoring.run import Result, Shard
 
 
 ROOM = 12
 """Characters of a terminal's width for each column of the table."""
 
 
-def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
+def leaderboard_table(result: Result, scheme: Scheme, width: int) -> Table:
     """Systems by their overall mean, highest first, with the half-width of its confidence interval beside it.
 
     A column per metric where ``width`` (in characters) has room for them, or else one per dimension.
@@ -58,14 +58,14 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
     from rich.table import Table
 
     board = result.leaderboard
-    metrics = {name: metric.title for name, metric in rubric.metrics.items()}
+    metrics = {name: scheme.titles[name] for name in scheme.metrics}
     fits = width >= ROOM * (1 + len(metrics))
-    titles = {OVERALL: OVERALL, **(metrics if fits else rubric.texts.dimensions)}
+    titles = {OVERALL: OVERALL, **(metrics if fits else {name: scheme.titles[name] for name in scheme.dimensions})}
     there = set(board["metric"])
     columns = [column for column in titles if column in there]
     if set(columns) <= {OVERALL}:  # of a rubric without dimensions, or of some metrics only
         columns += [metric for metric in metrics if metric in there]
-    ends = dict.fromkeys(rubric.scheme.scales.values())
+    ends = dict.fromkeys(scheme.scales.values())
     scales = " or ".join(f"{low:g} to {high:g}" for low, high in ends)
     title = line(f"judge means by {result.judge} ({scales}; ± is the 95% CI over scenarios)", "table.title")
     reason = None if result.chosen == AS_ASKED else line(f"{result.judge}: {result.chosen}", "table.caption")
@@ -89,13 +89,13 @@ def leaderboard_table(result: Result, rubric: Rubric, width: int) -> Table:
     return table
 
 
-def show_result(result: Result, rubric: Rubric) -> None:
+def show_result(result: Result, scheme: Scheme) -> None:
     """Print a finished run: the table, what is missing and why, where the files are."""
     from judge.scoring.rationales import RATIONALES
 
     out = console()
     if not result.leaderboard.empty:
-        out.print(leaderboard_table(result, rubric, out.width))
+        out.print(leaderboard_table(result, scheme, out.width))
     if result.judge == STAND_IN:
         out.print(line(STAND_IN_WARNING, "bold red"))
     out.print(line(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
@@ -107,6 +107,15 @@ def show_result(result: Result, rubric: Rubric) -> None:
         out.print(f"suspicious: {result.suspicious:,} dialogues speak to the judge (column suspicious); scores stand")
     if result.explained:
         out.print(f"{RATIONALES}: why, of {result.explained:,} dialogues; written after the scores, and no evidence")
+
+
+def show_shard(shard: Shard) -> None:
+    """Print one share of a run that was judged, and what ends the run."""
+    there = shard.judgments - sum(shard.missing.values())
+    print(plain(f"shard {shard.shard}: {there:,} of its {shard.judgments:,} judgments are in {shard.run}"))
+    for reason, count in shard.missing.items():
+        print(plain(f"missing: {count:,} judgments, {reason}"))
+    print(plain(f"once all shards have ended: esrp-judge tables {shlex.quote(str(shard.run))}"))
 
 
 def show_diversity(table: pd.DataFrame) -> None:
@@ -154,6 +163,9 @@ def score(
     sources: Sources = "",
     characters: Characters = "",
     limit: Annotated[int | None, typer.Option(help="Only so many dialogues, always the same ones.")] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Only the I-th of N shares; tables writes the tables of all.")
+    ] = "",
     calibration: Annotated[
         Path | None, typer.Option(help="Also give calibrated scores, by this file of calibrate.")
     ] = None,
@@ -193,14 +205,18 @@ def score(
         sources=names(sources),
         characters=names(characters),
         limit=limit,
+        shard=shard,
         mapping=mapping,
         rationales=rationales,
     )
     if dry_run:
         return show_dry_run(data or [], options, as_json)
+    if shard:
+        if calibration:
+            raise InputError("--shard takes no --calibration; apply it by calibrate --use, once all shards have ended")
+        return score_one_shard(data or [], options, as_json)
     calibrated = None
     with terminal_progress() as progress:  # before the imports, which take their time
-        from judge.prompting.rubric import load_rubric
         from judge.scoring.run import score as score_into_run
 
         if calibration:
@@ -212,18 +228,58 @@ def score(
             calibrated.apply(result.run)
         with progress.busy("writing the report"):
             about_report = write_after_run(result.run) if report else ""
+    if calibrated and not as_json:
+        about_report = f"calibrated scores, by {calibration}: scores_calibrated.csv, calibrated.parquet\n{about_report}"
+    return say_result(result, about_report, as_json)
+
+
+def say_result(result: Result, more: str, as_json: bool) -> int:
+    """Print a finished run, and then some ``more`` lines; returns the exit code."""
+    from judge.scoring.run_folder import read_manifest, scheme_of
+
     if as_json:
         facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious", "explained")}
         print(
             as_one_json({"run": str(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
         )
     else:
-        show_result(result, load_rubric(language, rubric))
-        if calibrated:
-            print(plain(f"calibrated scores, by {calibration}: scores_calibrated.csv, calibrated.parquet"))
-        if about_report:
-            print(plain(about_report))
+        show_result(result, scheme_of(read_manifest(result.run)))
+        for text in filter(None, more.split("\n")):
+            print(plain(text))
     return 1 if result.missing else 0
+
+
+def score_one_shard(data: list[Path], options: Options, as_json: bool) -> int:
+    """Score one share of a run and say how it ended."""
+    from judge.cli.console import terminal_progress
+
+    with terminal_progress() as progress:
+        from judge.scoring.run import score_shard
+
+        shard = score_shard(data, options, progress)
+    if as_json:
+        print(as_json_text({**asdict(shard), "run": str(shard.run)}))
+    else:
+        show_shard(shard)
+    return 1 if shard.missing else 0
+
+
+def tables(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    report: Annotated[bool, typer.Option(help="Write report.html too.")] = True,
+    as_json: Json = False,
+) -> int:
+    """Write the tables and the report of a run from its judgments, as after --shard; needs neither judge nor data."""
+    from judge.cli.console import terminal_progress
+
+    with terminal_progress() as progress:
+        from judge.scoring.run import write_tables
+
+        with progress.busy("writing the tables"):
+            result = write_tables(run)
+        with progress.busy("writing the report"):
+            about_report = write_after_run(run) if report else ""
+    return say_result(result, about_report, as_json)
 
 
 def diversity(data: Data = None, mapping: Map = "", as_json: Json = False) -> int:

@@ -44,8 +44,23 @@ class Share:
         """The items that belong to this share."""
         return list(items[self.index :: self.count])
 
+    def split(self, index: int, count: int) -> Share:
+        """One of ``count`` shares into which this one is cut."""
+        return Share(self.index + index * self.count, self.count * count)
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
 
 WHOLE = Share(0, 1)
+
+
+def share_of(shard: str) -> Share:
+    """The share that ``--shard I/N`` names, I from 1 to N; InputError where it names none."""
+    index, _, count = shard.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise InputError(f"--shard {shard}: give which of how many, such as 1/4")
+    return Share(int(index) - 1, int(count))
 
 
 Work = Callable[[Sequence[Path], Options, Share, Progress], dict[str, Any] | None]
@@ -63,9 +78,9 @@ def check(devices: Sequence[str], hardware: Hardware) -> None:
 
 
 def complete(
-    work: Work, data: Sequence[Path], options: Options, progress: Progress, stop: threading.Event
+    work: Work, data: Sequence[Path], options: Options, share: Share, progress: Progress, stop: threading.Event
 ) -> list[dict[str, Any]]:
-    """Have one process per device do its share of a run's ``work``; returns what their engines report.
+    """Have one process per device do its part of a ``share`` of a run's ``work``; returns what their engines report.
 
     Raises:
         Interrupted: ``stop`` was set.
@@ -77,7 +92,7 @@ def complete(
     workers = [
         context.Process(
             target=_process,
-            args=(work, device, list(data), replace(options, devices=()), Share(index, count), os.getpid(), messages),
+            args=(work, device, list(data), replace(options, devices=()), (index, count), share, os.getpid(), messages),
         )
         for index, device in enumerate(options.devices)
     ]
@@ -139,9 +154,20 @@ class _Relay(Silent):
 
 
 def _process(
-    work: Work, device: str, data: list[Path], options: Options, share: Share, parent: int, messages: Any
+    work: Work,
+    device: str,
+    data: list[Path],
+    options: Options,
+    place: tuple[int, int],
+    share: Share,
+    parent: int,
+    messages: Any,
 ) -> None:
-    """The whole life of a device's process: see only that device, do the share, send a report or the error."""
+    """The whole life of a device's process: see only that device, do its part of the share, send a report or the error.
+
+    ``place`` says which of how many processes it is.
+    """
+    index, count = place
     os.setsid()  # Ctrl-C in the terminal then reaches the parent alone, which has each process finish its batch
 
     def follow_parent() -> None:
@@ -152,13 +178,13 @@ def _process(
 
     threading.Thread(target=follow_parent, daemon=True).start()
     if device == CPU:  # several processes share the cores
-        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // share.count))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // count))
     else:
         narrow_to([int(device)])
     try:
-        report = work(data, options, share, _Relay(share.index, messages))
-        messages.put((share.index, "done", None if report is None else {"device": device, **report}))
+        report = work(data, options, share.split(index, count), _Relay(index, messages))
+        messages.put((index, "done", None if report is None else {"device": device, **report}))
     except JudgeError as error:
-        messages.put((share.index, "failed", error))
+        messages.put((index, "failed", error))
     except Exception as error:
-        messages.put((share.index, "failed", EngineError(f"device {device}: {type(error).__name__}: {error}")))
+        messages.put((index, "failed", EngineError(f"device {device}: {type(error).__name__}: {error}")))

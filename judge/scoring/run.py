@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.rubric import load_rubric, packaged
 from judge.scoring import multi_gpu, run_folder
 from judge.scoring.judge import Judge
-from judge.scoring.multi_gpu import Share
+from judge.scoring.multi_gpu import WHOLE, Share, share_of
 from judge.scoring.parts import DIVERSITY, JUDGMENTS, keep_dialogues
 from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
+from judge.scoring.run_folder import Store
 from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.scoring.summary import STATISTICS, diversity_table, summarise
 from judge.scoring.worker import Work, chosen_metrics, role_statistics, sample
@@ -56,6 +57,17 @@ class Result:
     explained: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One share of a run after it was judged: which (``2/3``), and its own judgments, counted as in ``Result``."""
+
+    run: Path
+    judge: str
+    shard: str
+    judgments: int
+    missing: dict[str, int]
+
+
 def score(
     data: Sequence[Path] = (),
     options: Options | None = None,
@@ -67,7 +79,7 @@ def score(
     Args:
         data: files or folders of dialogues; none for ChatAnime where it was fetched and a real judge was named or has
             a GPU, otherwise for the packaged example.
-        options: what to score and how.
+        options: what to score and how; ``shard`` is for ``score_shard``.
         progress: who is told how far it is.
         on_judge: is given the judge before anything is scored, and may refuse it by an error.
 
@@ -77,49 +89,40 @@ def score(
         Interrupted: the user stopped the run; what was judged is kept.
     """
     options, progress = options or Options(), progress or SILENT
-    paths, options, reason, hardware = settle(data, options, progress)
-    multi_gpu.check(options.devices, hardware)
-    # Before data are read, as it is quick to be wrong.
-    chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
-    with progress.busy("reading dialogues"):
-        read = open_corpus(paths, options)
-    with closing(read) as corpus:
-        for warning in corpus.notes:
-            progress.note(warning)
-        judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
-        work = Work(corpus, judge, options, paths, progress)
-        explainer = Explainer(work.judge) if options.rationales else None
-        progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store.folder}")
-        if not judge.writers[0].tokenizer.has_template:
-            progress.note(f"{work.judge.name} has no chat template (a base model): it is asked in plain paragraphs")
-        shared, pairs = corpus.shared()
-        if shared < pairs:
-            progress.note(
-                f"only {shared:,} of {pairs:,} pairs of character and scenario are in every source: compare with care"
-            )
-        left_out = set(work.before["units"][JUDGMENTS]) - set(work.dialogue_batches) if work.before else set()
-        if left_out:
-            progress.note(
-                f"{len(left_out):,} parts of earlier data in this run are kept, but not in its tables any more"
-            )
+    with _session(data, options, WHOLE, progress) as session:
+        explainer = Explainer(session.work.judge) if options.rationales else None
         if on_judge:
-            on_judge(work.judge)
-        try:
-            with stoppable() as stop:
-                _complete(work, options, paths, hardware, reason, stop)
-            with progress.busy("writing the tables"):
-                result = _summarise(work)
-            if explainer is None:
-                return result
-            with stoppable() as stop:
-                explained = explain_run(explainer, work.store, corpus, options.rationales, progress, stop)
-            return replace(result, explained=explained)
-        except UnfitJudge:
-            raise
-        except EngineError as error:
-            there, total = work.saved()
-            saved = f"{there:,} of {total:,} judgments are saved in {work.store.folder}"
-            raise EngineError(f"{error}; {saved}; fix that, then", can_go_on=True) from error
+            on_judge(session.work.judge)
+        with stoppable() as stop:
+            _complete(session, stop)
+        with progress.busy("writing the tables"):
+            result = write_tables(session.work.store.folder)
+        if explainer is None:
+            return result
+        with stoppable() as stop:
+            explained = explain_run(
+                explainer, session.work.store, session.work.corpus, options.rationales, progress, stop
+            )
+        return replace(result, explained=explained)
+
+
+def score_shard(data: Sequence[Path], options: Options, progress: Progress | None = None) -> Shard:
+    """Score one share of a run, which is ``options.shard``; other processes, on any machine, score the others.
+
+    All of them are given the same data, options and folder, in any order and at any time. ``write_tables`` then ends
+    the run. Arguments and errors are those of ``score``; a share has no tables of its own.
+    """
+    progress = progress or SILENT
+    with _session(data, options, share_of(options.shard), progress) as session:
+        with stoppable() as stop:
+            _complete(session, stop)
+        work = session.work
+        names = {JUDGMENTS: work.dialogue_batches, DIVERSITY: [name for name, _ in work.role_batches]}
+        errors = Counter[str]()
+        for kind, own in names.items():
+            for part in work.store.read_parts(kind, own):
+                errors.update(part["error"].fillna(""))
+        return Shard(work.store.folder, work.judge.name, str(work.share), errors.total(), _missing(errors))
 
 
 def look_ahead(
@@ -142,7 +145,7 @@ def look_ahead(
         return foresee(work, work.store.folder)
 
 
-def score_share(data: Sequence[Path], options: Options, share: Share, progress: Progress) -> dict[str, Any] | None:
+def _judge_share(data: Sequence[Path], options: Options, share: Share, progress: Progress) -> dict[str, Any] | None:
     """Judge one share of a run that another process began, and say how its engine did."""
     hardware = detect()
     require_usable(hardware)
@@ -170,15 +173,60 @@ def text_diversity(data: Sequence[Path] = (), mapping: str = "", progress: Progr
     return table[["level", "source", "character", "dialogues", *STATISTICS]]
 
 
-def _complete(
-    work: Work, options: Options, data: Sequence[Path], hardware: Hardware, reason: str, stop: threading.Event
-) -> None:
-    """Judge and write every unit that is missing; ``stop`` ends the work after the unit in flight.
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What one process knows of the run that it works on; ``reason`` is why it is this judge."""
 
-    ``reason`` is why it is this judge.
+    work: Work
+    options: Options
+    paths: list[Path]
+    hardware: Hardware
+    reason: str
 
-    EngineError also says how much is saved and how to go on.
+
+@contextmanager
+def _session(data: Sequence[Path], options: Options, share: Share, progress: Progress) -> Iterator[_Session]:
+    """Read the data, open the judge and the run's folder, and tell the user what is to be known of them.
+
+    An EngineError in the block then also says how much is saved and how to go on.
     """
+    paths, options, reason, hardware = settle(data, options, progress)
+    multi_gpu.check(options.devices, hardware)
+    # Before data are read, as it is quick to be wrong.
+    chosen_metrics(load_rubric(options.language, options.rubric).scheme, options.metrics)
+    with progress.busy("reading dialogues"):
+        read = open_corpus(paths, options)
+    with closing(read) as corpus:
+        for warning in corpus.notes:
+            progress.note(warning)
+        judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
+        work = Work(corpus, judge, options, paths, progress, share)
+        progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store.folder}")
+        if not judge.writers[0].tokenizer.has_template:
+            progress.note(f"{work.judge.name} has no chat template (a base model): it is asked in plain paragraphs")
+        shared, pairs = corpus.shared()
+        if shared < pairs:
+            progress.note(
+                f"only {shared:,} of {pairs:,} pairs of character and scenario are in every source: compare with care"
+            )
+        left_out = set(work.before["units"][JUDGMENTS]) - set(work.units[JUDGMENTS]) if work.before else set()
+        if left_out:
+            progress.note(
+                f"{len(left_out):,} parts of earlier data in this run are kept, but not in its tables any more"
+            )
+        try:
+            yield _Session(work, options, paths, hardware, reason)
+        except UnfitJudge:
+            raise
+        except EngineError as error:
+            there, total = work.saved()
+            saved = f"{there:,} of {total:,} judgments are saved in {work.store.folder}"
+            raise EngineError(f"{error}; {saved}; fix that, then", can_go_on=True) from error
+
+
+def _complete(session: _Session, stop: threading.Event) -> None:
+    """Judge and write every batch of the session's share that is missing; ``stop`` ends the work after the batch."""
+    work, options = session.work, session.options
     store, progress = work.store, work.progress
     about = {
         "rubric": str(options.rubric) if options.rubric in packaged() else str(Path(options.rubric).resolve()),
@@ -191,10 +239,10 @@ def _complete(
             "batch_dialogues": work.corpus.batch_dialogues,
         },
         "sources": work.corpus.values("source"),
-        "units": {JUDGMENTS: work.dialogue_batches, DIVERSITY: [name for name, _ in work.role_batches]},
+        "units": work.units,
     }
     store.tidy()
-    run_folder.begin(store, work.judge, hardware, reason, about)
+    run_folder.begin(store, work.judge, session.hardware, session.reason, about, work.share != WHOLE)
     # After the manifest, without which a folder with a file in it is not a run; before any part, which needs the texts.
     if warning := keep_dialogues(store.folder, work.corpus):
         progress.note(warning)
@@ -204,53 +252,67 @@ def _complete(
         if options.devices and not work.is_done:
             work.judge.unload()
             progress.begin("judgments", *work.counts())
-            reports = multi_gpu.complete(
-                score_share,
-                data,
-                replace(options, run=store.folder, answer_form=work.judge.answer_form.name),
-                progress,
-                stop,
-            )
+            options = replace(options, run=store.folder, answer_form=work.judge.answer_form.name)
+            reports = multi_gpu.complete(_judge_share, session.paths, options, work.share, progress, stop)
         else:
             work.complete(stop)
     finally:
         reports += [work.judge.engine.report] if work.judge.is_loaded else []
+        seconds = time.monotonic() - started
         with suppress(EngineError):  # of a disk that failed the work above, or will fail the tables
-            run_folder.note(store, reports, time.monotonic() - started)
+            if work.share == WHOLE:
+                run_folder.note(store, reports, seconds)
+            else:
+                run_folder.note_share(store, str(work.share), reports, seconds, session.hardware)
 
 
-def _summarise(work: Work) -> Result:
-    """Write the tables from the parts, and the end of the story into the manifest."""
-    store = work.store
-    there, total = work.saved()
-    if there < total:
-        raise EngineError(f"{store.folder}: a part of the run was taken away meanwhile")
+def write_tables(run: Path) -> Result:
+    """Write the tables of a run from its parts, and the end of the story into its manifest.
+
+    It needs neither data nor judge: so it can be called where the model is not.
+
+    Raises:
+        InputError: there is no such run.
+        EngineError: a part is missing, or a file cannot be written.
+    """
+    manifest, store = run_folder.read_manifest(run), Store(run)
+    scheme, units = run_folder.scheme_of(manifest), manifest["units"]
+    absent = sum(not store.part(kind, name).is_file() for kind, names in units.items() for name in names)
+    if absent:
+        total = sum(map(len, units.values()))
+        raise EngineError(f"{run}: {absent:,} of {total:,} parts are not there; score what is missing first")
     counts: Counter[str] = Counter()  # rows by error, "" for none
     suspicious = 0
 
     def judged() -> Iterator[pd.DataFrame]:
         """The parts as they come and go, so that memory stays flat; counted on the way."""
         nonlocal suspicious
-        for part in store.read_parts(JUDGMENTS, work.dialogue_batches):
-            counts.update(part["error"].fillna("").tolist())
+        for part in store.read_parts(JUDGMENTS, units[JUDGMENTS]):
+            counts.update(part["error"].fillna(""))
             suspicious += int(part.drop_duplicates(["source", "character", "scenario"])["suspicious"].notna().sum())
             yield part
 
+    asked = manifest["metrics"]
     with store.replacing("scores.csv") as text:
-        leaderboard = summarise(judged(), work.judge.scheme, work.metrics, text)
-    rated = list(store.read_parts(DIVERSITY, [name for name, _ in work.role_batches]))
+        metrics = tuple(metric for metric in asked if metric != scheme.set_metric)
+        leaderboard = summarise(judged(), scheme, metrics, text)
+    rated = list(store.read_parts(DIVERSITY, units[DIVERSITY]))
     for part in rated:
-        counts.update(part["error"].fillna("").tolist())
+        counts.update(part["error"].fillna(""))
     tables = {"leaderboard.csv": leaderboard}
     varied = None
-    if work.judge.scheme.set_metric in work.asked:
-        tables["diversity.csv"] = varied = diversity_table(rated, work.judge.scheme.set_metric)
+    if scheme.set_metric and scheme.set_metric in asked:
+        tables["diversity.csv"] = varied = diversity_table(rated, scheme.set_metric)
     for name, table in tables.items():
         with store.replacing(name) as text:
             write_csv(table, text)
-    counts.pop(TOO_FEW_ANSWERS, None)  # nothing to rate, so nothing is missing
-    missing = dict(sorted((error, count) for error, count in counts.items() if error))
-    judgments = counts.total()
+    missing = _missing(counts)
+    judgments = counts.total() - counts[TOO_FEW_ANSWERS]  # nothing to rate, so nothing is missing
     run_folder.finish(store, {"judgments": judgments, "missing": missing, "suspicious": suspicious})
-    chosen = (store.manifest or {}).get("judge_chosen", AS_ASKED)
-    return Result(store.folder, work.judge.name, judgments, missing, suspicious, leaderboard, varied, chosen)
+    chosen = manifest.get("judge_chosen", AS_ASKED)
+    return Result(run, manifest["judge"]["name"], judgments, missing, suspicious, leaderboard, varied, chosen)
+
+
+def _missing(errors: Counter[str]) -> dict[str, int]:
+    """How many judgments are missing, by reason; a role with too few answers has nothing to rate."""
+    return {error: errors[error] for error in sorted(errors) if error not in ("", TOO_FEW_ANSWERS)}

@@ -52,6 +52,10 @@ EXAMPLE = "example"
 """What a manifest has in place of the paths of the packaged example, which differ between machines."""
 
 
+SHARDS = "shards"
+"""The folder in which processes that each did a share of a run (``--shard``) note how they did."""
+
+
 DAMAGED = "damaged"
 """The folder to which parts are moved that are not as they were written."""
 
@@ -316,8 +320,12 @@ def scheme_of(manifest: Mapping[str, Any]) -> Scheme:
     return _SCHEME.validate_python(manifest["scheme"])
 
 
-def begin(store: Store, judge: Judge, hardware: Hardware, reason: str, about: dict[str, Any]) -> None:
+def begin(
+    store: Store, judge: Judge, hardware: Hardware, reason: str, about: dict[str, Any], is_shared: bool = False
+) -> None:
     """Write the manifest of a run that begins or goes on.
+
+    One that ``is_shared`` is begun by several processes. The first writes the manifest and the others leave it.
 
     What says which run it is (``own``) is written anew. How it went so far (``course``: command, engines, times) is
     kept from earlier sessions, and so is why the judge was chosen (``reason``).
@@ -341,7 +349,25 @@ def begin(store: Store, judge: Judge, hardware: Hardware, reason: str, about: di
         "seconds": 0.0,
     }
     before = store.manifest or {}
+    if is_shared:
+        if about.items() <= before.items():
+            return
+        before |= {"finished": None}
     store.write_manifest({**own, **{key: before.get(key, value) for key, value in course.items()}})
+
+
+def note_share(store: Store, share: str, engines: list[dict[str, Any]], seconds: float, hardware: Hardware) -> None:
+    """Write how a share of a run was judged, where it needed engines; ``share`` is which of how many, as ``2/3``.
+
+    It is a file of its own (``shards/2-of-3.json``), as other processes may be at the manifest at the same time.
+    ``finish`` puts them all there.
+    """
+    if not engines:
+        return
+    index, count = share.split("/")
+    facts = {"shard": share, "engines": engines, "seconds": round(seconds, 1), "ended": _now()}
+    with store.replacing(f"{SHARDS}/{index}-of-{count}.json") as file:
+        file.write(json.dumps({**facts, "machine": asdict(hardware)}, ensure_ascii=False, indent=2) + "\n")
 
 
 def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
@@ -355,7 +381,12 @@ def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
 def finish(store: Store, result: dict[str, Any]) -> None:
     """Write how the run ended, and the time at which what it now holds was first complete."""
     manifest = store.manifest or {}
-    store.write_manifest({**manifest, "finished": manifest.get("finished") or _now(), **result})
+    shards = []
+    for path in sorted(store.folder.glob(f"{SHARDS}/*.json")):
+        with suppress(OSError, ValueError):  # it tells how a share was judged, and the judgments do not need it
+            shards.append(json.loads(path.read_text(encoding="utf-8")))
+    told = {"shards": shards} if shards else {}
+    store.write_manifest({**manifest, **told, "finished": manifest.get("finished") or _now(), **result})
 
 
 def refuse_another(store: Store, judge: Judge, metrics: list[str]) -> None:

@@ -44,9 +44,9 @@ class Work:
     """A run's work: which dialogues are judged by whom, on what, and into which folder.
 
     Everything about a run that does not change while it is made is held here, and nowhere else. Batches are known by
-    the names of their parts. ``dialogue_batches`` has the names of this process's batches of dialogues, and
-    ``role_batches`` those of its batches of response diversity, each with its roles. ``sizes`` has the number of
-    dialogues of every batch of the run, in order.
+    the names of their parts. ``units`` has the names of all batches of the run, by kind of part. ``dialogue_batches``
+    has the names of this process's batches of dialogues, and ``role_batches`` those of its batches of response
+    diversity, each with its roles. ``sizes`` has the number of dialogues of every batch of the run, in order.
 
     Args:
         corpus: all dialogues of the run, also where the work is a share of them.
@@ -97,7 +97,8 @@ class Work:
             chunks = [roles[start : start + ROLES_PER_BATCH] for start in range(0, len(roles), ROLES_PER_BATCH)]
             role_batches = [(part_name(digest([chunk, corpus.digest])), chunk) for chunk in chunks]
         self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
-        self.dialogue_batches, self.role_batches = share.of(dialogue_batches), share.of(role_batches)
+        self.units = {JUDGMENTS: dialogue_batches, DIVERSITY: [name for name, _ in role_batches]}
+        self.share, self.dialogue_batches, self.role_batches = share, share.of(dialogue_batches), share.of(role_batches)
         self.judge = judge.named(self.before["judge"]["name"]) if self.before else judge
 
     @cached_property

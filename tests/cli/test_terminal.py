@@ -22,7 +22,7 @@ def printed(width: int, columns: tuple[str, ...] = (*METRICS, *DIMENSIONS, OVERA
     result = Result(Path("run"), "J", 0, {}, 0, pd.DataFrame(rows), pd.DataFrame())
     console = Console(width=width, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115
     with console.file:
-        console.print(leaderboard_table(result, load_rubric("zh"), width))
+        console.print(leaderboard_table(result, load_rubric("zh").scheme, width))
     return console.export_text()
 
 
