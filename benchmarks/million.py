@@ -156,7 +156,8 @@ def show(shape: str, size: int, found: dict[str, Any]) -> None:
     rate = found["judgments"] / seconds
     print(f"{shape}, {size:,} dialogues: {found['judgments']:,} judgments, {found['missing'] or 'none'} missing")
     print(
-        f"  {seconds:,.0f} s outside the engine ({cpu:,.0f} s of CPU), {rate:,.0f} judgments/s; at most {found['peak_mb']:,.0f} MB"
+        f"  {seconds:,.0f} s outside the engine ({cpu:,.0f} s of CPU), {rate:,.0f} judgments/s; "
+        f"at most {found['peak_mb']:,.0f} MB"
     )
     for stage, (took, of_cpu, held) in found["stages"].items():
         print(f"  {stage:24} {took:9.1f} s {of_cpu:9.1f} s of CPU {held:8,.0f} MB")
