@@ -37,6 +37,11 @@ MOST_PROBLEMS = 20
 """Problems of the input that are named; further ones are counted."""
 
 
+def lot(character: str, scenario: str) -> str:
+    """A hash (16 hexadecimal digits) by whose order some dialogues are drawn: the same scenarios for every system."""
+    return digest([character, scenario], 16)
+
+
 def batch_size(dialogues: int) -> int:
     """The most dialogues in a batch of a new run over so many: doubled while there would be too many batches."""
     size = BATCH_DIALOGUES
@@ -230,8 +235,8 @@ class Corpus:
                 d = item.dialogue
                 turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
                 sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario  # numbers in their own order
-                lot = digest([d.character, d.scenario], 16)
-                row = (d.character, d.profile, d.source, sort, d.scenario, turns, item.place, lot)
+                place = item.place, lot(d.character, d.scenario)
+                row = (d.character, d.profile, d.source, sort, d.scenario, turns, *place)
                 try:
                     self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
                     continue
