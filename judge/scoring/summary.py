@@ -18,7 +18,6 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.helpers import extract_all_word_ngrams
 from scipy import stats
 
 from judge.files import write_csv
@@ -64,20 +63,46 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     """
     if len(texts) < 2:
         return None
-    counted = [extract_all_word_ngrams(_tokenize(text), 1, _ORDER) for text in texts]
-    lengths = [length for _, length in counted]
-    limits = _second_largest([ngrams for ngrams, _ in counted])
+    tokens = [_tokenize(text).split() for text in texts]
+    lengths = [len(own) for own in tokens]
+    correct = _clipped_counts(tokens)
+    others = Counter(lengths)
     scores = []
-    for i, (ngrams, own) in enumerate(counted):
-        correct, total = [0] * _ORDER, [0] * _ORDER
-        for ngram, count in ngrams.items():
-            total[len(ngram) - 1] += count
-            correct[len(ngram) - 1] += min(count, limits[ngram])
+    for own, found in zip(lengths, correct.tolist(), strict=True):
+        total = [max(own - order, 0) for order in range(_ORDER)]
         # BLEU's reference length is the one nearest to the text's own, the shorter of two equally near.
-        reference = min((abs(other - own), other) for other in lengths[:i] + lengths[i + 1 :])[1]
-        bleu = BLEU.compute_bleu(correct, total, own, reference, smooth_method="exp", effective_order=True)
+        reference = min((abs(other - own), other) for other in others if other != own or others[own] > 1)[1]
+        bleu = BLEU.compute_bleu(found, total, own, reference, smooth_method="exp", effective_order=True)
         scores.append(float(bleu.score) / 100)
     return fmean(scores)
+
+
+def _clipped_counts(tokens: Sequence[Sequence[str]]) -> np.ndarray:
+    """How many n-grams of each text count as correct with all others as its references, shape (texts, ``_ORDER``).
+
+    BLEU clips a text's count of an n-gram at the largest count among its references, here all the other texts. The text
+    with the largest count is clipped at the second largest, and any other text is not clipped at all. So for every text
+    the clipped count is the lesser of its own count and the second largest.
+    """
+    ids: dict[str, int] = {}
+    flat = np.array([ids.setdefault(token, len(ids)) for own in tokens for token in own], int)
+    owner = np.repeat(np.arange(len(tokens)), [len(own) for own in tokens])
+    correct = np.zeros((len(tokens), _ORDER), int)
+    ngrams = np.zeros(len(flat), int)  # by a number, the one that begins at each token
+    for order in range(min(_ORDER, len(flat))):
+        there = len(flat) - order
+        ngrams = np.unique(ngrams[:there] * len(ids) + flat[order:], return_inverse=True)[1]
+        within = owner[:there] == owner[order:]
+        pairs, counts = np.unique(ngrams[within] * len(tokens) + owner[:there][within], return_counts=True)
+        ngram, text = np.divmod(pairs, len(tokens))
+        falling = np.lexsort((-counts, ngram))
+        first = np.unique(ngram[falling], return_index=True)[1]
+        second = first[first + 1 < len(ngram)] + 1
+        second = second[ngram[falling][second] == ngram[falling][second - 1]]
+        limits = np.zeros(there, int)
+        limits[ngram[falling][second]] = counts[falling][second]
+        np.add.at(correct[:, order], text, np.minimum(counts, limits[ngram]))
+    return correct
 
 
 def compression_ratio(texts: Sequence[str]) -> float | None:
@@ -112,23 +137,6 @@ def sample_answers(dialogues: Sequence[Dialogue]) -> tuple[str, str | None, list
     return dialogues[0].character, dialogues[0].profile, shown
 
 
-def _second_largest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], int]:
-    """The second largest count of each n-gram over the texts.
-
-    BLEU clips a text's count of an n-gram at the largest count among its references, here all the other texts. The text
-    with the largest count is clipped at the second largest, and any other text is not clipped at all. So for every text
-    the clipped count is the lesser of its own count and the second largest.
-    """
-    first: dict[tuple[str, ...], int] = {}
-    second: dict[tuple[str, ...], int] = {}
-    for ngrams in counts:
-        for ngram, count in ngrams.items():
-            largest = first.get(ngram, 0)
-            first[ngram] = max(largest, count)
-            second[ngram] = max(second.get(ngram, 0), min(largest, count))
-    return second
-
-
 TARGET = "judge mean"
 """What a mean of the leaderboard estimates, as its column ``target`` says."""
 
@@ -154,14 +162,17 @@ def scores_table(judgments: pd.DataFrame, scheme: Scheme, metrics: Sequence[str]
 
     A mean of several metrics is missing where one of them is.
     """
-    order = judgments[KEY].drop_duplicates()
-    wide = judgments.pivot(index=KEY, columns="metric", values="score").reindex(columns=list(metrics))
+    table = judgments[KEY].drop_duplicates(ignore_index=True)
+    dialogue = judgments.groupby(KEY, sort=False).ngroup().to_numpy()
+    place = pd.Index(metrics).get_indexer(pd.Index(judgments["metric"]))
+    scores = np.full((len(table), len(metrics)), np.nan)
+    scores[dialogue[place >= 0], place[place >= 0]] = judgments["score"].to_numpy(float)[place >= 0]
+    table[list(metrics)] = scores
     columns = scheme.columns(metrics)
     for name in columns:
         if name in scheme.composites:
-            wide[name] = wide[list(scheme.composites[name])].mean(axis=1, skipna=False)
-    wide = wide.loc[pd.MultiIndex.from_frame(order)].reset_index()
-    return wide[[*KEY, *columns]]
+            table[name] = table[list(scheme.composites[name])].mean(axis=1, skipna=False)
+    return table[[*KEY, *columns]]
 
 
 def summarise(
