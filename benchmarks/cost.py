@@ -1,5 +1,5 @@
-"""What a run costs as it grows: time and memory of 1,000 and 10,000 dialogues with the stand-in, and of 10,000 and
-100,000 with an engine that answers at once. Each is a process of its own.
+"""What a run with the stand-in costs as it grows: time and memory of 1,000 and 10,000 dialogues, each a process of its
+own. ``benchmarks.million`` has what is not the engine's.
 
     python -m benchmarks.cost --data FOLDER     # ChatAnime's; repeated under new names where it has too few
 """
@@ -16,28 +16,12 @@ import time
 from collections.abc import Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from judge import Options, score
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
-from judge.scoring import setup as choosing
 
-SIZES = {"stand-in": (1, 1_000, 10_000), "at once": (1, 10_000, 100_000)}
-
-
-class AtOnce:
-    """An engine that takes no time: every level is as likely."""
-
-    window, max_tokens, name, report = 1, 10**6, "at once", {"name": "at once"}
-
-    def verify(self, tree: Any) -> None:
-        """Right by definition."""
-
-    def level_logprobs(self, trees: Sequence[Any], level_ids: Any) -> list[np.ndarray]:
-        return [np.log(np.full((len(tree.leaves), 5), 0.2)) for tree in trees]
+SIZES = (1, 1_000, 10_000)
 
 
 def main() -> None:
@@ -45,29 +29,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--engine", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        _one(options.engine, Path(options.one))
+        _one(Path(options.one))
         return
-    print(f"{'engine':10} {'dialogues':>9} {'seconds':>8} {'above one, per 1,000':>20} {'peak MB':>8}")
+    print(f"{'dialogues':>9} {'seconds':>8} {'above one, per 1,000':>20} {'peak MB':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        for engine, sizes in SIZES.items():
-            alone = 0.0
-            for size in sizes:
-                data = _written(Path(folder), options.data or example_files(), size)
-                command = [sys.executable, "-m", "benchmarks.cost", "--engine", engine, "--one", str(data)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                found = json.loads(done.stdout.splitlines()[-1])
-                alone = alone or found["seconds"]
-                above = f"{(found['seconds'] - alone) / size * 1000:.2f}" if size > 1 else ""
-                print(f"{engine:10} {size:9,} {found['seconds']:8.1f} {above:>20} {found['mb']:8.0f}", flush=True)
+        alone = 0.0
+        for size in SIZES:
+            data = _written(Path(folder), options.data or example_files(), size)
+            command = [sys.executable, "-m", "benchmarks.cost", "--one", str(data)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            alone = alone or found["seconds"]
+            above = f"{(found['seconds'] - alone) / size * 1000:.2f}" if size > 1 else ""
+            print(f"{size:9,} {found['seconds']:8.1f} {above:>20} {found['mb']:8.0f}", flush=True)
 
 
-def _one(engine: str, data: Path) -> None:
+def _one(data: Path) -> None:
     """Score a file, and print how long it took after the imports, and the process's peak memory."""
-    if engine == "at once":
-        choosing._engine = lambda *asked: AtOnce  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         score([data], Options(judge="stand-in", run=Path(folder) / "run"))

@@ -17,15 +17,37 @@ from judge.errors import InputError, listed, plain
 from judge.types import Dialogue, Turn, digest
 
 BATCH_DIALOGUES = 64
-"""The most dialogues in a batch. A batch also ends where system or character change, once it is half full."""
+"""The most dialogues in a batch, unless there are very many. A batch also ends where system or character change, once
+it is half full."""
 
 
 BATCH_CHARACTERS = 100_000
-"""The most characters of text in a batch of more than one dialogue."""
+"""The most characters of text in a batch of more than one dialogue; in larger batches as many more."""
+
+
+MOST_BATCHES = 2048
+"""With more batches than about so many, batches are made larger, up to ``LARGEST_BATCH``: each is a file."""
+
+
+LARGEST_BATCH = 1024
+"""No batch has more dialogues, however many there are: its prompts are in memory together."""
 
 
 MOST_PROBLEMS = 20
 """Problems of the input that are named; further ones are counted."""
+
+
+def lot(character: str, scenario: str) -> str:
+    """A hash (16 hexadecimal digits) by whose order some dialogues are drawn: the same scenarios for every system."""
+    return digest([character, scenario], 16)
+
+
+def batch_size(dialogues: int) -> int:
+    """The most dialogues in a batch of a new run over so many: doubled while there would be too many batches."""
+    size = BATCH_DIALOGUES
+    while size < LARGEST_BATCH and dialogues > size * MOST_BATCHES:
+        size *= 2
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,9 @@ class Corpus:
 
     Attributes:
         notes: warnings of how the files were read, a sentence each.
+        batch_dialogues: the most dialogues in a batch.
+        batch_digests, batch_sizes: the digest of each batch, and how many dialogues it has.
+        digest: hash of all dialogues, which depends on the size of batches too.
 
     Raises:
         InputError: a file or record is wrong, or a dialogue stands twice (all such problems are named); a filter names
@@ -114,6 +139,14 @@ class Corpus:
             self.close()
             raise
         self._table.execute("CREATE INDEX sorted ON dialogue (character, profile, source, sort, scenario)")
+        self.batch_dialogues = 0
+        self.cut(batch_size(len(self)))
+
+    def cut(self, batch_dialogues: int) -> None:
+        """Cut into batches of at most so many dialogues; a run goes on with the size that it began with."""
+        if self.batch_dialogues == batch_dialogues:
+            return
+        self.batch_dialogues = batch_dialogues
         measured = [(batch.digest, len(batch.dialogues)) for batch in self.batches()]
         self.batch_digests, self.batch_sizes = [name for name, _ in measured], [size for _, size in measured]
         self.digest = digest(self.batch_digests)
@@ -140,6 +173,12 @@ class Corpus:
         found = self._table.execute(f"SELECT sum(n = ?), count(*) FROM ({pairs})", (sources,)).fetchone()
         return int(found[0]), int(found[1])
 
+    def find(self, source: str, character: str, scenario: str) -> Dialogue | None:
+        """The dialogue of these names; None where there is none."""
+        return next(
+            self._select("WHERE source = ? AND character = ? AND scenario = ?", (source, character, scenario)), None
+        )
+
     def sample(self, source: str, character: str, most: int) -> list[Dialogue]:
         """At most so many dialogues of a system as a character; scenarios are drawn by hash, alike for every system."""
         chosen = "WHERE source = ? AND character = ? ORDER BY lot, scenario LIMIT ?"
@@ -162,6 +201,7 @@ class Corpus:
 
     def batches(self) -> Iterator[Batch]:
         """The batches, in order."""
+        most, characters = self.batch_dialogues, BATCH_CHARACTERS * self.batch_dialogues // BATCH_DIALOGUES
         batch: list[Dialogue] = []
         size = 0
         for dialogue in self:
@@ -170,8 +210,8 @@ class Corpus:
             # Ending at a change of system or character keeps an edit local: what is added for one system makes new
             # batches, and leaves those of the others as they were.
             changes = bool(batch) and role != (batch[-1].source, batch[-1].character, batch[-1].profile)
-            full = len(batch) >= BATCH_DIALOGUES or (changes and len(batch) >= BATCH_DIALOGUES // 2)
-            if batch and (full or size + more > BATCH_CHARACTERS):
+            full = len(batch) >= most or (changes and len(batch) >= most // 2)
+            if batch and (full or size + more > characters):
                 yield Batch(tuple(batch))
                 batch, size = [], 0
             batch.append(dialogue)
@@ -195,8 +235,8 @@ class Corpus:
                 d = item.dialogue
                 turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
                 sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario  # numbers in their own order
-                lot = digest([d.character, d.scenario], 16)
-                row = (d.character, d.profile, d.source, sort, d.scenario, turns, item.place, lot)
+                place = item.place, lot(d.character, d.scenario)
+                row = (d.character, d.profile, d.source, sort, d.scenario, turns, *place)
                 try:
                     self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
                     continue

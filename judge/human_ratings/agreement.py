@@ -33,11 +33,12 @@ from calibration import (
 )
 from calibration.calibrators.panel import PANEL, common_remarks
 from calibration.records import read_records
+from calibration.stats.correlation import MIN_CORRELATED
 from judge.data.columns import map_pairs
 from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
 from judge.prompting.rubric import languages, load_rubric, packaged
-from judge.scoring.run_folder import load_scores, read_manifest, scheme_of
+from judge.scoring.run_folder import load_scores, mean_scores, read_manifest, scheme_of
 from judge.types import CHATANIME, Scheme
 
 if TYPE_CHECKING:
@@ -435,10 +436,12 @@ def compare_with_published(scores: Path) -> Published | None:
 
     None for a table, a run by another rubric, or one without three of ChatAnime's sources.
     """
-    if not is_run(scores) or scheme_of(read_manifest(scores)).rubric != CHATANIME:
+    if not is_run(scores) or scheme_of(manifest := read_manifest(scores)).rubric != CHATANIME:
         return None
-    judgments = read_judge_scores(scores, None)
-    means = judgments.groupby(["source", "metric"])["score"].mean().rename("mean").reset_index()
+    published = chatanime_means()
+    if len(set(manifest["sources"]) & set(published["source"])) < MIN_CORRELATED:
+        return None  # before judgments are read, which may be very many
+    means = mean_scores(scores)
     path = scores / "diversity.csv"
     if path.is_file():
         # The judge's rating of diversity, and distinct-2, which needs no judge, as two metrics more.
@@ -453,11 +456,10 @@ def compare_with_published(scores: Path) -> Published | None:
                 f"{path}: cannot be read ({one_line(error)}); score again with this run as --run"
             ) from error
         means = pd.concat([means, *(part.dropna(subset="mean") for part in parts)], ignore_index=True)
-    published = chatanime_means()
     # Distinct-2 is held against the same published metric as the judge's rating of diversity.
     again = published[published["metric"] == DIVERSITY].assign(metric=DISTINCT)
     table = agreement_with_published(means, pd.concat([published, again], ignore_index=True))
-    return None if table.empty else Published(str(judgments["judge"].iloc[0]), table)
+    return None if table.empty else Published(str(manifest["judge"]["name"]), table)
 
 
 def estimate_all(pairing: Pairing, characters: bool) -> pd.DataFrame:

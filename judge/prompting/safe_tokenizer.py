@@ -52,9 +52,12 @@ class JudgeTokenizer(ChatTokenizer):
         self.bos = self._fast.bos_token or ""
         self.beginning = self.bos if adds else ""
         self._bytes = {i: token for token, i in self.trusted.get_vocab().items() if _BYTE.fullmatch(token)}
+        self._refused = self.control_ids | self._bytes.keys()
         self._encode = lru_cache(maxsize=4096)(
             lambda text: tuple(self.trusted.encode(text, add_special_tokens=False).ids)
         )
+        # Many dialogues have the same profile, and those of all systems the same first question.
+        self._encode_untrusted = lru_cache(maxsize=4096)(self._without_control)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """See ``Tokenizer.encode``."""
@@ -67,13 +70,20 @@ class JudgeTokenizer(ChatTokenizer):
         cannot be written otherwise and is left out. So is text cut that spells a byte token (``<0x0A>``), which some
         tokenizers would take for the byte, here a line break.
         """
+        return self._encode_untrusted(text)
+
+    def _without_control(self, text: str) -> tuple[int, ...]:
+        """See ``encode_untrusted``."""
         ids: list[int] = []
         pieces = [text]
         normaliser = self.untrusted.normalizer
         while pieces:
             encoding = self.untrusted.encode(piece := pieces.pop(), add_special_tokens=False)
+            if self._refused.isdisjoint(own := encoding.ids):
+                ids += own
+                continue
             offences = []
-            for token, span in zip(encoding.ids, encoding.offsets, strict=True):
+            for token, span in zip(own, encoding.offsets, strict=True):
                 if token in self.control_ids:
                     offences.append(span)
                 elif token in self._bytes:
@@ -84,7 +94,7 @@ class JudgeTokenizer(ChatTokenizer):
             if offences:
                 pieces += reversed(_cut(piece, offences))
             else:
-                ids += encoding.ids
+                ids += own
         return tuple(ids)
 
     def text(self, ids: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ and short. How any of it is shown is up to ``judge.report.page``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pandas as pd
 
 from judge.errors import InputError, one_line
 from judge.report.texts import number, numbers, visible
-from judge.scoring.rationales import by_dialogue, read_rationales, select
-from judge.scoring.run_folder import item_ids, load_judgments, read_manifest, read_texts, scheme_of
+from judge.scoring.rationales import by_dialogue, explained_ids, read_rationales, select
+from judge.scoring.run_folder import draw_judgments, item_ids, read_manifest, read_texts, scheme_of
 from judge.types import Dialogue, Scheme
 
 
@@ -23,7 +24,8 @@ from judge.types import Dialogue, Scheme
 class Run:
     """A run's manifest and tables; ``judgments`` has ``item_id`` besides the columns of ``load_judgments``.
 
-    ``diversity`` has no row where the rubric's set metric was not judged.
+    Of very many dialogues ``judgments`` are those of a sample, and ``sampled`` says how many are in it; the leaderboard
+    is always of all. ``diversity`` has no row where the rubric's set metric was not judged.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class Run:
     diversity: pd.DataFrame
     rationales: dict[str, dict[str, str]]
     """By ``item_id`` and dimension."""
+    sampled: int | None = None
 
     @property
     def metrics(self) -> list[str]:
@@ -51,10 +54,18 @@ class Run:
         return str(self.manifest["judge"]["name"])
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run; InputError where there is none, or it has no tables yet."""
+MOST = 20_000
+"""Of more dialogues than so many a page is made from a sample of about as many, so that memory does not grow."""
+
+
+def read_run(folder: Path, rated: Collection[str] = ()) -> Run:
+    """Read a run; InputError where there is none, or it has no tables yet.
+
+    Of very many dialogues a sample is read, in which are those that are ``rated`` (their ids) or have rationales.
+    """
     manifest = read_manifest(folder)
-    judgments = load_judgments(folder).assign(item_id=item_ids)
+    judgments = draw_judgments(folder, MOST, {*rated, *explained_ids(folder)}).assign(item_id=item_ids)
+    sampled = judgments["item_id"].nunique() if manifest["data"]["dialogues"] > MOST else None
     text = {"judge": str, "source": str, "character": str, "metric": str}
     scheme = scheme_of(manifest)
     tables = {"diversity": pd.DataFrame({"level": [], "source": []})}
@@ -69,7 +80,7 @@ def read_run(folder: Path) -> Run:
             advice = "give the run's score command again"
             raise InputError(f"{path}: cannot be read ({one_line(error)}); {advice}") from error
     rationales = read_rationales(folder, judgments)
-    return Run(folder, manifest, scheme, judgments, tables["leaderboard"], tables["diversity"], rationales)
+    return Run(folder, manifest, scheme, judgments, tables["leaderboard"], tables["diversity"], rationales, sampled)
 
 
 DIGITS = 3
@@ -113,7 +124,10 @@ def make_entries(run: Run, most: int, ratings: pd.DataFrame | None = None) -> En
             by_metric[run.metrics.index(row["metric"])].append(own)
     parts = {str(item): part for item, part in judgments.groupby("item_id", sort=False)}
     rows = [_entry(run, parts[item], reasons, texts.get(item), rated.get(item)) for item, reasons in chosen.items()]
-    return Entries(rows, len(every), len(chosen) - len(texts), why, int(every["suspicious"].sum()))
+    total, flagged = len(every), int(every["suspicious"].sum())
+    if run.sampled is not None:
+        total, flagged = run.manifest["data"]["dialogues"], run.manifest.get("suspicious", flagged)
+    return Entries(rows, total, len(chosen) - len(texts), why, flagged)
 
 
 def _entry(

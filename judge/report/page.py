@@ -103,7 +103,8 @@ def write_report(
     Raises:
         InputError: there is no such run, it is not finished, or the file cannot be written.
     """
-    run = read_run(folder)
+    ratings = people.ratings if people else None
+    run = read_run(folder, [] if ratings is None else ratings["item_id"].unique())
     own = str(run.manifest["identity"].get("language"))
     language = language or (own if own in LANGUAGES else LANGUAGES[-1])
     if language not in LANGUAGES:
@@ -122,7 +123,7 @@ def write_report(
         verdicts=verdicts(assessment) if assessment else [],
         published=None if published is None else published_table(published, run.scheme),
         checks=tables.read_checks(run),
-        entries=make_entries(run, dialogues, people.ratings if people else None),
+        entries=make_entries(run, dialogues, ratings),
     )
     path = out or folder / REPORT
     try:

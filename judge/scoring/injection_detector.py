@@ -27,9 +27,9 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from judge.prompting.rubric import languages, load_rubric
 from judge.types import Dialogue, Scheme
@@ -361,14 +361,27 @@ def _plain(text: str) -> str:
     return _UNSEEN.sub("", text).translate(_UNSTYLED).lower()
 
 
+def _remembered(find: Callable[..., Iterator[str]]) -> Callable[..., tuple[str, ...]]:
+    """What ``find`` finds in a text, remembered: many dialogues have the same profile, and the same first question."""
+    return lru_cache(maxsize=4096)(lambda *about: tuple(find(*about)))
+
+
+@_remembered
 def _said(plain: str, titles: tuple[str, ...]) -> Iterator[str]:
     """The patterns in what a text says, given as ``_plain`` makes it; ``titles`` are those of metrics."""
     sentences = _SENTENCE_END.split(plain)
+    there: dict[str, bool] = {}  # rules have patterns in common, and each is looked for once
+
+    def is_there(pattern: re.Pattern[str]) -> bool:
+        if (found := there.get(pattern.pattern)) is None:
+            found = there[pattern.pattern] = bool(pattern.search(plain))
+        return found
+
     yield from (name for name, pattern in PATTERNS.items() if pattern.search(plain))
     for name, rules in RULES.items():
         for rule in rules:
             # The text as a whole is asked first: nearly all lack a word of the rule altogether, and this is quicker.
-            if all(pattern.search(plain) for pattern in rule.together) and any(
+            if all(map(is_there, rule.together)) and any(
                 all(pattern.search(sentence) for pattern in rule.together) and not rule.harmless.search(sentence)
                 for sentence in sentences
             ):
@@ -384,6 +397,7 @@ def _said(plain: str, titles: tuple[str, ...]) -> Iterator[str]:
         yield "praise"
 
 
+@_remembered
 def _written(text: str) -> Iterator[str]:
     """The patterns in how a text is written, whatever it says."""
     seen = _FLAG.sub("", text)

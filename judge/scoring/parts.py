@@ -68,8 +68,8 @@ DIALOGUE_SCHEMA = pa.schema(
 """The columns of ``DIALOGUES``, a row per dialogue; ``content_digest`` is ``Dialogue.content_digest``."""
 
 
-BATCHES_AT_ONCE = 16
-"""Batches in a row group, which is what is in memory at a time: at most 1,024 dialogues."""
+DIALOGUES_AT_ONCE = 1024
+"""The most dialogues in a row group (or a batch, if that has more), which is what is in memory at a time."""
 
 
 _CORPUS = b"corpus"
@@ -186,10 +186,10 @@ def keep_dialogues(run: Path, corpus: Corpus) -> str | None:
 def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
     """Write a run's dialogues: those of its data, then those of the old file (if it is sound) that have judgments."""
     path, batches = run / DIALOGUES, corpus.batches()
-    written: set[tuple[str, ...]] = set()
+    at_once = max(1, DIALOGUES_AT_ONCE // corpus.batch_dialogues)
     schema = DIALOGUE_SCHEMA.with_metadata({_CORPUS: corpus.digest})
     with writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-        while some := list(islice(batches, BATCHES_AT_ONCE)):
+        while some := list(islice(batches, at_once)):
             dialogues: list[dict[str, Any]] = [
                 {
                     "content_digest": dialogue.content_digest,
@@ -202,17 +202,22 @@ def _write_dialogues(run: Path, corpus: Corpus, with_earlier: bool) -> None:
                 for batch in some
                 for dialogue in batch.dialogues
             ]
-            written |= {tuple(row[name] for name in DIALOGUE_KEY) for row in dialogues}
             writer.write_table(pa.Table.from_pylist(dialogues, schema))
         if with_earlier:  # the old file is there until this one takes its place
-            judged: set[tuple[str, ...]] = set()
+            still: set[tuple[str, ...]] = set()
             for part in (run / JUDGMENTS).glob("part-*.parquet"):
                 with suppress(OSError, pa.ArrowException):  # a damaged part is set aside later, and judged again
-                    judged |= set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
-            still = judged - written
+                    judged = set(_keys(pq.ParquetFile(part).read(DIALOGUE_KEY)))
+                    still |= {key for key in judged if not _is_in(corpus, *key)}
             for rows in _kept_rows(path):
                 chosen = pa.array([key in still for key in _keys(rows)])
                 writer.write_batch(rows.filter(chosen).replace_schema_metadata(schema.metadata))
+
+
+def _is_in(corpus: Corpus, content_digest: str, *names: str) -> bool:
+    """Whether the dialogue of these names is in the data, with this content."""
+    there = corpus.find(*names)
+    return there is not None and there.content_digest == content_digest
 
 
 def kept_dialogues(path: Path, digests: Collection[str]) -> Iterator[Dialogue]:

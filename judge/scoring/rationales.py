@@ -268,20 +268,33 @@ def read_rationales(folder: Path, judgments: pd.DataFrame) -> dict[str, dict[str
     return found
 
 
+def explained_ids(folder: Path) -> set[str]:
+    """The ids of the dialogues in a run's folder that have rationales, current or not.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return {row.key[0] for row in _written(folder)}
+
+
 def _current(folder: Path, judgments: pd.DataFrame) -> list[Rationale]:
     """The rationales in a run's folder whose dialogue, content and judge are those of current judgments.
 
     Raises:
         InputError: the file cannot be read.
     """
+    about = judgments[["item_id", "content_digest", "judge_id"]].drop_duplicates()
+    current = set(about.itertuples(index=False, name=None))
+    return [row for row in _written(folder) if row.key in current]
+
+
+def _written(folder: Path) -> list[Rationale]:
+    """All rationales in a run's folder; InputError where the file cannot be read."""
     path = folder / RATIONALES
     if not path.is_file():
         return []
-    about = judgments[["item_id", "content_digest", "judge_id"]].drop_duplicates()
-    current = set(about.itertuples(index=False, name=None))
     try:
-        rows = [_ROW.validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [_ROW.validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         reason = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else one_line(error)
         raise InputError(f"{path}: cannot be read ({reason}); fix or remove it") from error
-    return [row for row in rows if row.key in current]

@@ -247,6 +247,7 @@ def _complete(session: _Session, stop: threading.Event) -> None:
             **({"map": options.mapping} if options.mapping else {}),
             "digest": work.corpus.digest,
             "dialogues": len(work.corpus),
+            "batch_dialogues": work.corpus.batch_dialogues,
         },
         "sources": work.corpus.values("source"),
         "units": work.units,

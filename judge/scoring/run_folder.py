@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from judge.data.dataset import lot
 from judge.data.dialogues import Record, example_files, read_dialogues
 from judge.errors import InputError, discreet, one_line
 from judge.models.hardware import Hardware
@@ -78,6 +79,8 @@ class _Named(TypedDict):
 
 class _Data(TypedDict):
     paths: list[str]
+    batch_dialogues: NotRequired[Annotated[int, Field(ge=1)]]
+    """Not in runs of earlier versions, which had batches of 64 whatever their size."""
 
 
 class _Batches(TypedDict):
@@ -226,8 +229,37 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     Raises:
         InputError: there is no such run.
     """
-    manifest, store = read_manifest(Path(run)), Store(Path(run))
-    frames = list(store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]))
+    return _load(Path(run), lambda part: part)
+
+
+def draw_judgments(run: Path, most: int, also: Collection[str] = ()) -> pd.DataFrame:
+    """The current judgments of about ``most`` dialogues of a run, or of all where there are no more.
+
+    They are drawn by the hash of character and scenario, so that scenarios are the same for every system; parts are
+    read one at a time. Columns and errors are those of ``load_judgments``.
+
+    Args:
+        run: its folder.
+        most: about how many dialogues.
+        also: ids of dialogues that are taken in any case.
+    """
+    there = int(read_manifest(run)["data"]["dialogues"])
+    if there <= most:
+        return load_judgments(run)
+    limit = f"{16**16 * most // there:016x}"
+
+    def drawn(part: pd.DataFrame) -> pd.DataFrame:
+        pairs = list(zip(part["character"], part["scenario"], strict=True))
+        lots = {pair: lot(*pair) for pair in set(pairs)}
+        return part[np.array([lots[pair] < limit for pair in pairs]) | item_ids(part).isin(list(also))]
+
+    return _load(run, drawn)
+
+
+def _load(run: Path, choose: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """What is chosen of each part of a run's current judgments, with calibrated scores where there are any."""
+    manifest, store = read_manifest(run), Store(run)
+    frames = [choose(part) for part in store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS])]
     if frames:
         judgments = pd.concat(frames, ignore_index=True)
     else:
@@ -240,6 +272,20 @@ def load_judgments(run: Path | str) -> pd.DataFrame:
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"{path}: is damaged ({one_line(error)}); apply the calibration anew, or remove it") from error
     return judgments.merge(calibrated, on=CALIBRATED_KEY, how="left")
+
+
+def mean_scores(run: Path) -> pd.DataFrame:
+    """The judge mean over the dialogues of each system on each metric: ``source, metric, mean``, NaN without a score.
+
+    Parts are read one at a time. InputError where there is no such run.
+    """
+    keys, sums = ["source", "metric"], []
+    for part in Store(run).read_parts(JUDGMENTS, read_manifest(run)["units"][JUDGMENTS]):
+        sums.append(part.groupby(keys)["score"].agg(["sum", "count"]))
+    if not sums:
+        return pd.DataFrame(columns=[*keys, "mean"])
+    found = pd.concat(sums).groupby(level=keys).sum()
+    return (found["sum"] / found["count"]).rename("mean").reset_index()
 
 
 def read_texts(run: Path, wanted: Mapping[str, str]) -> tuple[dict[str, Dialogue], str | None]:

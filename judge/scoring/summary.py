@@ -6,17 +6,18 @@ gives on average over dialogues like these. Its confidence interval is over scen
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import pairwise, repeat
 from statistics import fmean
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.helpers import extract_all_word_ngrams
 from scipy import stats
 
 from judge.files import write_csv
@@ -62,20 +63,46 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     """
     if len(texts) < 2:
         return None
-    counted = [extract_all_word_ngrams(_tokenize(text), 1, _ORDER) for text in texts]
-    lengths = [length for _, length in counted]
-    limits = _second_largest([ngrams for ngrams, _ in counted])
+    tokens = [_tokenize(text).split() for text in texts]
+    lengths = [len(own) for own in tokens]
+    correct = _clipped_counts(tokens)
+    others = Counter(lengths)
     scores = []
-    for i, (ngrams, own) in enumerate(counted):
-        correct, total = [0] * _ORDER, [0] * _ORDER
-        for ngram, count in ngrams.items():
-            total[len(ngram) - 1] += count
-            correct[len(ngram) - 1] += min(count, limits[ngram])
+    for own, found in zip(lengths, correct.tolist(), strict=True):
+        total = [max(own - order, 0) for order in range(_ORDER)]
         # BLEU's reference length is the one nearest to the text's own, the shorter of two equally near.
-        reference = min((abs(other - own), other) for other in lengths[:i] + lengths[i + 1 :])[1]
-        bleu = BLEU.compute_bleu(correct, total, own, reference, smooth_method="exp", effective_order=True)
+        reference = min((abs(other - own), other) for other in others if other != own or others[own] > 1)[1]
+        bleu = BLEU.compute_bleu(found, total, own, reference, smooth_method="exp", effective_order=True)
         scores.append(float(bleu.score) / 100)
     return fmean(scores)
+
+
+def _clipped_counts(tokens: Sequence[Sequence[str]]) -> np.ndarray:
+    """How many n-grams of each text count as correct with all others as its references, shape (texts, ``_ORDER``).
+
+    BLEU clips a text's count of an n-gram at the largest count among its references, here all the other texts. The text
+    with the largest count is clipped at the second largest, and any other text is not clipped at all. So for every text
+    the clipped count is the lesser of its own count and the second largest.
+    """
+    ids: dict[str, int] = {}
+    flat = np.array([ids.setdefault(token, len(ids)) for own in tokens for token in own], int)
+    owner = np.repeat(np.arange(len(tokens)), [len(own) for own in tokens])
+    correct = np.zeros((len(tokens), _ORDER), int)
+    ngrams = np.zeros(len(flat), int)  # by a number, the one that begins at each token
+    for order in range(min(_ORDER, len(flat))):
+        there = len(flat) - order
+        ngrams = np.unique(ngrams[:there] * len(ids) + flat[order:], return_inverse=True)[1]
+        within = owner[:there] == owner[order:]
+        pairs, counts = np.unique(ngrams[within] * len(tokens) + owner[:there][within], return_counts=True)
+        ngram, text = np.divmod(pairs, len(tokens))
+        falling = np.lexsort((-counts, ngram))
+        first = np.unique(ngram[falling], return_index=True)[1]
+        second = first[first + 1 < len(ngram)] + 1
+        second = second[ngram[falling][second] == ngram[falling][second - 1]]
+        limits = np.zeros(there, int)
+        limits[ngram[falling][second]] = counts[falling][second]
+        np.add.at(correct[:, order], text, np.minimum(counts, limits[ngram]))
+    return correct
 
 
 def compression_ratio(texts: Sequence[str]) -> float | None:
@@ -110,23 +137,6 @@ def sample_answers(dialogues: Sequence[Dialogue]) -> tuple[str, str | None, list
     return dialogues[0].character, dialogues[0].profile, shown
 
 
-def _second_largest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], int]:
-    """The second largest count of each n-gram over the texts.
-
-    BLEU clips a text's count of an n-gram at the largest count among its references, here all the other texts. The text
-    with the largest count is clipped at the second largest, and any other text is not clipped at all. So for every text
-    the clipped count is the lesser of its own count and the second largest.
-    """
-    first: dict[tuple[str, ...], int] = {}
-    second: dict[tuple[str, ...], int] = {}
-    for ngrams in counts:
-        for ngram, count in ngrams.items():
-            largest = first.get(ngram, 0)
-            first[ngram] = max(largest, count)
-            second[ngram] = max(second.get(ngram, 0), min(largest, count))
-    return second
-
-
 TARGET = "judge mean"
 """What a mean of the leaderboard estimates, as its column ``target`` says."""
 
@@ -152,14 +162,17 @@ def scores_table(judgments: pd.DataFrame, scheme: Scheme, metrics: Sequence[str]
 
     A mean of several metrics is missing where one of them is.
     """
-    order = judgments[KEY].drop_duplicates()
-    wide = judgments.pivot(index=KEY, columns="metric", values="score").reindex(columns=list(metrics))
+    table = judgments[KEY].drop_duplicates(ignore_index=True)
+    dialogue = judgments.groupby(KEY, sort=False).ngroup().to_numpy()
+    place = pd.Index(metrics).get_indexer(pd.Index(judgments["metric"]))
+    scores = np.full((len(table), len(metrics)), np.nan)
+    scores[dialogue[place >= 0], place[place >= 0]] = judgments["score"].to_numpy(float)[place >= 0]
+    table[list(metrics)] = scores
     columns = scheme.columns(metrics)
     for name in columns:
         if name in scheme.composites:
-            wide[name] = wide[list(scheme.composites[name])].mean(axis=1, skipna=False)
-    wide = wide.loc[pd.MultiIndex.from_frame(order)].reset_index()
-    return wide[[*KEY, *columns]]
+            table[name] = table[list(scheme.composites[name])].mean(axis=1, skipna=False)
+    return table[[*KEY, *columns]]
 
 
 def summarise(
@@ -170,37 +183,64 @@ def summarise(
     The leaderboard has a row per system and metric, or mean of metrics: ``judge, source, metric, mean, low, high,
     target, n, missing, scenarios``; ``n`` and ``missing`` count dialogues.
     """
-    sums: pd.DataFrame | None = None
     columns = scheme.columns(metrics)
     scores_csv.write(",".join([*KEY, *columns]) + "\n")
-    for part in parts:
-        scores = scores_table(part, scheme, metrics)
-        write_csv(scores, scores_csv, header=False)
-        # Sums, counts and missing ones by scenario are all that the leaderboard needs; a scenario may span parts.
-        groups = scores.groupby(["judge", "source", "scenario"], sort=False)[columns]
-        filled = groups.count()
-        missing = filled.rsub(groups.size(), axis=0)
-        found = pd.concat([groups.sum(), filled, missing], axis=1, keys=["sum", "n", "missing"])
-        sums = found if sums is None else sums.add(found, fill_value=0)
-    return _leaderboard(sums, columns)
+    with closing(_Sums(columns)) as sums:
+        for part in parts:
+            scores = scores_table(part, scheme, metrics)
+            write_csv(scores, scores_csv, header=False)
+            sums.add(scores)
+        heads = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
+        return pd.DataFrame(sums.leaderboard(), columns=heads)
 
 
-def _leaderboard(sums: pd.DataFrame | None, columns: Sequence[str]) -> pd.DataFrame:
-    """The leaderboard, from sums by judge, system and scenario; None stands for no judgment at all."""
-    rows = []
-    if sums is not None:
-        for (judge, source), of_system in sums.groupby(level=["judge", "source"], sort=True):
-            for column in columns:
-                counts = of_system["n"][column]
+class _Sums:
+    """Sums and counts of scores by judge, system and scenario, which are all that the leaderboard needs.
+
+    They are in a temporary SQLite table, as the logs of a platform have as many scenarios as dialogues; a scenario may
+    also be spread over many parts.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns, places = columns, range(len(columns))
+        fields = ["dialogues INT", *(f"sum{place} REAL" for place in places), *(f"n{place} INT" for place in places)]
+        names = [field.split()[0] for field in fields]
+        self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
+        self._table.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
+            f"CREATE TABLE scenario (judge TEXT, source TEXT, scenario TEXT, {', '.join(fields)},"
+            " PRIMARY KEY (judge, source, scenario)) WITHOUT ROWID; BEGIN"
+        )
+        more = ", ".join(f"{name} = {name} + excluded.{name}" for name in names)
+        marks = ", ".join("?" * (3 + len(names)))
+        self._insert = f"INSERT INTO scenario VALUES ({marks}) ON CONFLICT DO UPDATE SET {more}"
+
+    def add(self, scores: pd.DataFrame) -> None:
+        """Take in the scores of dialogues, a row each; a missing one counts as missing alone."""
+        values = scores[list(self._columns)].to_numpy(float).T
+        keys = (scores[name].tolist() for name in ("judge", "source", "scenario"))
+        counts = (~np.isnan(values)).astype(int).tolist()
+        rows = zip(*keys, repeat(1), *np.nan_to_num(values).tolist(), *counts, strict=False)
+        self._table.executemany(self._insert, rows)
+
+    def leaderboard(self) -> Iterator[dict[str, Any]]:
+        """The rows of the leaderboard, by judge and system."""
+        systems = self._table.execute("SELECT DISTINCT judge, source FROM scenario ORDER BY judge, source").fetchall()
+        for judge, source in systems:
+            where = "FROM scenario WHERE judge = ? AND source = ?"
+            for place, column in enumerate(self._columns):
+                totals = f"SELECT sum(n{place}), sum(dialogues) {where}"
+                n, dialogues = self._table.execute(totals, (judge, source)).fetchone()
                 # A scenario in which every judgment is missing has no mean, and counts as no group.
-                means = (of_system["sum"][column] / counts.where(counts > 0)).dropna().to_numpy()
-                mean, low, high = mean_interval(means)
-                row = {"mean": mean, "low": low, "high": high, "target": TARGET, "n": int(counts.sum())}
-                missing = int(of_system["missing"][column].sum())
-                names = {"judge": judge, "source": source, "metric": column}
-                rows.append({**names, **row, "missing": missing, "scenarios": len(means)})
-    heads = ["judge", "source", "metric", "mean", "low", "high", "target", "n", "missing", "scenarios"]
-    return pd.DataFrame(rows, columns=heads)
+                means = f"SELECT sum{place} / n{place} {where} AND n{place} > 0"
+                found = np.array([mean for (mean,) in self._table.execute(means, (judge, source))], float)
+                mean, low, high = mean_interval(found)
+                row = {"mean": mean, "low": low, "high": high, "target": TARGET, "n": n, "missing": dialogues - n}
+                yield {"judge": judge, "source": source, "metric": column, **row, "scenarios": len(found)}
+
+    def close(self) -> None:
+        """Remove the temporary table."""
+        self._table.close()
 
 
 def diversity_table(ratings: Sequence[pd.DataFrame], set_metric: str) -> pd.DataFrame:

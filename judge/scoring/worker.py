@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from judge.data.dataset import Batch, Corpus
+from judge.data.dataset import BATCH_DIALOGUES, Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
 from judge.errors import InputError, Interrupted
@@ -73,10 +73,22 @@ class Work:
         self.asked = chosen_metrics(judge.scheme, options.metrics)
         self.metrics = tuple(metric for metric in self.asked if metric != judge.scheme.set_metric)
         self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
+        judge_id = judge.identity.judge_id
 
         def part_name(content: str) -> str:
             """The name of a batch's part, by its content, the judge and the metrics: if one changes, it is another."""
-            return digest([judge.identity.judge_id, self.metrics, content], 16)
+            return digest([judge_id, self.metrics, content], 16)
+
+        # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
+        # the same command finds its own run again after an answer was edited.
+        places = [str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
+        chosen = digest([part_name(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
+        default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
+        self.store = Store(options.run or Path("results") / default)
+        self.before = self.store.manifest
+        run_folder.refuse_another(self.store, judge, self.asked)
+        if self.before:  # with larger batches, as its data grow, all of it would be judged anew
+            corpus.cut(self.before["data"].get("batch_dialogues", BATCH_DIALOGUES))
 
         dialogue_batches = [part_name(name) for name in corpus.batch_digests] if self.metrics else []
         role_batches: list[tuple[str, list[Role]]] = []
@@ -87,15 +99,6 @@ class Work:
         self.sizes = dict(zip(dialogue_batches, corpus.batch_sizes, strict=False))
         self.units = {JUDGMENTS: dialogue_batches, DIVERSITY: [name for name, _ in role_batches]}
         self.share, self.dialogue_batches, self.role_batches = share, share.of(dialogue_batches), share.of(role_batches)
-
-        # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
-        # the same command finds its own run again after an answer was edited.
-        places = [str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
-        chosen = digest([part_name(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
-        default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
-        self.store = Store(options.run or Path("results") / default)
-        self.before = self.store.manifest
-        run_folder.refuse_another(self.store, judge, self.asked)
         self.judge = judge.named(self.before["judge"]["name"]) if self.before else judge
 
     @cached_property

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from judge.data.dataset import BATCH_CHARACTERS, Corpus
+from judge.data import dataset
+from judge.data.dataset import BATCH_CHARACTERS, Corpus, batch_size
 from judge.errors import InputError
 from judge.types import Dialogue
 
@@ -105,3 +106,16 @@ def test_a_limit_draws_among_what_was_rated(tmp_path: Path) -> None:
     assert len(drawn) == 6 and drawn < rated
     with pytest.raises(InputError, match=r"none of its 1 items .* like a/c0/1 .*, not a-c0-1"):
         Corpus([path], rated={"a-c0-1"})
+
+
+def test_batches_grow_with_the_dialogues_and_a_run_keeps_the_size_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [batch_size(dialogues) for dialogues in (1, 131_072, 131_073, 10**6, 10**9)] == [64, 64, 128, 512, 1024]
+    path = write(tmp_path / "a.jsonl", ["a"], characters=1, scenarios=200)
+    before = Corpus([path])
+    monkeypatch.setattr(dataset, "MOST_BATCHES", 2)
+    after = Corpus([path])
+    assert (before.batch_sizes, after.batch_sizes) == ([64, 64, 64, 8], [128, 72])
+    after.cut(before.batch_dialogues)
+    assert (after.batch_digests, after.digest) == (before.batch_digests, before.digest)

@@ -25,11 +25,13 @@ import pytest
 import yaml
 
 from calibration import Pairing
-from judge.report import charts
-from judge.report.page import digits, interval, json_block
+from judge import load_judgments
+from judge.report import charts, load_run
+from judge.report.page import digits, interval, json_block, write_report
 from judge.report.tables import People, interval_of, published_table
 from judge.report.texts import Interval, Key, asset, in_chinese, label, load_texts, short, visible
 from judge.scoring.rationales import by_dialogue, select
+from judge.scoring.run_folder import item_ids
 from tests.helpers.chatanime import LEVELS, SCHEME
 from tests.helpers.commands import read, refused, typed
 from tests.helpers.pairs import metric
@@ -289,6 +291,23 @@ def test_the_leaderboard_is_that_of_the_run(page: Page, run: Path) -> None:
     overall = board[board["metric"] == "overall"]
     for row in overall.to_dict("records"):
         assert f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in page.text
+
+
+def test_of_very_many_dialogues_a_page_shows_a_sample_and_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_run, "MOST", 40)
+    some = load_run.read_run(run)
+    assert some.sampled == some.judgments["item_id"].nunique()
+    assert 20 <= some.sampled < 60
+    scenarios = [set(own["character"] + own["scenario"]) for _, own in some.judgments.groupby("source")]
+    assert scenarios[0] == scenarios[1]
+    pd.testing.assert_frame_equal(some.leaderboard, pd.read_csv(run / "leaderboard.csv"))
+    rated = load_judgments(run).assign(item_id=item_ids)["item_id"].unique()
+    assert load_run.read_run(run, rated).sampled == len(rated) == 72
+    text = write_report(run, out=tmp_path / "some.html").read_text(encoding="utf-8")
+    assert re.search(f"of all 72 dialogues. Ranks, distributions, .* are of {some.sampled} of them", text)
+    assert re.search(f"来自全部 72 段对话。名次、分布、.*来自其中的 {some.sampled} 段", text)
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from judge import load_judgments, score
+from judge.data import dataset
 from judge.data.dialogues import example_dialogues
 from judge.engines import Array
 from judge.engines.packed.engine import PackedEngine
@@ -22,7 +23,7 @@ from judge.progress import Silent
 from judge.prompting.prompt_tree import Ids, PromptTree
 from judge.scoring.judge import Judge
 from judge.scoring.parts import JUDGMENTS, schema
-from judge.scoring.run_folder import Store
+from judge.scoring.run_folder import Store, read_manifest
 from tests.helpers.chatanime import LEVELS, METRICS, RESPONSE_DIVERSITY
 from tests.helpers.rubric import ByStandIn
 
@@ -155,6 +156,19 @@ def test_a_run_stopped_politely_saves_its_unit_and_goes_on_to_the_same_bytes(
     assert not (run / "scores.csv").exists()
     stand_in_run(data, run)
     assert_same(run, unbroken)
+
+
+def test_a_run_whose_data_grow_keeps_the_size_of_its_batches(
+    stand_in_run: StandInRun, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "MOST_BATCHES", 2)
+    data, run = tmp_path / "mine.jsonl", tmp_path / "run"
+    for sources in (2, 4):
+        data.write_text("\n".join(json.dumps(row) for row in rows(sources)), encoding="utf-8")
+        stand_in_run(data, run)
+    assert dataset.batch_size(len(rows(4))) == 128  # in a run that begins now
+    assert read_manifest(run)["data"]["batch_dialogues"] == 64
+    assert read_manifest(run)["units"] == read_manifest(unbroken)["units"]
 
 
 def test_an_edited_answer_is_judged_anew_and_the_old_judgment_kept_apart(
