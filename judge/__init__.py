@@ -1,10 +1,10 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
+``collect`` has a model play characters and keeps its dialogues (``plan_collection`` says first what that asks).
 ``score`` judges dialogues into a run folder, ``load_judgments`` reads one back, ``load_scores`` does so as
 ``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
 ``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``show`` and ``look_ahead``
-are a look
-before running; the rest are the values they speak of.
+are a look before running; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -15,6 +15,7 @@ from judge.errors import EngineError, InputError, Interrupted, JudgeError
 from judge.types import Dialogue, Judgment, Metric, Scheme, Turn
 
 if TYPE_CHECKING:
+    from judge.collection.collect import Collected, CollectionPlan, CollectOptions, collect, plan_collection
     from judge.data.chatanime import check, fetch
     from judge.data.dialogues import read_dialogues
     from judge.prompting.rubric import Rubric, load_rubric
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from judge.types import Options
 
 _LAZY = {
+    "CollectOptions": "judge.collection.collect",
+    "Collected": "judge.collection.collect",
+    "CollectionPlan": "judge.collection.collect",
+    "collect": "judge.collection.collect",
+    "plan_collection": "judge.collection.collect",
     "score_changes": "judge.robustness.attack_analysis",
     "mean_changes": "judge.robustness.attack_analysis",
     "assess_probes": "judge.robustness.probe_analysis",
@@ -65,6 +71,9 @@ _LAZY = {
 }
 
 __all__ = [
+    "CollectOptions",
+    "Collected",
+    "CollectionPlan",
     "Dialogue",
     "EngineError",
     "Foresight",
@@ -88,6 +97,7 @@ __all__ = [
     "assess_probes",
     "attack",
     "check",
+    "collect",
     "compare_layouts",
     "examine",
     "fetch",
@@ -97,6 +107,7 @@ __all__ = [
     "load_scores",
     "look_ahead",
     "mean_changes",
+    "plan_collection",
     "probe",
     "read_dialogues",
     "score",

@@ -41,6 +41,41 @@ Text = Ids | Failure
 """The ids of a text in the tokenizer that wrote its prompt, or why there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: ``temperature`` 0 is the likeliest each time, ``top_p`` the share that is drawn from.
+
+    Equal seeds give equal texts, up to what batching does to the last bits of a probability.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+GREEDY = Sampling()
+"""The likeliest token each time."""
+
+
+class Writer(Protocol):
+    """A model in this process that writes texts."""
+
+    window: int
+    """How many prompts it takes together at best."""
+    max_tokens: int
+    """The longest prompt it takes, in tokens."""
+
+    def write(self, prompts: Sequence[Ids], samplings: Sequence[Sampling], max_tokens: int) -> Sequence[Ids]:
+        """What the model writes after each prompt, at most ``max_tokens``, each by its own sampling.
+
+        What is written ends with the token that ends it, where there is one. The prompts must leave room.
+
+        Raises:
+            EngineError: the model or the machine failed.
+        """
+        ...
+
+
 class Engine(Protocol):
     """A model that answers prompt trees."""
 
