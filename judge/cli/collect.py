@@ -14,7 +14,7 @@ import typer
 
 from judge.cli.common import Characters, Json, Map, names
 from judge.cli.console import console, line, plain_table
-from judge.errors import plain
+from judge.errors import InputError, plain
 from judge.files import as_json_text
 
 if TYPE_CHECKING:
@@ -108,6 +108,16 @@ def collect(
             concurrency=concurrency,
             patience=patience,
         )
+        if judge is not None and not dry_run:
+            from judge.scoring.setup import open_model, settle
+            from judge.types import Options
+
+            if mapping:
+                raise InputError("--judge takes no --map: score the new dialogues by a command of their own")
+            # Before anything is asked: whether there is such a judge, as for a user's own data.
+            _, settled, _, hardware = settle([Path()], Options(judge=judge), progress)
+            judge = settled.judge
+            open_model(settled, hardware, progress)
         if not dry_run:
             result = collect_dialogues(origin or [], options, progress)
     if dry_run:
@@ -118,7 +128,7 @@ def collect(
 
         if not as_json:
             show_collected(result)
-        scored = score([*result.compared, result.file], mapping, run=run, judge=judge, as_json=as_json)
+        scored = score([*result.compared, result.file], run=run, judge=judge, as_json=as_json)
         return max(code, scored)
     if as_json:
         facts = {**asdict(result), "folder": str(result.folder), "file": result.file and str(result.file)}
@@ -139,8 +149,11 @@ def show_collected(result: Collected) -> None:
         ("further tries", f"{result.retries:,}"),
         *((f"missing: {reason}", f"{count:,}") for reason, count in result.missing.items()),
     ]
+    details = [f"{reason}: {detail}" for reason, detail in result.details.items()]
     out = console()
     out.print(plain_table("", (f"collected from {result.source}", ""), rows))
+    for text in details:
+        out.print(line(text))
     if "only_thoughts" in " ".join(result.missing):
         out.print(line("only_thoughts: replies were cut before their thoughts ended; give more by --max-tokens"))
     if result.missing:

@@ -12,6 +12,7 @@ import platform
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from judge.data.fields import Wrong, name_of
 from judge.engines import PATIENCE_S, Failure, Sampling
 from judge.engines.chat_server import CONTENT_FILTER, find_chat_server
 from judge.engines.in_process import engine_loader, engine_name
-from judge.engines.patient_client import paced
+from judge.engines.patient_client import Pace, paced
 from judge.engines.served_model import API_KEY, address
 from judge.errors import EngineError, InputError, Interrupted, discreet
 from judge.files import replacing
@@ -123,7 +124,8 @@ class Collected:
 
     ``file`` has the dialogues, None where there are none. ``tokens`` are those that were written, of replies whose
     number is known. ``retries`` are further tries of requests, ``cut`` the replies that end at the most tokens.
-    ``missing`` counts by reason the dialogues that lack a reply. ``compared`` are the files of dialogues that the
+    ``missing`` counts by reason the dialogues that lack a reply, ``details`` has for a reason what a server said, where
+    it said something. ``compared`` are the files of dialogues that the
     scenarios are from.
     """
 
@@ -138,6 +140,7 @@ class Collected:
     retries: int
     cut: int
     missing: dict[str, int]
+    details: dict[str, str]
     compared: tuple[Path, ...]
 
 
@@ -201,7 +204,7 @@ def collect(
     except Wrong as wrong:
         raise InputError(f"--source: {wrong}") from wrong
     if source in chosen.sources:
-        progress.note(f"the data have a system {source} too: --source names this one otherwise, to score both together")
+        raise InputError(f"a system {source} is in the data already; name this one otherwise by --source")
     settings = _settings(options, prompt, speaker, user)
     default = f"{source[:40].lower()}-{digest([settings, [str(path.resolve()) for path in paths]], 8)}"
     folder = options.out or Path("results") / f"collected-{default}"
@@ -227,6 +230,7 @@ def collect(
             "dialogues": result.dialogues,
             "wanted": result.wanted,
             "missing": result.missing,
+            "details": result.details,
             "replies": result.replies,
             "cut": result.cut,
             "seconds": round(time.monotonic() - started, 1),
@@ -287,14 +291,14 @@ class _Collection:
         """What somebody says in a round, as it is kept or asked for now; None where there is nothing."""
         if kept := self.store.get(scene, number, who):
             return kept.text
-        options, reason, attempt = self.options, EMPTY_ANSWER, 0
+        options, reason, detail, attempt = self.options, EMPTY_ANSWER, "", 0
         while attempt < TRIES:
             if stop.is_set():
                 return None
             seed = seed_of(options.seed, scene, number, who, attempt)
             found = await speaker.say(asked, Sampling(options.temperature, options.top_p, seed), options.max_tokens)
             if isinstance(found, Failure):
-                reason = found.reason
+                reason, detail = found.reason, found.detail
                 break
             if found.finish == CONTENT_FILTER:
                 reason = CONTENT_FILTER
@@ -308,7 +312,7 @@ class _Collection:
                 self.progress.advance(1, found.prompt_tokens or 0)
                 return text
             reason = ONLY_THOUGHTS if found.has_thought else EMPTY_ANSWER
-        self.store.fail(scene, number, who, reason)
+        self.store.fail(scene, number, who, reason, detail)
         return None
 
 
@@ -384,6 +388,7 @@ def _written(
         with replacing(file) as out:
             out.write(json.dumps(found, ensure_ascii=False, indent=2).encode() + b"\n")
     there = sum(map(len, found.values()))
+    failures = store.failures(scenes) if there < len(scenes) else []
     return Collected(
         folder=store.folder,
         source=source,
@@ -396,7 +401,8 @@ def _written(
         retries=sum(one.tries - 1 for one in said.values())
         + sum(speaker.report.get("retries", 0) for speaker in dict.fromkeys(speakers) if speaker),
         cut=sum(one.finish == CUT for _, one in used),
-        missing=dict(sorted(store.failures(scenes).items())) if there < len(scenes) else {},
+        missing=dict(sorted(Counter(reason for reason, _ in failures).items())),
+        details={reason: detail for reason, detail in failures if detail},
         compared=() if any(path.suffix.lower() in YAML for path in paths) else tuple(paths),
     )
 
@@ -430,13 +436,16 @@ def _speakers(options: CollectOptions) -> tuple[Speaker, Speaker | None]:
     # A key is sent to the server that it belongs to and to no other.
     is_same = not options.user_url or (options.url is not None and address(options.user_url) == address(options.url))
     url, key = options.user_url or options.url, API_KEY if is_same else USER_API_KEY
-    return speaker, _speaker(options, url, options.user_model or "auto", key, "--user-model")
+    return speaker, _speaker(options, url, options.user_model or "auto", key, "--user-model", speaker.pace)
 
 
-def _speaker(options: CollectOptions, url: str | None, model: str, key: str, option: str) -> Speaker:
-    """A model on a server, or one in this process."""
+def _speaker(
+    options: CollectOptions, url: str | None, model: str, key: str, option: str, pace: Pace | None = None
+) -> Speaker:
+    """A model on a server, or one in this process; ``pace`` is that of the model that is collected from."""
     if url:
-        return ServedSpeaker(find_chat_server(url, model, key, option), options.patience, options.concurrency)
+        server = find_chat_server(url, model, key, option)
+        return ServedSpeaker(server, options.patience, pace or Pace(options.concurrency, server.slots))
     hardware = detect()
     require_usable(hardware)
     checkpoint = resolve(model)

@@ -62,12 +62,11 @@ class ServedSpeaker:
     Args:
         server: where it is and how it is asked.
         patience: seconds during which a failing request is tried again.
-        concurrency: how many conversations go on at the same time; None to find what suits the server.
+        pace: how many conversations go on at the same time; it is slowed down where the server is asked too much.
     """
 
-    def __init__(self, server: ChatServer, patience: float, concurrency: int | None = None) -> None:
-        self.server, self.name = server, server.name
-        self.pace = Pace(concurrency, server.slots)
+    def __init__(self, server: ChatServer, patience: float, pace: Pace) -> None:
+        self.server, self.name, self.pace = server, server.name, pace
 
         def is_there(answer: Any) -> bool:
             return not server.is_listed or same_model(answer, server.model)

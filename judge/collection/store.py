@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -34,7 +33,7 @@ CREATE TABLE IF NOT EXISTS reply (character TEXT, scenario TEXT, round INTEGER, 
   finish TEXT NOT NULL, prompt_tokens INTEGER, tokens INTEGER, tries INTEGER NOT NULL, seed INTEGER NOT NULL,
   PRIMARY KEY (character, scenario, round, speaker)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failure (character TEXT, scenario TEXT, round INTEGER, speaker TEXT, reason TEXT NOT NULL,
-  PRIMARY KEY (character, scenario, round, speaker)) WITHOUT ROWID;
+  detail TEXT NOT NULL, PRIMARY KEY (character, scenario, round, speaker)) WITHOUT ROWID;
 """
 
 
@@ -134,21 +133,21 @@ class ReplyStore:
             where = "character = ? AND scenario = ? AND round = ? AND speaker = ?"
             self._table.execute(f"DELETE FROM failure WHERE {where}", key)
 
-    def fail(self, scene: Scene, number: int, speaker: str, reason: str) -> None:
-        """Note why there is no reply."""
+    def fail(self, scene: Scene, number: int, speaker: str, reason: str, detail: str = "") -> None:
+        """Note why there is no reply, and what the server said of it."""
         with self._written():
-            row = (scene.character, scene.scenario, number, speaker, reason)
-            self._table.execute("INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?, ?)", row)
+            row = (scene.character, scene.scenario, number, speaker, reason, detail)
+            self._table.execute("INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def failures(self, scenes: Sequence[Scene]) -> Counter[str]:
-        """How many of some scenes lack a reply, by reason; that of one of the simulated user's begins ``user:``."""
+    def failures(self, scenes: Sequence[Scene]) -> list[tuple[str, str]]:
+        """Reason and detail of every reply that some scenes lack; the reason of a simulated user's begins ``user:``."""
         wanted = {(scene.character, scene.scenario) for scene in scenes}
-        rows = self._table.execute("SELECT character, scenario, speaker, reason FROM failure")
-        return Counter(
-            reason if speaker == CHARACTER else f"user: {reason}"
-            for character, scenario, speaker, reason in rows
+        rows = self._table.execute("SELECT character, scenario, speaker, reason, detail FROM failure")
+        return [
+            (reason if speaker == CHARACTER else f"user: {reason}", detail)
+            for character, scenario, speaker, reason, detail in rows
             if (character, scenario) in wanted
-        )
+        ]
 
     def replies(self) -> Iterator[tuple[tuple[str, str, int, str], Said]]:
         """Everything that is kept: (character, scenario, round, speaker) of each, and the reply."""

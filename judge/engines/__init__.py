@@ -7,7 +7,7 @@ server. Engines know token ids and nothing of dialogues, rubrics or judgments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,10 +27,12 @@ PATIENCE_S = 300.0
 class Failure:
     """Stands where an engine has no answer to one tree although it answers others.
 
-    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG`` or ``ENGINE_FAILED``.
+    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG`` or ``ENGINE_FAILED``. ``detail`` is what the
+    engine said, where it said something.
     """
 
     reason: str
+    detail: str = field(default="", compare=False)
 
 
 Answer = Array | Failure

@@ -63,6 +63,10 @@ class _Transient(Exception):
     """A request failed in a way that may pass, so that another try is worth it."""
 
 
+class _TooMany(_Transient):
+    """The server is asked too much, for which no request is at fault."""
+
+
 class Pace:
     """How many dialogues a server is asked about at the same time: as many as make it faster.
 
@@ -211,11 +215,11 @@ class PatientClient:
                 tries += 1
                 # Patience counts from the first failure and not from the request: a large batch may take minutes.
                 first_failure = first_failure or time.monotonic()
-                if tries >= TRIES and self._answered is not None:
+                if tries >= TRIES and self._answered is not None and not isinstance(error, _TooMany):
                     # Where it answers again what it has answered before, the failing request is at fault.
                     with suppress(httpx.TransportError, TimeoutError, _Transient):
                         if await self._try(self._answered):
-                            return Failure(ENGINE_FAILED)
+                            return Failure(ENGINE_FAILED, one_line(error))
                 if time.monotonic() - first_failure + pause > self.patience:
                     reason = one_line(error) or type(error).__name__
                     raise EngineError(f"{self.url} fails since {self.patience:.0f} s ({reason})") from error
@@ -229,18 +233,19 @@ class PatientClient:
         assert self._client, "the connections are not opened"
         async with asyncio.timeout(TIMEOUT.read):  # for all of it: httpx would allow that long for every byte of a body
             response = await self._client.post(f"{self.url}{asked.path}", json=asked.body)
+        answer = f"HTTP {response.status_code}: {said(response)}"
+        if response.status_code == TOO_MANY:
+            self.pace.slower()
+            raise _TooMany(answer)
         if response.status_code in BUSY:
-            if response.status_code == TOO_MANY:
-                self.pace.slower()
-            raise _Transient(f"HTTP {response.status_code}: {said(response)}")
+            raise _Transient(answer)
         if response.status_code in REFUSED and (reason := asked.at_fault(response)):
-            return Failure(reason)
+            return Failure(reason, answer)
         # Refused at once it is this prompt that the server finds fault with, but only if it has taken others.
         if response.status_code in REFUSED and self._answered:
-            return Failure(ENGINE_FAILED)
+            return Failure(ENGINE_FAILED, answer)
         if not response.is_success:
-            answer = f"{self.url} answers HTTP {response.status_code}: {said(response)}"
-            raise HttpRefusal(answer, response.status_code)
+            raise HttpRefusal(f"{self.url} answers {answer}", response.status_code)
         try:
             found = asked.read(answer_of(response))
         except UNREADABLE as error:

@@ -24,31 +24,6 @@ from tests.helpers.serving import HALF, serving
 from tests.helpers.talkers import Talker, choice
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short pauses between tries."""
-    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 0.2)
-
-
-@pytest.fixture
-def scenarios(tmp_path: Path) -> Path:
-    """Two characters, one of them with a profile, in three scenarios."""
-    path = tmp_path / "scenarios.yaml"
-    path.write_text(
-        """
-characters:
-  - {name: 甲, profile: 守灯人}
-  - {name: 乙}
-scenarios:
-  - {id: 1, question: 我睡不着。, follow_ups: [还是睡不着。]}
-  - {id: 2, question: 我升职了！, follow_ups: [谢谢你。, 再见。]}
-  - {id: third, question: 我很累。}
-""",
-        encoding="utf-8",
-    )
-    return path
-
-
 def options(url: str, out: Path, **more: Any) -> CollectOptions:
     return CollectOptions(**{"url": url, "out": out, "patience": 5.0, "max_tokens": 50, **more})
 
@@ -58,7 +33,7 @@ def dialogues(result: Collected) -> dict[str, Dialogue]:
     assert result.file
     records = list(read_dialogues([result.file]))
     assert all(isinstance(one, Record) for one in records), records
-    return {f"{one.dialogue.character}/{one.dialogue.scenario}": one.dialogue for one in records}  # type: ignore[union-attr]
+    return {f"{one.dialogue.character}/{one.dialogue.scenario}": one.dialogue for one in records}
 
 
 NAMES = {f"{who}/{what}" for who in "甲乙" for what in ("1", "2", "third")}
@@ -228,6 +203,7 @@ def test_prompts_that_are_too_long_or_refused_are_missing_by_their_reason(scenar
 
     with serving(Talker(script)) as url:
         result = collect([scenarios], options(url, tmp_path / "out"))
+    assert result.details == {"engine_failed": "HTTP 400: no", "too_long": "HTTP 400: maximum context length is 3"}
     assert result.missing == {"engine_failed": 2, "too_long": 2} and dialogues(result).keys() == {"甲/1", "乙/1"}
 
 
