@@ -71,7 +71,16 @@ class ServedSpeaker:
         def is_there(answer: Any) -> bool:
             return not server.is_listed or same_model(answer, server.model)
 
-        self._client = PatientClient(server.url, server.model, is_there, patience, self.pace, trial(server), server.key)
+        self._client = PatientClient(
+            server.url,
+            server.model,
+            is_there,
+            patience,
+            self.pace,
+            trial(server),
+            server.key,
+            f"{server.prefix}/models",
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -94,14 +103,13 @@ class ServedSpeaker:
             found = await self._client.ask(asked)
         except HttpRefusal as refusal:
             if refusal.status in (401, 403):
-                remedy = f"set {self.server.key} to the server's key"
-                raise InputError(f"{self.server.url} refuses the key (HTTP {refusal.status}); {remedy}") from refusal
+                raise InputError(f"{refusal}; it refuses the key: set {self.server.key} to the server's") from refusal
             raise
         return found if isinstance(found, Failure) else found[0]
 
 
 class LocalSpeaker:
-    """A model in this process, loaded when it is first spoken with.
+    """A model in this process, loaded when it is opened.
 
     Args:
         checkpoint: its files.
@@ -135,13 +143,13 @@ class LocalSpeaker:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """See ``Speaker.opened``: nothing is needed."""
+        """See ``Speaker.opened``: the model is loaded."""
+        self._engine = self._engine or self._load()
         yield
 
     async def say(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int) -> Reply | Failure:
         """See ``Speaker.say``."""
-        if self._engine is None:
-            self._engine = self._load()
+        assert self._engine, "the model is not loaded"
         prompt = self.prompt(messages)
         if len(prompt) + max_tokens > self._engine.max_tokens:
             return Failure(TOO_LONG)

@@ -41,6 +41,10 @@ FILTERED = re.compile(
 """How servers say that a filter refused a request."""
 
 
+WITHHELD = frozenset({CONTENT_FILTER, "sensitive", "safety"})
+"""How servers name the end of a reply that a filter withholds."""
+
+
 OPTIONAL = ("seed", "top_p")
 """Fields that a server may refuse and that are then left out."""
 
@@ -69,12 +73,14 @@ class ChatServer:
 
     ``left_out`` are fields of ``OPTIONAL`` that it refuses; ``thinks`` says that it begins with a thought whatever it
     is told. ``slots`` is how many requests it works on at once, where it says so; ``is_listed`` whether it names the
-    model among those that it has; ``key`` the environment variable with its key.
+    model among those that it has; ``key`` the environment variable with its key. ``prefix`` is what its paths begin
+    with after the address: nothing where the address has a version of its own (``…/api/paas/v4``).
     """
 
     url: str
     model: str
     key: str = API_KEY
+    prefix: str = "/v1"
     slots: int | None = None
     is_listed: bool = False
     manner: Manner = field(default_factory=Manner)
@@ -115,7 +121,7 @@ class ChatServer:
             **({"stream": True} if self.manner.streamed else {}),
             **THINKING_OFF[self.manner.thinking],
         }
-        return Request("/v1/chat/completions", body, lambda answer: [_reply(answer)], at_fault=_at_fault)
+        return Request(f"{self.prefix}/chat/completions", body, lambda answer: [_reply(answer)], at_fault=_at_fault)
 
 
 TRIAL = [("system", "请简短地回答。"), ("user", "你好。")]
@@ -142,18 +148,21 @@ def find_chat_server(url: str, model: str = "auto", key: str = API_KEY, option: 
     """
     url = address(url)
     with asking(url, key, f"check the address and {option}") as client:
-        listing = client.get(f"{url}/v1/models")
+        prefix, listing = "/v1", client.get(f"{url}/v1/models")
+        if listing.status_code in ABSENT and (other := client.get(f"{url}/models")).status_code not in ABSENT:
+            prefix, listing = "", other
         if listing.status_code not in ABSENT:
             listing.raise_for_status()
-        known = listed_models(listing.json()) if listing.is_success else []
-        names = [str(one.get("id")) for one in known if isinstance(one, dict)]
+        known = [one for one in listed_models(listing.json()) if isinstance(one, dict)] if listing.is_success else []
+        names = [str(one.get("id")) for one in known]
         chosen = next((name for name in names if model in (name, short_name(name))), model)
         if model == "auto":
             if len(names) != 1:
                 raise InputError(f"{option}: {url} serves {', '.join(names[:20]) or 'no model'}; name one")
             chosen = names[0]
-        slots = facts(client, f"{url}/props").get("total_slots")
-        server = ChatServer(url, chosen, key, slots if isinstance(slots, int) else None, chosen in names)
+        is_llama_cpp = any(one.get("owned_by") == "llamacpp" for one in known)
+        slots = facts(client, f"{url}/props").get("total_slots") if is_llama_cpp else None
+        server = ChatServer(url, chosen, key, prefix, slots if isinstance(slots, int) else None, chosen in names)
         return _tried(client, server, f"; it serves {plain(', '.join(names[:20]))}" if names else "")
 
 
@@ -168,7 +177,9 @@ def _tried(client: httpx.Client, server: ChatServer, served: str) -> ChatServer:
             following = _after(server, said(response))
             if following is None and thinking:
                 return thinking
-        if response.status_code in ABSENT and served:
+        if response.status_code in ABSENT and not served and server.prefix:
+            following = replace(server, prefix="")  # it lists no models, so that its paths are not known yet
+        elif response.status_code in ABSENT:
             raise InputError(f"{server.url} has no model {server.model} ({said(response)}){served}")
         if following is None:
             response.raise_for_status()
@@ -210,7 +221,9 @@ def _reply(answer: Any) -> Reply:
     apart = message.get("reasoning") or message.get("reasoning_content")
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
     prompt_tokens, tokens = (count if isinstance(count, int) else None for count in counts)
-    return Reply(text, str(choice.get("finish_reason") or ""), prompt_tokens, tokens, is_thought or bool(apart))
+    end = str(choice.get("finish_reason") or "")
+    end = CONTENT_FILTER if end.lower() in WITHHELD else end
+    return Reply(text, end, prompt_tokens, tokens, is_thought or bool(apart))
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:

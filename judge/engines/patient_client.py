@@ -160,11 +160,12 @@ class PatientClient:
     Args:
         url: its address.
         model: the server's name for the model that is asked, for messages.
-        is_there: whether an answer of ``/v1/models`` still has that model.
+        is_there: whether the server's list of models still has that model.
         patience: seconds during which a failing request is tried again.
         pace: is told when the server is asked too much.
         answered: a request that the server has answered already.
         key: the environment variable with the server's key.
+        models: the path of its list of models.
 
     ``retries`` counts further tries.
     """
@@ -178,10 +179,11 @@ class PatientClient:
         pace: Pace,
         answered: Request[Any] | None = None,
         key: str = API_KEY,
+        models: str = "/v1/models",
     ) -> None:
         self.url, self.model, self.patience, self.pace = url, model, patience, pace
         self.retries = 0
-        self._is_there, self._answered, self._key = is_there, answered, key
+        self._is_there, self._answered, self._key, self._models = is_there, answered, key, models
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -258,7 +260,7 @@ class PatientClient:
     async def _check_still_there(self) -> None:
         """Raises EngineError where the server has come back with another model, whose texts must not be mixed in."""
         assert self._client, "the connections are not opened"
-        response = await self._client.get(f"{self.url}/v1/models")
+        response = await self._client.get(f"{self.url}{self._models}")
         if response.is_success:
             try:
                 same = self._is_there(response.json())

@@ -180,9 +180,39 @@ def test_a_reply_that_is_empty_once_is_there_at_the_second_try(scenarios: Path, 
     assert (result.missing, result.retries, result.dialogues) == ({}, 1, 6)
 
 
+@pytest.mark.parametrize("models", [("a", "b"), None])
+def test_a_server_whose_paths_have_a_version_of_their_own_is_found(
+    scenarios: Path, tmp_path: Path, models: tuple[str, ...] | None
+) -> None:
+    talker = Talker(prefix="/api/paas/v4", models=models)
+    with serving(talker) as url:
+        result = collect([scenarios], options(f"{url}/api/paas/v4", tmp_path / "out", model="b", limit=2))
+    assert (result.dialogues, result.source) == (2, "b") and len(talker.asked) == 6
+
+
+def test_a_model_that_a_server_does_not_have_is_refused_by_what_it_has(scenarios: Path, tmp_path: Path) -> None:
+    absent = (404, {"error": {"message": "no such model"}})
+    with serving(Talker(lambda body: absent if body["model"] == "c" else None, models=("a", "b"))) as url:
+        for model, said in (
+            ("c", r"has no model c \(no such model\); it serves a, b"),
+            ("auto", "serves a, b; name one"),
+        ):
+            with pytest.raises(InputError, match=said):
+                collect([scenarios], options(url, tmp_path / "out", model=model))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
+def test_a_server_that_answers_nothing_is_said_in_a_line(scenarios: Path, tmp_path: Path, status: int) -> None:
+    with serving(Talker(lambda body: (status, {"error": {"message": "no\nway"}}))) as url:
+        said = typed("collect", "--url", url, "--from", scenarios, "--out", "out", cwd=tmp_path)
+    refused(said, f"HTTP {status}", code=3 if status in (429, 503) else 2)
+
+
 FILTERS = {
     "a refusal": (400, {"error": {"code": "content_filter", "message": "The response was filtered"}}),
     "the end of a reply": (200, choice("我", "content_filter")),
+    "the end by another name": (200, choice("", "sensitive")),
 }
 
 

@@ -23,6 +23,8 @@ from tests.helpers.vllm_server import free_port, kill, start_server
 
 pytestmark = pytest.mark.vllm
 
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+
 DIALOGUES, AT_ONCE = 12, 2
 REPLIES = 3 * DIALOGUES
 """Two of the model's and one of the simulated user's in each."""

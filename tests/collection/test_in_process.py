@@ -67,7 +67,12 @@ def test_a_conversation_is_what_the_template_renders(tokenizer: JudgeTokenizer) 
 def test_a_prompt_that_leaves_no_room_is_too_long(stand_in: Path) -> None:
     speaker = LocalSpeaker(Checkpoint("x", stand_in), "float32", lambda: PackedEngine.load(stand_in), 1)
     asked = [Message("user", "长" * 40_000)]
-    assert asyncio.run(speaker.say(asked, Sampling(), 10)) == Failure(TOO_LONG)
+
+    async def said() -> object:
+        async with speaker.opened():
+            return await speaker.say(asked, Sampling(), 10)
+
+    assert asyncio.run(said()) == Failure(TOO_LONG)
 
 
 def test_what_is_collected_is_scored_to_the_end(cache: Path, short_rubric: Path, tmp_path: Path) -> None:

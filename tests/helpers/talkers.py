@@ -21,20 +21,25 @@ def choice(text: str | None, finish: str = "stop", **message: Any) -> dict[str, 
 
 
 class Talker:
-    """What ``tests.helpers.serving.serving`` serves; ``asked`` are the bodies of all requests but the trial's."""
+    """What ``tests.helpers.serving.serving`` serves; ``asked`` are the bodies of all requests but the trial's.
+
+    ``prefix`` is what its paths begin with, ``models`` what it lists (None: it has no list).
+    """
 
     content_type = "application/json"
 
-    def __init__(self, script: Script = lambda body: None, key: str | None = None) -> None:
-        self.script, self.key = script, key
+    def __init__(
+        self, script: Script = lambda body: None, prefix: str = "/v1", models: tuple[str, ...] | None = ("talker",)
+    ) -> None:
+        self.script, self.prefix, self.models = script, prefix, models
         self.asked: list[Any] = []
         self.lock = threading.Lock()
 
     def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
         """Status and body."""
-        if path == "/v1/models":
-            return 200, b'{"data": [{"id": "talker"}]}'
-        if path != "/v1/chat/completions":
+        if path == f"{self.prefix}/models" and self.models is not None:
+            return 200, json.dumps({"data": [{"id": name} for name in self.models]}).encode()
+        if path != f"{self.prefix}/chat/completions":
             return 404, b"{}"
         body = json.loads(text)
         if (body.get("max_tokens") or body.get("max_completion_tokens")) != 16:  # the trial's
