@@ -15,7 +15,8 @@ from judge.errors import EngineError, InputError, Interrupted, JudgeError
 from judge.types import Dialogue, Judgment, Metric, Scheme, Turn
 
 if TYPE_CHECKING:
-    from judge.collection.collect import Collected, CollectionPlan, CollectOptions, collect, plan_collection
+    from judge.collection.collect import Collected, CollectionPlan, collect, plan_collection
+    from judge.collection.options import CollectOptions
     from judge.data.chatanime import check, fetch
     from judge.data.dialogues import read_dialogues
     from judge.prompting.rubric import Rubric, load_rubric
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from judge.types import Options
 
 _LAZY = {
-    "CollectOptions": "judge.collection.collect",
+    "CollectOptions": "judge.collection.options",
     "Collected": "judge.collection.collect",
     "CollectionPlan": "judge.collection.collect",
     "collect": "judge.collection.collect",

@@ -82,8 +82,9 @@ def collect(
     from judge.cli.console import terminal_progress
 
     with terminal_progress() as progress:
-        from judge.collection.collect import CollectOptions, plan_collection
         from judge.collection.collect import collect as collect_dialogues
+        from judge.collection.collect import plan_collection
+        from judge.collection.options import CollectOptions
 
         options = CollectOptions(
             model=model,

@@ -15,7 +15,7 @@ from judge import (
     collect,
     read_dialogues,
 )
-from judge.collection.collect import seed_of
+from judge.collection.play import seed_of
 from judge.collection.scenarios import Scene
 from judge.data.dialogues import Record
 from judge.types import Dialogue
