@@ -1,5 +1,6 @@
 """esrp-judge: rate emotionally supportive role-play dialogues with a local LLM judge.
 
+``collect`` has a model play characters and keeps its dialogues (``plan_collection`` says first what that asks).
 ``score`` judges dialogues into a run folder, ``score_shard`` a share of them beside other processes, whose tables
 ``write_tables`` then writes; ``load_judgments`` reads one back, ``load_scores`` does so as
 ``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
@@ -15,6 +16,8 @@ from judge.errors import EngineError, InputError, Interrupted, JudgeError
 from judge.types import Dialogue, Judgment, Metric, Scheme, Turn
 
 if TYPE_CHECKING:
+    from judge.collection.collect import Collected, CollectionPlan, collect, plan_collection
+    from judge.collection.options import CollectOptions
     from judge.data.chatanime import check, fetch
     from judge.data.dialogues import read_dialogues
     from judge.prompting.rubric import Rubric, load_rubric
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
     from judge.types import Options
 
 _LAZY = {
+    "CollectOptions": "judge.collection.options",
+    "Collected": "judge.collection.collect",
+    "CollectionPlan": "judge.collection.collect",
+    "collect": "judge.collection.collect",
+    "plan_collection": "judge.collection.collect",
     "score_changes": "judge.robustness.attack_analysis",
     "mean_changes": "judge.robustness.attack_analysis",
     "assess_probes": "judge.robustness.probe_analysis",
@@ -68,6 +76,9 @@ _LAZY = {
 }
 
 __all__ = [
+    "CollectOptions",
+    "Collected",
+    "CollectionPlan",
     "Dialogue",
     "EngineError",
     "Foresight",
@@ -92,6 +103,7 @@ __all__ = [
     "assess_probes",
     "attack",
     "check",
+    "collect",
     "compare_layouts",
     "examine",
     "fetch",
@@ -101,6 +113,7 @@ __all__ = [
     "load_scores",
     "look_ahead",
     "mean_changes",
+    "plan_collection",
     "probe",
     "read_dialogues",
     "score",

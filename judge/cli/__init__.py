@@ -14,6 +14,7 @@ from judge.cli import (
     annotation,
     attack,
     calibrate,
+    collect,
     data,
     estimate,
     layouts,
@@ -37,6 +38,9 @@ data_app = typer.Typer(help="Files of dialogues: how they are understood; the Ch
 
 
 rubric_app = typer.Typer(help="Rubrics of your own: begin one, check one.")
+
+
+app.command()(collect.collect)
 
 
 app.command()(score.score)

@@ -127,7 +127,10 @@ def _of_json(file: DataFile, found: Any) -> Iterator[RawRecord]:
 
 
 def _by_character(file: DataFile, found: Mapping[str, Any]) -> Iterator[RawRecord]:
-    """ChatAnime's shape: the file's name is the source, a key the character, ``dialog_id`` the scenario."""
+    """ChatAnime's shape: a key is the character, ``dialog_id`` the scenario, the file's name the source.
+
+    A record may name its ``source`` itself, as those of ``esrp-judge collect`` do.
+    """
     for character, records in found.items():
         if not isinstance(records, list):
             wrong = Wrong(f"is {type(records).__name__}, not a list of dialogues of the character; see docs/data.md")
@@ -139,7 +142,7 @@ def _by_character(file: DataFile, found: Mapping[str, Any]) -> Iterator[RawRecor
                 wrong = Wrong("is not an object with dialog_id, question_r1, answer_r1, …; fix the record")
                 yield RawRecord(place, number, wrong)
             else:
-                names = {"source": file.stem, "character": character}
+                names = {"source": fields.get("source", file.stem), "character": character}
                 if "dialog_id" in fields:
                     names["scenario"] = fields["dialog_id"]
                 yield RawRecord(place, number, {**fields, **names})

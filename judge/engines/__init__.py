@@ -7,7 +7,7 @@ server. Engines know token ids and nothing of dialogues, rubrics or judgments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,10 +27,12 @@ PATIENCE_S = 300.0
 class Failure:
     """Stands where an engine has no answer to one tree although it answers others.
 
-    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG`` or ``ENGINE_FAILED``.
+    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG`` or ``ENGINE_FAILED``. ``detail`` is what the
+    engine said, where it said something.
     """
 
     reason: str
+    detail: str = field(default="", compare=False)
 
 
 Answer = Array | Failure
@@ -39,6 +41,41 @@ Answer = Array | Failure
 
 Text = Ids | Failure
 """The ids of a text in the tokenizer that wrote its prompt, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: ``temperature`` 0 is the likeliest each time, ``top_p`` the share that is drawn from.
+
+    Equal seeds give equal texts, up to what batching does to the last bits of a probability.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+GREEDY = Sampling()
+"""The likeliest token each time."""
+
+
+class Writer(Protocol):
+    """A model in this process that writes texts."""
+
+    window: int
+    """How many prompts it takes together at best."""
+    max_tokens: int
+    """The longest prompt it takes, in tokens."""
+
+    def write(self, prompts: Sequence[Ids], samplings: Sequence[Sampling], max_tokens: int) -> Sequence[Ids]:
+        """What the model writes after each prompt, at most ``max_tokens``, each by its own sampling.
+
+        What is written ends with the token that ends it, where there is one. The prompts must leave room.
+
+        Raises:
+            EngineError: the model or the machine failed.
+        """
+        ...
 
 
 class Engine(Protocol):

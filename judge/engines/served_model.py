@@ -83,7 +83,7 @@ class Served:
         """The name that its judgments carry."""
         if self.checkpoint:
             return self.checkpoint.name
-        return _short(self.model)
+        return short_name(self.model)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -122,7 +122,7 @@ def connect(url: str, judge: str = "auto", protocol: str = "auto", patience: flo
     if not isinstance(asked, ByIds) or isinstance(asked, LlamaCpp):
         return served
     served = replace(served, checkpoint=_checkpoint(served, judge))
-    with _asking(served.url) as client:
+    with asking(served.url) as client:
         # Ids of another tokenizer would be read as other words, and nothing would fail: so the two are compared.
         theirs = tuple(answered(_asker(client, served.url), asked.tokens_of(SAMPLE)))
     if theirs != served.tokenizer.encode(SAMPLE):
@@ -145,8 +145,8 @@ def find(url: str, judge: str = "auto", protocol: str = "auto") -> Served:
     if protocol not in ("auto", *PROTOCOLS):
         known = ", ".join(("auto", *PROTOCOLS))
         raise InputError(f"--protocol {protocol}: unknown protocol; choose one of {known}")
-    url = _address(url)
-    with _asking(url) as client:
+    url = address(url)
+    with asking(url) as client:
         found = _chosen(client, url, judge)
         names = _candidates(client, url, found) if protocol == "auto" else [protocol]
         for name in names[:-1]:
@@ -175,7 +175,7 @@ def about(url: str, judge: str = "auto", protocol: str = "auto") -> dict[str, An
     }
 
 
-def _address(url: str) -> str:
+def address(url: str) -> str:
     """An address without what our paths begin with; InputError where it is none or holds a secret."""
     shown = url.rpartition("@")[2]
     try:
@@ -197,9 +197,9 @@ def _candidates(client: httpx.Client, url: str, found: dict[str, Any]) -> list[s
         return [SystemOne.name]
     if owner == "vllm":
         return [Vllm.name, SystemOne.name]
-    if owner == "llamacpp" or "total_slots" in _facts(client, f"{url}/props"):
+    if owner == "llamacpp" or "total_slots" in facts(client, f"{url}/props"):
         return [LlamaCpp.name, Chat.name]
-    if owner == "sglang" or "tokenizer_path" in _facts(client, f"{url}/model_info"):
+    if owner == "sglang" or "tokenizer_path" in facts(client, f"{url}/model_info"):
         return [Sglang.name, SystemOne.name]
     return [Chat.name, Completions.name, SystemOne.name, OpenAIDecisions.name]
 
@@ -211,7 +211,7 @@ def _tried(client: httpx.Client, url: str, found: dict[str, Any], kind: type[Pro
     except InputError as error:
         remedy = f"; {_remedy(client, url)}" if issubclass(kind, Chat) else ""
         raise InputError(f"{url} {error}{remedy}") from error
-    props = _facts(client, f"{url}/props?model={found['id']}") if kind is LlamaCpp else {}
+    props = facts(client, f"{url}/props?model={found['id']}") if kind is LlamaCpp else {}
     longest = found.get("max_model_len") or (props.get("default_generation_settings") or {}).get("n_ctx")
     # One token less than the limit, which counts the answer too.
     limit = int(longest) - 1 if longest and protocol.takes_ids else UNBOUNDED
@@ -225,14 +225,14 @@ def _asker(client: httpx.Client, url: str) -> Ask:
 
 def _remedy(client: httpx.Client, url: str) -> str:
     """What the people of a server that gives no log-probabilities can do, by what kind of server it is."""
-    if version := _facts(client, f"{url}/api/version").get("version"):
+    if version := facts(client, f"{url}/api/version").get("version"):
         return f"Ollama gives log-probabilities since 0.12.11, and this is {plain(str(version))}: update it"
-    if "data" in _facts(client, f"{url}/api/v0/models"):
+    if "data" in facts(client, f"{url}/api/v0/models"):
         return "LM Studio's chat completions give none; serve the model's file by llama.cpp's server"
     return "turn log-probabilities on there, or serve the model by vLLM, SGLang or llama.cpp"
 
 
-def _facts(client: httpx.Client, address: str) -> dict[str, Any]:
+def facts(client: httpx.Client, address: str) -> dict[str, Any]:
     """The JSON object at an address; empty where there is none."""
     response = client.get(address)
     try:
@@ -242,27 +242,32 @@ def _facts(client: httpx.Client, address: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def headers() -> dict[str, str]:
-    """The header with the key, where there is one; InputError where it cannot be sent, which does not show it."""
-    key = os.environ.get(API_KEY)
+def headers(variable: str = API_KEY) -> dict[str, str]:
+    """The header with the key in a variable, where there is one; InputError where it cannot be sent, not showing it."""
+    key = os.environ.get(variable)
     if key and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise InputError(f"{API_KEY} holds blanks or characters that no key has; set it to the server's key alone")
+        raise InputError(f"{variable} holds blanks or characters that no key has; set it to the server's key alone")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def same_model(answer: Any, served: Served) -> bool:
-    """Whether a server's list of models still has the one that is scored with."""
-    return any(isinstance(model, dict) and model.get("id") == served.model for model in _listed(answer))
+def same_model(answer: Any, name: str) -> bool:
+    """Whether a server's list of models still has the one that is asked."""
+    return any(isinstance(model, dict) and model.get("id") == name for model in listed_models(answer))
 
 
 @contextmanager
-def _asking(url: str) -> Iterator[httpx.Client]:
+def asking(url: str, key: str = API_KEY, remedy: str = "check --url and --judge") -> Iterator[httpx.Client]:
     """A client for a server; it obeys the environment's proxies.
 
     What goes wrong with the client or in the block becomes an InputError or EngineError of one line.
+
+    Args:
+        url: the server's address.
+        key: the environment variable with its key.
+        remedy: what to do where it refuses what it is asked.
     """
     try:
-        client = httpx.Client(headers=headers(), timeout=TIMEOUT)
+        client = httpx.Client(headers=headers(key), timeout=TIMEOUT)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         reason = one_line(error)
         raise InputError(f"a proxy of the environment cannot be used ({reason}); correct or unset it") from error
@@ -272,12 +277,12 @@ def _asking(url: str) -> Iterator[httpx.Client]:
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         if code in (401, 403):
-            raise InputError(f"{url} refuses the key (HTTP {code}); set {API_KEY} to the server's key") from error
+            raise InputError(f"{url} refuses the key (HTTP {code}); set {key} to the server's key") from error
         if code in NOT_READY:
             raise EngineError(
                 f"{url} is not ready (HTTP {code}: {said(error.response)}); run the same command again when it is"
             ) from error
-        raise InputError(f"{url} answers HTTP {code} ({said(error.response)}); check --url and --judge") from error
+        raise InputError(f"{url} answers HTTP {code} ({said(error.response)}); {remedy}") from error
     except httpx.HTTPError as error:
         reason = one_line(error) or type(error).__name__
         raise EngineError(f"no server at {url} ({reason}); start one with `make serve`, or check --url") from error
@@ -287,12 +292,12 @@ def _asking(url: str) -> Iterator[httpx.Client]:
         raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check --url") from error
 
 
-def _listed(answer: Any) -> list[Any]:
+def listed_models(answer: Any) -> list[Any]:
     """The models in an answer of ``/v1/models``; none where it has another shape."""
     return list(answer["data"]) if isinstance(answer, dict) and isinstance(answer.get("data"), list) else []
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """A model's name without the folder, where a server calls it by its file."""
     return Path(name).name if Path(name).is_absolute() else name
 
@@ -300,11 +305,11 @@ def _short(name: str) -> str:
 def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
     """The entry in the server's list of the model that is to be the judge; InputError where it is not clear which."""
     answer = client.get(f"{url}/v1/models").raise_for_status().json()
-    models = [{**model, "id": str(model["id"])} for model in _listed(answer)]
-    names = [_short(model["id"]) for model in models]
+    models = [{**model, "id": str(model["id"])} for model in listed_models(answer)]
+    names = [short_name(model["id"]) for model in models]
     if any(name != plain(name) or not 0 < len(name) <= LONGEST_NAME for name in names):
         raise InputError(f"{url} serves a model with no name that can be written down; serve it under another")
-    by_name = [model for model in models if judge in (model["id"], _short(model["id"]), model.get("root"))]
+    by_name = [model for model in models if judge in (model["id"], short_name(model["id"]), model.get("root"))]
     if by_name:
         return by_name[0]
     # The only model of such a server may be the judge under another name; comparing tokens shows whether it is.

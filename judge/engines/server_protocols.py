@@ -19,6 +19,7 @@ import httpx
 from judge.engines import Array, by_level
 from judge.errors import InputError, discreet, flat
 from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree
+from judge.types import TOO_LONG
 
 ROUNDING = 1e-3
 """How far above 0 a log-probability may be: servers round."""
@@ -43,19 +44,26 @@ Logprobs = dict[int, float]
 """Log-probabilities by token id, or by code point from a server that answers with texts."""
 
 
+def too_long(response: httpx.Response) -> str | None:
+    """``TOO_LONG`` where a server refuses a prompt for its length; None where it does not say so."""
+    return TOO_LONG if "context" in said(response) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Request(Generic[Value]):
     """A request: the path after the server's address, the JSON body, and how the answer is read.
 
     ``read`` takes the answer's JSON and returns a value for each prompt. It raises one of ``UNREADABLE`` where the
     answer has another shape, and ``MissingTokens`` where it lacks a level; then ``wider`` makes the request that asks
-    for more, if there is one.
+    for more, if there is one. ``at_fault`` takes an answer of a status in ``REFUSED`` and returns the reason of the
+    ``Failure`` where it says what is wrong with this request.
     """
 
     path: str
     body: dict[str, Any]
     read: Callable[[Any], list[Value]]
     wider: Callable[[], Request[Value]] | None = None
+    at_fault: Callable[[httpx.Response], str | None] = too_long
 
 
 class MissingTokens(ValueError):
@@ -276,7 +284,10 @@ def _joined(events: list[Any]) -> Any:
     listed = [entry for choice in choices for entry in (choice.get("logprobs") or {}).get("content") or []]
     names = ("content", "reasoning", "reasoning_content")
     message = {name: "".join(delta.get(name) or "" for delta in deltas) for name in names}
-    return {"choices": [{"index": 0, "message": message, "logprobs": {"content": listed}}]}
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    usage: dict[str, Any] = next((event["usage"] for event in reversed(events) if event.get("usage")), {})
+    choice = {"index": 0, "message": message, "logprobs": {"content": listed}, "finish_reason": (ends or [None])[-1]}
+    return {"choices": [choice], "usage": usage}
 
 
 def answered(ask: Ask, request: Request[Value]) -> list[Value]:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from multiprocessing.process import BaseProcess
@@ -23,7 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from judge.engines import PATIENCE_S, Array, by_level, silent
+from judge.engines import GREEDY, PATIENCE_S, Array, Sampling, by_level, silent
 from judge.engines.vllm_guardian import stand_guard
 from judge.errors import EngineError, one_line
 from judge.models.hardware import narrow_to
@@ -146,8 +147,15 @@ class VllmEngine:
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
         """See ``Engine.generate``."""
-        outputs = iter(self._outputs(_prompts(trees), self._params(max_tokens=max_tokens, temperature=0.0)))
-        return [[tuple(o.outputs[0].token_ids) for o in islice(outputs, len(tree.leaves))] for tree in trees]
+        prompts = [prompt for tree in trees for prompt in tree.prompts]
+        written = iter(self.write(prompts, [GREEDY] * len(prompts), max_tokens))
+        return [list(islice(written, len(tree.leaves))) for tree in trees]
+
+    def write(self, prompts: Sequence[Ids], samplings: Sequence[Sampling], max_tokens: int) -> list[Ids]:
+        """See ``Writer.write``."""
+        params = [self._params(max_tokens=max_tokens, **asdict(sampling)) for sampling in samplings]
+        outputs = self._outputs([{"prompt_token_ids": list(prompt)} for prompt in prompts], params)
+        return [tuple(output.outputs[0].token_ids) for output in outputs]
 
     def _outputs(self, prompts: list[dict[str, Any]], params: Any) -> list[Any]:
         """What vLLM answers; an engine that died on the way is started anew, once."""

@@ -120,6 +120,42 @@ class ChatTokenizer(ABC):
             head = head.removeprefix(self.bos)
         return head, self._answer_opened(messages, tail)
 
+    def conversation(self, roles: Sequence[str]) -> list[str]:
+        """What stands around the messages of a conversation: the text before each, and that after the last.
+
+        The text after the last ends where the words of an answer begin, as that of ``chat``. A template that knows no
+        system message gets it at the head of the first user's; without a template there is a paragraph for each.
+
+        Args:
+            roles: ``system``, ``user`` or ``assistant`` of each message; the first may be the system's, the last is the
+                user's.
+
+        Raises:
+            InputError: the template does not print every message once, in order.
+        """
+        if not self.has_template:
+            return [self.beginning, *["\n\n"] * len(roles)]
+        slots = [f"\ue000{number}\ue001" for number in range(len(roles) - 1)] + [USER_SLOT]
+        asked = [{"role": role, "content": slot} for role, slot in zip(roles, slots, strict=True)]
+        try:
+            self._render(asked)
+        except InputError:
+            if roles[0] != "system":
+                raise
+            asked = [{"role": "user", "content": f"{slots[0]}\n\n{slots[1]}"}, *asked[2:]]
+        rest, pieces = self._render(asked), []
+        for slot in slots:
+            before, found, rest = rest.partition(slot)
+            if not found or slot in rest:
+                raise InputError(
+                    f"{self.place}: its chat template does not print each message of a conversation once, in order; "
+                    "use another model"
+                )
+            pieces.append(before)
+        if self.bos and pieces[0].startswith(self.bos * 2):
+            pieces[0] = pieces[0].removeprefix(self.bos)
+        return [*pieces, self._answer_opened(asked, rest)]
+
     def _answer_opened(self, messages: list[dict[str, str]], begun: str) -> str:
         """What stands between the user's message and the first word of the answer.
 

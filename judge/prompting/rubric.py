@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unicodedata import category
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
-from judge.errors import InputError, listed, one_line
+from judge.errors import InputError, listed
+from judge.prompting.yaml_files import read_yaml, wrong_placeholders
 from judge.types import CHATANIME, OVERALL, Metric, Scheme, digest
 
 FIRST_LANGUAGE = "zh"
@@ -32,12 +30,15 @@ LEVELS = (2, 10)
 """The fewest and the most levels of a metric."""
 
 
+MISSING = (
+    "a rubric has rubric.yaml, system.yaml and one YAML file per metric that rubric.yaml names "
+    "(without rubric.yaml: ChatAnime's)"
+)
+"""The remedy where one is missing."""
+
+
 RESERVED = ("\ue000", "\ue001", "\ue010", "\ue011", "\ue012")
 """Characters that mark the slots of a prompt and its messages while it is assembled; no rubric may contain them."""
-
-
-MOST_FAULTS = 20
-"""Problems of one file that are named."""
 
 
 PLACEHOLDERS = {
@@ -231,7 +232,9 @@ def _levels(metric: Metric) -> tuple[int, ...]:
 def packaged() -> tuple[str, ...]:
     """The names of the packaged rubrics."""
     folders = (one for one in resources.files("prompts").iterdir() if one.is_dir() and not one.name.startswith("_"))
-    return tuple(sorted(folder.name for folder in folders))
+    # The texts of a rubric are in its folder, or in one for each language; a folder without has other prompts.
+    rubrics = (one for one in folders if any((home / "system.yaml").is_file() for home in (one, *one.iterdir())))
+    return tuple(sorted(rubric.name for rubric in rubrics))
 
 
 def languages(rubric: str | Path = CHATANIME) -> tuple[str, ...]:
@@ -264,14 +267,14 @@ def load_rubric(language: str | None = None, rubric: str | Path = CHATANIME) -> 
     outline = _read_outline(home, language)
     problems: list[str] = []
     files = {
-        name: _read(home / f"{name}.yaml", Texts if name == "system" else Metric, problems)
+        name: read_yaml(home / f"{name}.yaml", Texts if name == "system" else Metric, problems, MISSING)
         for name in ("system", *outline.names)
     }
     rationale = home / "rationale.yaml"
     if not rationale.is_file():  # the words do not depend on what is rated, only on the language
         ours = resources.files("prompts") / CHATANIME
         rationale = ours / (outline.language if outline.language in languages() else "en") / "rationale.yaml"
-    files["rationale"] = _read(rationale, RationaleTexts, problems)
+    files["rationale"] = read_yaml(rationale, RationaleTexts, problems, MISSING)
     problems = [*_wrong_outline(home, outline), *(problems or _inconsistencies(home, outline, files))]
     if problems:
         raise InputError(listed(problems))
@@ -298,7 +301,7 @@ def _read_outline(home: Traversable | Path, language: str = FIRST_LANGUAGE) -> O
     place = home / "rubric.yaml"
     if not place.is_file() and language in languages():
         place = resources.files("prompts") / CHATANIME / language / "rubric.yaml"
-    outline = _read(place, Outline, problems)
+    outline = read_yaml(place, Outline, problems, MISSING)
     if problems:
         raise InputError(listed(problems))
     found: Outline = outline
@@ -315,46 +318,6 @@ def parse_scale(scale: str | tuple[int, ...] | int) -> tuple[int, ...]:
     if not ends or int(ends[1]) >= int(ends[2]):
         raise ValueError(f"{scale!r} is no scale; write 1-5 or [1, 3, 5]")
     return tuple(range(int(ends[1]), int(ends[2]) + 1))
-
-
-def _read(file: Traversable | Path, kind: type, problems: list[str]) -> Any:
-    """The content of a file as a ``kind``; None where it is wrong, and then ``problems`` says why."""
-    try:
-        if isinstance(file, Path) and os.path.exists(file) and not os.path.isfile(file):
-            raise OSError(0, "a folder, a pipe or a device")
-        # No aliases: by aliases of aliases a small file could stand for one that fills the memory.
-        text = file.read_text(encoding="utf-8")
-        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise yaml.YAMLError("an alias (*name); write the text out")
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if twice := next(_keys_twice(node), None):
-            raise yaml.YAMLError(f"the key {twice!r} stands twice; remove one")
-        return TypeAdapter(kind).validate_python(None if node is None else loader.construct_document(node))
-    except FileNotFoundError:
-        what = "a rubric has rubric.yaml, system.yaml and one YAML file per metric that rubric.yaml names"
-        problems.append(f"{file}: missing; {what} (without rubric.yaml: ChatAnime's)")
-    except UnicodeDecodeError as error:
-        problems.append(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8")
-    except OSError as error:
-        problems.append(f"{file}: cannot be read ({error.strerror}); check the file")
-    except ValidationError as error:
-        for fault in error.errors(include_input=False)[:MOST_FAULTS]:
-            name = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "(whole file)"
-            said = "holds no fields (name: text)" if fault["type"] == "dataclass_type" else fault["msg"].lower()
-            problems.append(f"{file}: field {name}: {said}; fix it")
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
-        problems.append(f"{file}: not YAML ({one_line(error)}); fix the syntax")  # PyYAML fails in many ways
-    return None
-
-
-def _keys_twice(node: yaml.Node | None) -> Iterator[str]:
-    """The keys that stand twice in an object somewhere in a YAML text, of which one would be lost."""
-    if isinstance(node, yaml.MappingNode):
-        keys = [str(key.value) for key, _ in node.value]
-        yield from (key for key, count in Counter(keys).items() if count > 1)
-        for _, value in node.value:
-            yield from _keys_twice(value)
 
 
 def _wrong_outline(home: Traversable | Path, outline: Outline) -> Iterator[str]:
@@ -404,7 +367,7 @@ def _inconsistencies(home: Traversable | Path, outline: Outline, files: dict[str
         if not all(text.strip() for text in texts):
             yield f"{file}: a text is empty; write it"
         if name in ("system", "rationale"):
-            yield from (f"{file}: {problem}" for problem in _wrong_placeholders(fields))
+            yield from (f"{file}: {problem}" for problem in wrong_placeholders(fields, PLACEHOLDERS))
         if any(mark in text for text in texts for mark in RESERVED):
             yield f"{file}: contains {marks}, which mark slots; remove them"
         if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for text in texts for c in text):
@@ -440,18 +403,6 @@ def _wrong_titles(texts: Texts, outline: Outline) -> Iterator[str]:
             yield f"field {title}: give a title for each of {', '.join(wanted) or 'none'}"
     if outline.set_metric and not texts.answers:
         yield f"field answers: missing; it heads the answers that are rated on {outline.set_metric}"
-
-
-def _wrong_placeholders(texts: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the texts of a file that are filled in."""
-    for name, names in ((name, names) for name, names in PLACEHOLDERS.items() if name in texts):
-        # Filling the text in shows every fault at once: a name that is missing, unknown, or has a brace too many.
-        try:
-            filled = texts[name].format(**{one: f"\0{one}\0" for one in names})
-        except (KeyError, IndexError, ValueError, AttributeError):
-            filled = ""
-        if any(f"\0{one}\0" not in filled for one in names):
-            yield f"field {name}: {{{'} and {'.join(names)}}} must stand in it, and nothing else in braces; fix it"
 
 
 def _strings(value: Any) -> Iterator[str]:

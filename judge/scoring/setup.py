@@ -16,8 +16,9 @@ from judge.data.chatanime import chatanime_folder, is_complete
 from judge.data.dataset import Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
+from judge.engines.in_process import engine_loader, engine_name
 from judge.engines.served_model import connect
-from judge.errors import EngineError, InputError, JudgeError, discreet
+from judge.errors import InputError, JudgeError, discreet
 from judge.files import cache_folder
 from judge.models.checkpoint import Checkpoint, resolve, stand_in
 from judge.models.hardware import Hardware, detect, require_usable
@@ -104,28 +105,8 @@ def open_judge(
 
 
 def _engine(options: Options, hardware: Hardware, checkpoint: Checkpoint) -> Callable[[], Engine]:
-    """What loads the model, and first the libraries that run it: a finished run needs neither."""
-    name = engine_name(options.engine, hardware)
-    if name == "vllm" and find_spec("vllm") is None:
-        raise EngineError("vLLM is not installed here; `pip install 'esrp-judge[vllm]'`, or choose --engine packed")
-
-    def load() -> Engine:
-        if name == "vllm":
-            from judge.engines.vllm import VllmEngine
-
-            return VllmEngine(checkpoint.folder, checkpoint.dtype(hardware), options.tensor_parallel, options.patience)
-        from judge.engines.packed.engine import PackedEngine
-
-        return PackedEngine.load(checkpoint.folder)
-
-    return load
-
-
-def engine_name(asked: str, hardware: Hardware) -> str:
-    """The engine that ``auto`` stands for: vLLM on a GPU where it is installed, packed otherwise."""
-    if asked != "auto":
-        return asked
-    return "vllm" if hardware.gpus and find_spec("vllm") is not None else "packed"
+    """What loads the model in this process."""
+    return engine_loader(options.engine, hardware, checkpoint, options.tensor_parallel, options.patience)
 
 
 def choose_judge(data: Sequence[Path], options: Options, hardware: Hardware) -> tuple[str, str]:

@@ -46,6 +46,7 @@ def test_the_wheel_carries_prompts_example_and_attacks(installed: Path) -> None:
         "from judge.prompting.rubric import load_rubric as load;"
         "from judge.robustness.degradations import load_wording; [load_wording(language) for language in ('zh', 'en')];"
         "from judge.robustness.attacks import families;"
+        "from judge.collection.role_prompt import load_role_prompt; load_role_prompt(), load_role_prompt(None, 'en');"
         "print(judge.__file__, len(example_dialogues()), len(load('zh').metrics), len(load('en').metrics),"
         " families()[-1].name)"
     )

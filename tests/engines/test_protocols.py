@@ -15,8 +15,8 @@ import judge.engines.llama_cpp as llama_cpp
 from judge import EngineError, InputError, compare_layouts, load_judgments, score
 from judge.data.dialogues import example_dialogues
 from judge.engines.message_protocols import Manner
+from judge.engines.patient_client import Pace
 from judge.engines.served_model import about, connect, find
-from judge.engines.server import Pace
 from judge.prompting.prompt_tree import PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer

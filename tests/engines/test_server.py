@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-import judge.engines.server as server_module
+import judge.engines.patient_client as client_module
 from judge import EngineError, InputError, load_judgments, score
 from judge.engines.served_model import connect
 from judge.errors import JudgeError
@@ -77,7 +77,7 @@ def test_a_server_that_fails_now_and_then_loses_nothing(
 def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
     asked: Asked, model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "TIMEOUT", httpx.Timeout(2.0))
+    monkeypatch.setattr(client_module, "TIMEOUT", httpx.Timeout(2.0))
     fault: Fault = lambda path, number: (DRIP, b"") if number == 5 and "comp" in path else None  # noqa: E731
     with serving(model, fault) as url:
         started = time.monotonic()
@@ -90,7 +90,7 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
 def test_patience_begins_with_the_first_failure_and_not_with_the_request(
     asked: Asked, model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "TIMEOUT", httpx.Timeout(5.0))
+    monkeypatch.setattr(client_module, "TIMEOUT", httpx.Timeout(5.0))
     fault: Fault = lambda path, number: (DRIP, b"") if number == 5 and "comp" in path else None  # noqa: E731
     with serving(model, fault) as url:
         result = score([], asked(url, tmp_path / "run", patience=4))  # less than the failure took to come
@@ -113,7 +113,7 @@ class Poisoned(Model):
 def test_a_dialogue_that_always_fails_is_missing_and_tried_again_by_the_next_call(
     asked: Asked, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, place: int
 ) -> None:
-    monkeypatch.setattr(server_module, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 0.5)
     rows = [
         {"source": "s", "character": "c", "scenario": str(i), "question_r1": "问", "answer_r1": answer}
         for i, answer in enumerate(np.insert(np.array(["好", "好的"], dtype=object), place, "毒药"))
@@ -152,13 +152,13 @@ def test_a_server_that_refuses_all_is_soon_left_alone(
 
     with serving(Counted(stand_in, 400)) as url, pytest.raises(EngineError, match="HTTP 400"):
         score([data], asked(url, tmp_path / "run", sources=(), limit=None, concurrency=concurrency))
-    assert 0 < len(refused) <= server_module.TRIES + concurrency
+    assert 0 < len(refused) <= client_module.TRIES + concurrency
 
 
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(
     asked: Asked, model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 0.5)
     seen = threading.Event()
 
     def fault(path: str, number: int) -> tuple[int, bytes] | None:

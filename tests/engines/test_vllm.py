@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -38,6 +37,7 @@ from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.scoring.judge import judgment
 from tests.helpers import real_models
 from tests.helpers.chatanime import LEVELS, METRICS
+from tests.helpers.vllm_server import free_port, kill, start_server
 
 pytestmark = pytest.mark.vllm
 
@@ -228,34 +228,7 @@ def test_two_engines_give_the_same_scores_in_bfloat16(
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    command = ["vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", "tiny", "--port", port]
-    flags = ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--block-size", "32"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", *map(str, command + flags)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 300
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).raise_for_status()
-            return server
-        except httpx.HTTPError:
-            time.sleep(1)
-    kill(server)
-    raise AssertionError(f"the server did not start ({server.poll()})")
-
-
-def kill(server: subprocess.Popen[bytes]) -> None:
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -357,9 +330,7 @@ def decider(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_real_server_of_decisions_is_read_as_the_model_decides(
     decider: Path, short_rubric: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = start_server(decider, port)
     try:
         options = Options(url=f"http://127.0.0.1:{port}", protocol="systemone", limit=2, run=tmp_path / "run")

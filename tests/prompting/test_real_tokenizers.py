@@ -112,3 +112,22 @@ def test_the_tokenizer_of_a_gguf_file_is_the_models_own() -> None:
     assert tokenizer.chat("rules")[0] == "<|im_start|>system\nrules<|im_end|>\n<|im_start|>user\n"
     for text in TEXTS:
         assert tokenizer.text(tokenizer.encode_untrusted(text)) == text
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_conversation_is_rendered_around_its_messages(name: str) -> None:
+    tokenizer = real(name)
+    one = tokenizer.conversation(["system", "user"])
+    head, tail = tokenizer.chat("规则")
+    assert (one[0] + "规则" + one[1], one[2]) == (head, tail)
+    roles, texts = ["system", "user", "assistant", "user"], ["规则", "问一", "答一", "问二"]
+    around = tokenizer.conversation(roles)
+    assert around[:2] == one[:2] and around[-1] == one[-1]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    joined = "".join(part for pair in zip(around, [*texts, ""], strict=True) for part in pair)
+    rendered = tokenizer._render(messages)
+    assert (
+        tokenizer.has_template is False
+        or joined.partition("问二")[0]
+        == rendered.removeprefix(tokenizer.bos if rendered.startswith(tokenizer.bos * 2) else "").partition("问二")[0]
+    )

@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from judge.engines import Array, silent
+from judge.engines import GREEDY, Array, Sampling, silent
 from judge.engines.packed.forked import LONGEST_PIECE, ForkedCaches
 from judge.engines.packed.kept import KEPT_OPENINGS, KEPT_PREFIXES, Kept
 from judge.engines.packed.tree_layers import led_along
@@ -205,24 +205,38 @@ class PackedEngine:
     @torch.inference_mode()
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Ids]]:
         """See ``Engine.generate``; one prompt after another, but what they share is computed once."""
-        # The likeliest token each time, whatever the model's folder says of sampling.
-        end = self.model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [end]
-        greedy = GenerationConfig(max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=ends[0])
 
         def continued(tree: PromptTree, leaf: int) -> Ids:
             above = None  # or what generating appends to
             if "forked" not in self.refused:
                 above = deepcopy(self._forked_caches.prefix(tree))
-            prompt = torch.tensor([tree.prompt(leaf)], device=self.device)
-            mask = torch.ones_like(prompt)
-            found = self.model.generate(prompt, attention_mask=mask, past_key_values=above, generation_config=greedy)
-            return tuple(found[0, prompt.shape[1] :].tolist())
+            return self._continued(tree.prompt(leaf), GREEDY, max_tokens, above)
 
+        return [[continued(tree, leaf) for leaf in range(len(tree.leaves))] for tree in trees]
+
+    def write(self, prompts: Sequence[Ids], samplings: Sequence[Sampling], max_tokens: int) -> list[Ids]:
+        """See ``Writer.write``; one prompt after another, so that no text depends on its neighbours."""
+        return [self._continued(ids, sampling, max_tokens) for ids, sampling in zip(prompts, samplings, strict=True)]
+
+    @torch.inference_mode()
+    def _continued(self, ids: Ids, sampling: Sampling, max_tokens: int, above: Any = None) -> Ids:
+        """What the model writes after a prompt of which ``above`` is computed already."""
+        end = self.model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        # As it is asked, whatever the model's folder says of sampling.
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        how = drawn if sampling.temperature else {"do_sample": False}
+        config = GenerationConfig(max_new_tokens=max_tokens, eos_token_id=end, pad_token_id=ends[0], **how)
+        prompt = torch.tensor([ids], device=self.device)
         try:
-            return [[continued(tree, leaf) for leaf in range(len(tree.leaves))] for tree in trees]
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(sampling.seed)
+                found = self.model.generate(
+                    prompt, attention_mask=torch.ones_like(prompt), past_key_values=above, generation_config=config
+                )
         except RuntimeError as error:  # out of memory too
             raise EngineError(f"the model failed: {one_line(error)}; free some memory or choose another") from error
+        return tuple(found[0, prompt.shape[1] :].tolist())
 
     def kept_at_most(self, prefix: int, opening: int, openings: int) -> float:
         """Bytes that are kept at most of shared prefixes and openings of these many tokens, so many openings a batch.
