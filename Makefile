@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 STUDIO_VENV := .venv-label-studio
 LLAMA_VENV := .venv-llama-cpp
+STORE_VENV := .venv-store
 PORT ?= 8000
 VLLM_EXTRAS := .[dev,vllm]
 CONSTRAINTS := --constraint constraints.txt
@@ -17,14 +18,14 @@ NVIDIA := $(shell ls /dev/nvidia[0-9]* 2>/dev/null; command -v nvidia-smi)
 
 # Each worker holds torch and a model: not as many as a large machine has cores.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
-EVERYDAY := not long and not models and not vllm and not browser and not label_studio and not llama_cpp
+EVERYDAY := not long and not models and not vllm and not browser and not store and not label_studio and not llama_cpp
 SHORT_TORTURE := guard=2000 fuzz=300 spoilt=100 writes=10 kills=4 clashes=1
 
 # vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup judge report serve test test-rest test-all test-models test-vllm test-report test-label-studio test-llama-cpp torture lint bench constraints clean
+.PHONY: help setup judge report serve test test-rest test-all test-models test-vllm test-report test-store test-label-studio test-llama-cpp torture lint bench constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,9 +55,9 @@ serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with th
 test: $(VENV)/.ready-dev ## run the everyday tests: minutes
 	$(BIN)/python -m pytest $(PARALLEL) -m "$(EVERYDAY)" $(ARGS)
 
-test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, vLLM, the report in a browser, a short torture
-	$(BIN)/python -m pytest $(PARALLEL) -m "long and not models"
-	$(MAKE) --no-print-directory test-vllm
+test-rest: $(VENV)/.ready-dev ## run the other tests: long ones, Ray, vLLM, a store, the report in a browser, a short torture
+	$(BIN)/python -m pytest $(PARALLEL) -m "long and not models and not store"
+	$(MAKE) --no-print-directory test-vllm test-store
 	@if command -v chromium >/dev/null; then $(MAKE) --no-print-directory test-report; \
 	  else echo "no chromium here: the tests of the report in a browser are skipped"; fi
 	$(BIN)/python -m tests.torture $(SHORT_TORTURE)
@@ -68,6 +69,9 @@ test-models: $(VENV)/.ready-dev ## run the tests over real models and tokenizers
 
 test-vllm: $(VLLM_VENV)/.ready ## run the tests that need vLLM, on this machine's CPUs
 	$(VLLM_VENV)/bin/python -m pytest -W default -m vllm $(ARGS)
+
+test-store: $(VENV)/.ready-dev $(STORE_VENV)/.ready ## score into a store of S3's protocol, served by moto
+	MOTO_SERVER=$(CURDIR)/$(STORE_VENV)/bin/moto_server $(BIN)/python -m pytest -m store $(ARGS)
 
 test-label-studio: $(VENV)/.ready-dev $(STUDIO_VENV)/.ready ## take ratings through a real Label Studio: 1 GB, minutes
 	LABEL_STUDIO=$(CURDIR)/$(STUDIO_VENV)/bin/label-studio $(BIN)/python -m pytest -m label_studio $(ARGS)
@@ -98,7 +102,7 @@ constraints: $(VENV)/.ready-browser $(VLLM_VENV)/.ready ## write the versions th
 	mv constraints.new constraints.txt
 
 clean: ## remove the environments and caches; runs in results/ stay
-	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(LLAMA_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(VLLM_VENV) $(STUDIO_VENV) $(LLAMA_VENV) $(STORE_VENV) $(PEER_VENVS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The interpreter and torch; what is installed beside them is one call of pip, as resolving takes long.
@@ -142,6 +146,12 @@ $(STUDIO_VENV)/.ready: | $(VENV)/.ready
 	@echo "making $(@D)"
 	@$(PYTHON) -m venv $(@D)
 	@$(call logged,label-studio==1.23.2)
+	@rm $(@D)/install.log && touch $@
+
+$(STORE_VENV)/.ready: | $(VENV)/.ready
+	@echo "making $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(call logged,moto[server]==5.2.5)
 	@rm $(@D)/install.log && touch $@
 
 # llama.cpp's server and its quantiser, built here from the source in the package.

@@ -20,7 +20,8 @@ from judge.files import as_json_text
 Data = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="DATA…", help="Dialogues: .json .jsonl .csv .tsv .xlsx .parquet, also as .gz or .zip; or a folder."
+        metavar="DATA…",
+        help="Dialogues: .json .jsonl .csv .tsv .xlsx .parquet, also as .gz or .zip; a folder, a pattern, s3://…",
     ),
 ]
 

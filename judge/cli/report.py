@@ -27,6 +27,7 @@ from judge.cli.common import (
     Scoring,
 )
 from judge.files import as_json_text
+from judge.remote import shown
 
 if TYPE_CHECKING:
     from judge.report.tables import People
@@ -95,7 +96,7 @@ def write_after_run(run: Path) -> str:
     """
     try:
         path = _write(run, None, None, None, None)
-        return f"report: {path}"
+        return f"report: {shown(path.parent)}/{path.name}"
     except Exception as error:
         from judge.errors import one_line
 

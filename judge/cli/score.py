@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,7 @@ from judge.cli.console import STAND_IN_WARNING, console, line
 from judge.cli.report import write_after_run
 from judge.errors import InputError, plain
 from judge.files import as_json_text
+from judge.remote import shown, working_copy
 from judge.types import AS_ASKED, CHATANIME, MIN_MASS, OVERALL, STAND_IN, Options, Scheme
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def show_result(result: Result, scheme: Scheme) -> None:
         out.print(leaderboard_table(result, scheme, out.width))
     if result.judge == STAND_IN:
         out.print(line(STAND_IN_WARNING, "bold red"))
-    out.print(line(f"{result.judgments - sum(result.missing.values()):,} judgments in {result.run}"))
+    out.print(line(f"{result.judgments - sum(result.missing.values()):,} judgments in {shown(result.run)}"))
     tables = "scores.csv, leaderboard.csv" + (", diversity.csv" if result.diversity is not None else "")
     out.print(line(f"{tables}; how they came about: manifest.json"))
     for reason, count in result.missing.items():
@@ -112,10 +114,10 @@ def show_result(result: Result, scheme: Scheme) -> None:
 def show_shard(shard: Shard) -> None:
     """Print one share of a run that was judged, and what ends the run."""
     there = shard.judgments - sum(shard.missing.values())
-    print(plain(f"shard {shard.shard}: {there:,} of its {shard.judgments:,} judgments are in {shard.run}"))
+    print(plain(f"shard {shard.shard}: {there:,} of its {shard.judgments:,} judgments are in {shown(shard.run)}"))
     for reason, count in shard.missing.items():
         print(plain(f"missing: {count:,} judgments, {reason}"))
-    print(plain(f"once all shards have ended: esrp-judge tables {shlex.quote(str(shard.run))}"))
+    print(plain(f"once all shards have ended: esrp-judge tables {shlex.quote(shown(shard.run))}"))
 
 
 def show_diversity(table: pd.DataFrame) -> None:
@@ -188,8 +190,6 @@ def score(
 
     Without DATA: ChatAnime where it was fetched and a real judge was named or has a GPU; else the packaged example.
     """
-    from judge.cli.console import terminal_progress
-
     options = Options(
         run=run,
         judge=judge,
@@ -217,12 +217,21 @@ def score(
         mapping=mapping,
         rationales=rationales,
     )
-    if dry_run:
-        return show_dry_run(data or [], options, as_json)
-    if shard:
-        if calibration:
-            raise InputError("--shard takes no --calibration; apply it by calibrate --use, once all shards have ended")
-        return score_one_shard(data or [], options, as_json)
+    with working_copy(run) if run else nullcontext() as folder:
+        options = replace(options, run=folder)
+        if dry_run:
+            return show_dry_run(data or [], options, as_json)
+        if shard:
+            if calibration:
+                raise InputError("--shard takes no --calibration; apply it by calibrate --use, once all have ended")
+            return score_one_shard(data or [], options, as_json)
+        return score_all(data or [], options, calibration, report, as_json)
+
+
+def score_all(data: list[Path], options: Options, calibration: Path | None, report: bool, as_json: bool) -> int:
+    """Score a run to its end, apply a calibration and write the report where that is asked for, and say how it went."""
+    from judge.cli.console import terminal_progress
+
     calibrated = None
     with terminal_progress() as progress:  # before the imports, which take their time
         from judge.scoring.run import score as score_into_run
@@ -231,12 +240,12 @@ def score(
             from judge.human_ratings.calibrated_run import Calibrated
 
             calibrated = Calibrated.load(calibration, progress.note)
-        result = score_into_run(data or [], options, progress, calibrated.check if calibrated else None)
+        result = score_into_run(data, options, progress, calibrated.check if calibrated else None)
         if calibrated:
             calibrated.apply(result.run)
         with progress.busy("writing the report"):
             about_report = write_after_run(result.run) if report else ""
-    if calibrated and not as_json:
+    if calibrated:
         about_report = f"calibrated scores, by {calibration}: scores_calibrated.csv, calibrated.parquet\n{about_report}"
     return say_result(result, about_report, as_json)
 
@@ -248,7 +257,7 @@ def say_result(result: Result, more: str, as_json: bool) -> int:
     if as_json:
         facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious", "explained")}
         print(
-            as_one_json({"run": str(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
+            as_one_json({"run": shown(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
         )
     else:
         show_result(result, scheme_of(read_manifest(result.run)))
@@ -266,7 +275,7 @@ def score_one_shard(data: list[Path], options: Options, as_json: bool) -> int:
 
         shard = score_shard(data, options, progress)
     if as_json:
-        print(as_json_text({**asdict(shard), "run": str(shard.run)}))
+        print(as_json_text({**asdict(shard), "run": shown(shard.run)}))
     else:
         show_shard(shard)
     return 1 if shard.missing else 0
@@ -280,14 +289,15 @@ def tables(
     """Write the tables and the report of a run from its judgments, as after --shard; needs neither judge nor data."""
     from judge.cli.console import terminal_progress
 
-    with terminal_progress() as progress:
-        from judge.scoring.run import write_tables
+    with working_copy(run) as folder:
+        with terminal_progress() as progress:
+            from judge.scoring.run import write_tables
 
-        with progress.busy("writing the tables"):
-            result = write_tables(run)
-        with progress.busy("writing the report"):
-            about_report = write_after_run(run) if report else ""
-    return say_result(result, about_report, as_json)
+            with progress.busy("writing the tables"):
+                result = write_tables(folder)
+            with progress.busy("writing the report"):
+                about_report = write_after_run(folder) if report else ""
+        return say_result(result, about_report, as_json)
 
 
 def diversity(data: Data = None, mapping: Map = "", as_json: Json = False) -> int:
@@ -314,11 +324,12 @@ def show_dry_run(data: list[Path], options: Options, as_json: bool) -> int:
 
         found = look_ahead(data, options, progress)
     if as_json:
-        print(as_json_text({**asdict(found), "run": str(found.run), "seconds": found.seconds}))
+        print(as_json_text({**asdict(found), "run": shown(found.run), "seconds": found.seconds}))
         return 0
     todo = found.judgments - found.judgments_done
+    place = shown(found.run)
     lines = [
-        f"{found.judge} ({found.judge_id}) on {found.dialogues:,} dialogues into {found.run}; nothing was written",
+        f"{found.judge} ({found.judge_id}) on {found.dialogues:,} dialogues into {place}; nothing was written",
         f"batches: {found.units_done:,} of {found.units:,} are there",
         f"judgments: {found.judgments_done:,} of {found.judgments:,} are there, {todo:,} to do",
         f"tokens to do: {found.prompt_tokens:,}, or {found.unique_tokens:,} with what prompts share counted once",

@@ -19,6 +19,7 @@ from judge.data.columns import NAMES, ColumnMap, Columns, columns_of, missing_re
 from judge.data.fields import Fields, Wrong, folded, name_of, shortened, text_of
 from judge.data.records import RawRecord, parsed, raw_records
 from judge.errors import InputError, one_line
+from judge.remote import fetched
 from judge.types import Dialogue
 
 MOST_SHAPES = 1000
@@ -101,7 +102,7 @@ def read_dialogues(
     A folder stands for all files in it whose suffix is known, in any case and packed or not; not for its subfolders.
 
     Args:
-        paths: files and folders.
+        paths: files and folders, here or in a store (``judge.remote``), and patterns for their names.
         mapping: which columns are which fields, as ``--map`` has it: ``source=model,scenario=meta.id``.
         judged_role: a speaker of chat logs who is judged, beside those that are known.
         default_character: the character of records that name none.
@@ -111,7 +112,17 @@ def read_dialogues(
     Raises:
         InputError: a path is missing or cannot be read, its kind is not known, or ``mapping`` is wrong.
     """
-    reading = Reading(parse_map(mapping), judged_role, default_character)
+    with fetched(paths) as here:
+        yield from _read_files(here, Reading(parse_map(mapping), judged_role, default_character), on_file, on_warning)
+
+
+def _read_files(
+    paths: Iterable[Path],
+    reading: Reading,
+    on_file: Callable[[FileFacts], None],
+    on_warning: Callable[[str], None],
+) -> Iterator[Record | Problem]:
+    """Every dialogue of every file; arguments as those of ``read_dialogues``."""
     for path in [file for given in paths for file in _files(given, on_warning)]:
         # A fault that ends a file is one more problem, so that the other files are still read.
         try:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from judge.data.dataset import Corpus
 from judge.errors import EngineError, InputError, one_line
 from judge.files import replacing
+from judge.remote import opened
 from judge.types import Dialogue, Judgment, Turn, digest
 
 JUDGMENTS = "judgments"
@@ -94,6 +95,11 @@ class Damaged(InputError):
     """A file of a run is not as it was written."""
 
 
+def part_name(kind: str, batch: str) -> str:
+    """The place of a batch's part in a run's folder."""
+    return f"{kind}/part-{batch}.parquet"
+
+
 def write_part(path: Path, kind: str, rows: list[dict[str, Any]]) -> None:
     """Write a part by an atomic write, with the hash of its content.
 
@@ -105,13 +111,18 @@ def write_part(path: Path, kind: str, rows: list[dict[str, Any]]) -> None:
     Raises:
         EngineError: the file cannot be written.
     """
+    with writing(path) as file:
+        file.write(part_content(kind, rows))
+
+
+def part_content(kind: str, rows: list[dict[str, Any]]) -> bytes:
+    """The content of a part's file; arguments as those of ``write_part``."""
     levels = [int(name[1:]) for name in rows[0] if re.fullmatch(r"p\d+", name)]
     table = pa.Table.from_pylist(rows, schema=schema(kind, levels))
     table = table.replace_schema_metadata({_HASH: digest(table.to_pydict())})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
-    with writing(path) as file:
-        file.write(buffer.getvalue().to_pybytes())
+    return bytes(buffer.getvalue().to_pybytes())
 
 
 def read_part(path: Path) -> pa.Table:
@@ -227,13 +238,13 @@ def kept_dialogues(path: Path, digests: Collection[str]) -> Iterator[Dialogue]:
         yield from _dialogues(rows.filter(pc.is_in(rows["content_digest"], value_set=values)))
 
 
-def dialogues_between(path: Path, start: int, stop: int) -> Iterator[Dialogue]:
+def dialogues_between(path: Path | str, start: int, stop: int) -> Iterator[Dialogue]:
     """The dialogues from the ``start``-th up to, and without, the ``stop``-th in a file of ``keep_dialogues``.
 
-    Only the row groups that hold them are read. Damaged where the file is damaged.
+    Only the row groups that hold them are read. The file may be in a store. Damaged where it is damaged.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(opened(path), page_checksum_verification=True) as file:
             first = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows

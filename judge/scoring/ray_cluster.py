@@ -26,6 +26,7 @@ from uuid import uuid4
 
 from judge.errors import EngineError, InputError, Interrupted, JudgeError, one_line
 from judge.models.hardware import Hardware, detect
+from judge.remote import home_of, is_there, put, refresh, remove, shown
 from judge.scoring.judge import AnswerForm
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
 from judge.scoring.ray_worker import Chunk, Done, Ledger, Worker
@@ -75,26 +76,30 @@ class Cluster:
         """InputError where some node that may hold a worker has another version, or does not see the run's folder."""
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         token = folder / f".seen-{uuid4().hex}"
+        place = f"{home_of(folder) or folder.resolve()}/{token.name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             token.touch()
-            seen = [(node, self.once(_sees, token, node=node)) for node in self.nodes]
+            put(folder, token)
+            seen = [(node, self.once(_sees, place, node=node)) for node in self.nodes]
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --run") from error
         finally:
+            if home_of(folder):
+                remove(place)
             token.unlink(missing_ok=True)
             for path in made:  # as if nothing had been here
                 if path.is_dir() and not any(path.iterdir()):
                     path.rmdir()
-        for node, (installed, is_there) in seen:
+        for node, (installed, sees) in seen:
             if installed != version("esrp-judge"):
                 raise InputError(
                     f"the node {node[:8]} has esrp-judge {installed} and not {version('esrp-judge')}; install it there"
                 )
-            if not is_there:
+            if not sees:
                 raise InputError(
-                    f"{folder}: the node {node[:8]} does not see this folder; put the run on a file system that all "
-                    "nodes share (--run)"
+                    f"{shown(folder)}: the node {node[:8]} does not see this folder; put the run on a file system that "
+                    "all nodes share, or into a store (--run)"
                 )
 
     def once(self, what: Callable[..., Any], *words: Any, node: str | None = None) -> Any:
@@ -186,9 +191,9 @@ def _find_answer_form(options: Options) -> AnswerForm:
     return open_judge(options, open_model(options, detect())).answer_form
 
 
-def _sees(file: Path) -> tuple[str, bool]:
+def _sees(file: str) -> tuple[str, bool]:
     """Which version is installed here, and whether a file is seen."""
-    return version("esrp-judge"), file.is_file()
+    return version("esrp-judge"), is_there(file)
 
 
 @contextmanager
@@ -225,11 +230,12 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
         ray="",
         workers=None,
         gpus_per_worker=None,
-        run=work.store.folder.resolve(),
+        run=None,
         answer_form=work.judge.answer_form.name,
     )
     if cluster.gpus > 1:
         options = replace(options, tensor_parallel=cluster.gpus)
+    run = home_of(work.store.folder) or str(work.store.folder.resolve())
     chunks = list(_chunks(work, cluster.workers))
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -242,7 +248,7 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
             Worker,
             batch_size=1,
             compute=ActorPoolStrategy(size=min(cluster.workers, len(chunks))),
-            fn_constructor_args=(options, work.judge.name, work.judge.identity.judge_id, work.metrics, ledger),
+            fn_constructor_args=(options, run, work.judge.name, work.judge.identity.judge_id, work.metrics, ledger),
             num_cpus=cluster.cpus,
             num_gpus=cluster.gpus,
         )
@@ -251,18 +257,22 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
     checks = {kind: work.mass_check(kind) for kind in (JUDGMENTS, DIVERSITY)}
     engines: dict[str, dict[str, Any]] = {}
     work.progress.begin("judgments", *work.counts())
-    with _telling():
-        for row in rows:
-            done: Done = pickle.loads(row["done"][0])
-            if done.failed:
-                raise done.failed
-            for note in done.notes:
-                work.progress.note(note)
-            engines[done.worker] = {"worker": len(engines) + 1, **(done.engine or {})}
-            checks[done.kind].see(done.masses)
-            work.progress.advance(done.judgments, done.tokens)
-            if stop.is_set():
-                raise Interrupted(f"stopped; all judged so far is in {work.store.folder};", can_go_on=True)
+    try:
+        with _telling():
+            for row in rows:
+                done: Done = pickle.loads(row["done"][0])
+                if done.failed:
+                    raise done.failed
+                for note in done.notes:
+                    work.progress.note(note)
+                engines[done.worker] = {"worker": len(engines) + 1, **(done.engine or {})}
+                checks[done.kind].see(done.masses)
+                work.progress.advance(done.judgments, done.tokens)
+                if stop.is_set():
+                    raise Interrupted(f"stopped; all judged so far is in {work.store};", can_go_on=True)
+    finally:
+        if home_of(work.store.folder):  # what the workers put into the store
+            refresh(work.store.folder)
     for check in checks.values():
         check.conclude()
     return list(engines.values())

@@ -19,8 +19,9 @@ from typing import Any
 from judge.data.dialogues import example_dialogues
 from judge.errors import EngineError, InputError, JudgeError, UnfitJudge, one_line
 from judge.models.hardware import detect
+from judge.remote import address_of, write
 from judge.scoring.judge import Judge, Judged
-from judge.scoring.parts import DIALOGUES, JUDGMENTS, dialogues_between
+from judge.scoring.parts import DIALOGUES, JUDGMENTS, dialogues_between, part_content, part_name
 from judge.scoring.run_folder import Store
 from judge.scoring.setup import open_judge, open_model
 from judge.scoring.summary import sample_answers
@@ -103,15 +104,19 @@ class Worker:
     Nothing is done before the first chunk: Ray would try for ever to make a worker that fails when it is made.
 
     Args:
-        options: how to judge, into which run; the same paths are good on every node.
+        options: how to judge.
+        run: the folder, or the address, of the run; it is the same on every node.
         name, judge_id: of the judge that the run is of.
         metrics: of a dialogue.
         ledger: the handle of the ``Ledger``.
     """
 
-    def __init__(self, options: Options, name: str, judge_id: str, metrics: tuple[str, ...], ledger: Any) -> None:
+    def __init__(
+        self, options: Options, run: str, name: str, judge_id: str, metrics: tuple[str, ...], ledger: Any
+    ) -> None:
         import ray
 
+        self._run = run
         self._options, self._name, self._judge_id, self._metrics = options, name, judge_id, metrics
         self._ledger = ledger
         self._id = str(ray.get_runtime_context().get_actor_id())  # stays the same where Ray makes it anew
@@ -131,7 +136,7 @@ class Worker:
 
     def _complete(self, chunk: Chunk) -> Done:
         """Judge and write those batches of a chunk that no lost worker has written."""
-        judge, store = self._opened(), Store(Path(str(self._options.run)))
+        judge = self._opened()
         tries = self._ask("tries", chunk.names)
         # What a worker was lost on is tried by itself, so that nothing else is lost with it. The others are judged as
         # many together as on one machine, since the last bits of a score depend on what is judged beside it.
@@ -152,7 +157,7 @@ class Worker:
             with self._ending_over(names):
                 found = self._judged(judge, chunk, group, gives_up)
             for name, rows in zip(names, found, strict=True):
-                store.write_part(chunk.kind, name, rows)
+                self._write(chunk.kind, name, rows)
                 tokens += sum(row.get("prompt_tokens") or 0 for row in rows)
                 masses += [row["mass"] for row in rows if was_asked(row["error"])]
             self._ask("end", names)
@@ -181,7 +186,7 @@ class Worker:
         """The rows of the parts of some batches of a chunk; all judgments are missing where it ``gives_up``."""
         missing = Judgment(None, None, ENGINE_FAILED)
         if chunk.kind == JUDGMENTS:
-            file = Path(str(self._options.run)) / DIALOGUES
+            file = f"{self._run}/{DIALOGUES}"
             batches = [list(dialogues_between(file, *chunk.places[i])) for i in group]
             dialogues = [dialogue for batch in batches for dialogue in batch]
             if gives_up:
@@ -196,6 +201,13 @@ class Worker:
                 role_rows(judge, samples, [missing] * len(answers) if gives_up else judge.judge_answers(answers))
             )
         return written
+
+    def _write(self, kind: str, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write the part of a batch."""
+        if address_of(self._run):
+            write(f"{self._run}/{part_name(kind, name)}", part_content(kind, rows))
+        else:
+            Store(Path(self._run)).write_part(kind, name, rows)
 
     @contextmanager
     def _ending_over(self, names: Sequence[str]) -> Iterator[None]:

@@ -23,10 +23,11 @@ from judge.files import write_csv
 from judge.models.hardware import Hardware, detect, require_usable
 from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.rubric import load_rubric, packaged
+from judge.remote import put
 from judge.scoring import multi_gpu, ray_cluster, run_folder
 from judge.scoring.judge import Judge
 from judge.scoring.multi_gpu import WHOLE, Share, share_of
-from judge.scoring.parts import DIVERSITY, JUDGMENTS, keep_dialogues
+from judge.scoring.parts import DIALOGUES, DIVERSITY, JUDGMENTS, keep_dialogues
 from judge.scoring.preview import Foresight, foresee
 from judge.scoring.rationales import Explainer, explain_run
 from judge.scoring.ray_cluster import Cluster, connected
@@ -212,7 +213,7 @@ def _session(data: Sequence[Path], options: Options, share: Share, progress: Pro
         work = Work(corpus, judge, options, paths, progress, share)
         if cluster:
             cluster.check_folder(work.store.folder)
-        progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store.folder}")
+        progress.note(f"judge {work.judge.name} ({reason}): {len(corpus):,} dialogues into {work.store}")
         if not judge.writers[0].tokenizer.has_template:
             progress.note(f"{work.judge.name} has no chat template (a base model): it is asked in plain paragraphs")
         shared, pairs = corpus.shared()
@@ -231,7 +232,7 @@ def _session(data: Sequence[Path], options: Options, share: Share, progress: Pro
             raise
         except EngineError as error:
             there, total = work.saved()
-            saved = f"{there:,} of {total:,} judgments are saved in {work.store.folder}"
+            saved = f"{there:,} of {total:,} judgments are saved in {work.store}"
             raise EngineError(f"{error}; {saved}; fix that, then", can_go_on=True) from error
 
 
@@ -257,6 +258,7 @@ def _complete(session: _Session, stop: threading.Event) -> None:
     # After the manifest, without which a folder with a file in it is not a run; before any part, which needs the texts.
     if warning := keep_dialogues(store.folder, work.corpus):
         progress.note(warning)
+    put(store.folder, store.folder / DIALOGUES)
     started = time.monotonic()
     reports: list[dict[str, Any]] = []
     try:
@@ -293,7 +295,7 @@ def write_tables(run: Path) -> Result:
     absent = sum(not store.part(kind, name).is_file() for kind, names in units.items() for name in names)
     if absent:
         total = sum(map(len, units.values()))
-        raise EngineError(f"{run}: {absent:,} of {total:,} parts are not there; score what is missing first")
+        raise EngineError(f"{store}: {absent:,} of {total:,} parts are not there; score what is missing first")
     counts: Counter[str] = Counter()  # rows by error, "" for none
     suspicious = 0
 

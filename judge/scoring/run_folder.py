@@ -32,12 +32,14 @@ from judge.data.dialogues import Record, example_files, read_dialogues
 from judge.errors import InputError, discreet, one_line
 from judge.models.hardware import Hardware
 from judge.prompting.rubric import load_rubric
+from judge.remote import address_of, put, shown
 from judge.scoring.judge import Judge
 from judge.scoring.parts import (
     DIALOGUES,
     JUDGMENTS,
     Damaged,
     kept_dialogues,
+    part_name,
     read_part,
     schema,
     telling,
@@ -117,6 +119,8 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
+        if address := address_of(folder):
+            raise InputError(f"{address}: is in a store; copy the run here, and name the copy")
         self.folder = folder
         self.set_aside: list[Path] = []
         there = _exists(folder)
@@ -124,6 +128,9 @@ class Store:
             raise InputError(f"{folder}: is a file; a run is a folder, choose another --run")
         if there and self.manifest is None and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise InputError(f"{folder}: holds files but no {MANIFEST}, so it is not a run; choose another --run")
+
+    def __str__(self) -> str:
+        return shown(self.folder)
 
     @property
     def manifest(self) -> dict[str, Any] | None:
@@ -156,6 +163,7 @@ class Store:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
             yield text
             text.detach()  # without it the wrapper would close the file, which is still to be synced
+        put(self.folder, self.folder / name)
 
     def is_done(self, kind: str, batch: str) -> bool:
         """Whether the part of a batch is there, with no error in it that another try may remove.
@@ -179,11 +187,12 @@ class Store:
 
     def part(self, kind: str, batch: str) -> Path:
         """The file of a batch's part; ``kind`` is ``JUDGMENTS`` or ``DIVERSITY``."""
-        return self.folder / kind / f"part-{batch}.parquet"
+        return self.folder / part_name(kind, batch)
 
     def write_part(self, kind: str, batch: str, rows: list[dict[str, Any]]) -> None:
         """Write the part of a batch by an atomic write."""
         write_part(self.part(kind, batch), kind, rows)
+        put(self.folder, self.part(kind, batch))
 
     def read_parts(self, kind: str, batches: Iterable[str]) -> Iterator[pd.DataFrame]:
         """The parts of these batches that are there, in order."""
@@ -213,7 +222,8 @@ def _exists(folder: Path) -> bool:
 
 def read_manifest(run: Path) -> dict[str, Any]:
     """The manifest of a run; InputError where there is no run, or its manifest cannot be read."""
-    manifest = Store(run).manifest if _exists(run) and (run / MANIFEST).exists() else None
+    store = Store(run)
+    manifest = store.manifest if _exists(run) and (run / MANIFEST).exists() else None
     if manifest is None:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
     return manifest
@@ -448,7 +458,7 @@ def refuse_another(store: Store, judge: Judge, metrics: list[str]) -> None:
         message = f"holds judgments on {', '.join(manifest['metrics'])} and not on {', '.join(metrics)}"
     else:
         return
-    raise InputError(f"{store.folder}: {message}; choose another --run")
+    raise InputError(f"{store}: {message}; choose another --run")
 
 
 def _now() -> str:

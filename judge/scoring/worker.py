@@ -14,6 +14,7 @@ from judge.data.dialogues import example_files
 from judge.engines import Engine
 from judge.errors import InputError, Interrupted
 from judge.progress import Progress
+from judge.remote import address_of
 from judge.scoring import run_folder, summary
 from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, MassCheck, Prompts
@@ -72,7 +73,7 @@ class Work:
         self.corpus, self.progress, self._min_mass = corpus, progress, options.min_mass
         self.asked = chosen_metrics(judge.scheme, options.metrics)
         self.metrics = tuple(metric for metric in self.asked if metric != judge.scheme.set_metric)
-        self.data = [EXAMPLE] if list(data) == example_files() else [str(path) for path in data]
+        self.data = [EXAMPLE] if list(data) == example_files() else [address_of(path) or str(path) for path in data]
         judge_id = judge.identity.judge_id
 
         def part_name(content: str) -> str:
@@ -81,7 +82,7 @@ class Work:
 
         # The default name is made of the data's place, the judge and what was chosen, and not of what the data say: so
         # the same command finds its own run again after an answer was edited.
-        places = [str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
+        places = [address_of(path) or str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
         chosen = digest([part_name(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
         default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
         self.store = Store(options.run or Path("results") / default)
@@ -120,7 +121,7 @@ class Work:
         for stage in (self._judge_dialogues(), self._judge_answers()):
             for _ in stage:
                 if stop.is_set():
-                    raise Interrupted(f"stopped; all judged so far is in {self.store.folder};", can_go_on=True)
+                    raise Interrupted(f"stopped; all judged so far is in {self.store};", can_go_on=True)
 
     def counts(self) -> tuple[int, int]:
         """How many judgments there are in all, and how many are there."""
