@@ -295,7 +295,7 @@ def _speaker(
         return ServedSpeaker(server, options.patience, pace or Pace(options.concurrency, server.slots))
     hardware = detect()
     require_usable(hardware)
-    checkpoint = resolve(model)
+    checkpoint = resolve(model, option=option)
     load = engine_loader(options.engine, hardware, checkpoint, patience=options.patience)
     window = 256 if engine_name(options.engine, hardware) == "vllm" else 1
     return LocalSpeaker(checkpoint, checkpoint.dtype(hardware), load, window)
