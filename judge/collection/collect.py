@@ -166,32 +166,37 @@ def collect(
 def _complete(play: Play, scenes: Sequence[Scene]) -> None:
     """Ask for every reply that is missing; EngineError and Interrupted say where the others are."""
     options, store = play.options, play.store
-    wanted = [
-        (scene.character, scene.scenario, number, who)
+    kept = {key for key, _ in store.replies()}
+    wanted = {
+        scene: {
+            (scene.character, scene.scenario, number, who)
+            for number in range(1, options.rounds_of(scene) + 1)
+            for who in ((CHARACTER, USER) if play.user and number > 1 else (CHARACTER,))
+        }
         for scene in scenes
-        for number in range(1, options.rounds_of(scene) + 1)
-        for who in ((CHARACTER, USER) if play.user and number > 1 else (CHARACTER,))
-    ]
-    done = len({key for key, _ in store.replies()}.intersection(wanted))
-    play.progress.begin("replies", len(wanted), done, "replies")
-    if done == len(wanted):
+    }
+    # Only these: those that are there would be done at once, and a server would seem to be faster than it is.
+    todo = [scene for scene, keys in wanted.items() if not keys <= kept]
+    done = sum(len(keys & kept) for keys in wanted.values())
+    play.progress.begin("replies", sum(map(len, wanted.values())), done, "replies")
+    if not todo:
         return
 
     async def everything() -> None:
         async with AsyncExitStack() as stack:
             for speaker in dict.fromkeys((play.speaker, play.user or play.speaker)):
                 await stack.enter_async_context(speaker.opened())
-            await paced([partial(play.scene, scene) for scene in scenes], play.speaker.pace)
+            await paced([partial(play.scene, scene) for scene in todo], play.speaker.pace)
 
-    kept = f"every reply so far is in {store.folder};"
+    saved = f"every reply so far is in {store.folder};"
     try:
         asyncio.run(everything())
     except EngineError as error:
         if error.can_go_on:
             raise
-        raise EngineError(f"{error}; {kept} fix that, then", can_go_on=True) from error
+        raise EngineError(f"{error}; {saved} fix that, then", can_go_on=True) from error
     if play.stop.is_set():
-        raise Interrupted(f"stopped; {kept}", can_go_on=True)
+        raise Interrupted(f"stopped; {saved}", can_go_on=True)
 
 
 def _written(
@@ -295,7 +300,7 @@ def _speaker(
         return ServedSpeaker(server, options.patience, pace or Pace(options.concurrency, server.slots))
     hardware = detect()
     require_usable(hardware)
-    checkpoint = resolve(model)
+    checkpoint = resolve(model, option=option)
     load = engine_loader(options.engine, hardware, checkpoint, patience=options.patience)
     window = 256 if engine_name(options.engine, hardware) == "vllm" else 1
     return LocalSpeaker(checkpoint, checkpoint.dtype(hardware), load, window)

@@ -126,10 +126,10 @@ class Checkpoint:
         return str(found.get("quant_method", "unknown")) if found else None
 
 
-def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
+def resolve(judge: str, files: Sequence[str] = FILES, option: str = "--judge") -> Checkpoint:
     """The checkpoint of ``stand-in``, a preset, a model folder, a GGUF file or a Hub id (fetched where not cached).
 
-    ``files`` are the patterns of what is fetched.
+    ``files`` are the patterns of what is fetched, ``option`` is what names the model, for messages.
 
     Raises:
         InputError: there is no such judge.
@@ -141,7 +141,7 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
         return Checkpoint(Path(judge).resolve().name, Path(judge))
     if judge.lower().endswith(".gguf"):
         if not os.path.isfile(judge):
-            raise InputError(f"--judge {judge}: no such file; check the path")
+            raise InputError(f"{option} {judge}: no such file; check the path")
         from judge.models.gguf import converted
 
         return Checkpoint(Path(judge).stem, converted(Path(judge)))
@@ -150,11 +150,11 @@ def resolve(judge: str, files: Sequence[str] = FILES) -> Checkpoint:
 
         return Checkpoint(judge, converted(packaged_gguf()))
     if judge in PRESETS:
-        return Checkpoint(judge, _fetch(PRESETS[judge].repository, files))
+        return Checkpoint(judge, _fetch(PRESETS[judge].repository, files, option))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", judge) and not judge.startswith("."):
-        return Checkpoint(judge, _fetch(judge, files))
+        return Checkpoint(judge, _fetch(judge, files, option))
     presets = ", ".join((*PRESETS, PACKAGED, "stand-in"))
-    raise InputError(f"--judge {judge}: neither a preset ({presets}), a model folder, a .gguf file nor a Hub id")
+    raise InputError(f"{option} {judge}: neither a preset ({presets}), a model folder, a .gguf file nor a Hub id")
 
 
 def stand_in(levels: tuple[int, ...] | None = None) -> Checkpoint:
@@ -164,7 +164,7 @@ def stand_in(levels: tuple[int, ...] | None = None) -> Checkpoint:
     return Checkpoint(STAND_IN, stand_in_folder(levels))
 
 
-def _fetch(repository: str, files: Sequence[str]) -> Path:
+def _fetch(repository: str, files: Sequence[str], option: str) -> Path:
     """The folder of a model of the Hub or the mirror in ``HF_ENDPOINT``, fetched into ``HF_HOME`` where it is new."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -173,9 +173,9 @@ def _fetch(repository: str, files: Sequence[str]) -> Path:
         _check_space(repository, files)
         return Path(snapshot_download(repository, allow_patterns=list(files)))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"--judge {repository}: the Hub has no such model (or it is gated); check the id") from error
+        raise InputError(f"{option} {repository}: the Hub has no such model (or it is gated); check the id") from error
     except (LocalEntryNotFoundError, OSError) as error:
-        remedy = "set HF_ENDPOINT to a mirror, or give --judge a local folder"
+        remedy = f"set HF_ENDPOINT to a mirror, or give {option} a local folder"
         raise EngineError(f"{repository} cannot be fetched ({one_line(error)}); {remedy}") from error
 
 

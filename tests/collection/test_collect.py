@@ -314,6 +314,17 @@ def test_a_key_that_is_refused_on_the_way_ends_it_too(scenarios: Path, tmp_path:
         collect([scenarios], options(url, tmp_path / "out"))
 
 
+def test_keys_that_servers_repeat_are_written_and_printed_nowhere(scenarios: Path, tmp_path: Path) -> None:
+    keys = {"ESRP_API_KEY": "sk-planted-one", "ESRP_USER_API_KEY": "sk-planted-two"}
+    echo = (400, {"error": {"message": f"no: {' '.join(keys.values())}"}})
+    with serving(Talker(lambda body: echo if of_scenario(body, "我很累") else None)) as url:
+        command = ("collect", "--url", url, "--from", scenarios, "--out", "out")
+        said = typed(*command, cwd=tmp_path, **keys)
+    assert said.returncode == 1 and "engine_failed: HTTP 400: no: … …" in said.stdout
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert "planted" not in said.stdout + said.stderr and b"planted" not in written
+
+
 def test_a_key_goes_to_its_own_server_alone(scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESRP_API_KEY", "key-of-the-model")
     monkeypatch.setenv("ESRP_USER_API_KEY", "key-of-the-user")

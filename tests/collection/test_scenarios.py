@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from judge import CollectOptions, InputError, plan_collection
+from judge import CollectOptions, InputError, collect, plan_collection
 from judge.collection.role_prompt import load_role_prompt
 from judge.collection.scenarios import choose, read_scenes
 from judge.types import Turn
@@ -149,6 +149,13 @@ def test_a_plan_counts_what_would_be_asked() -> None:
     recorded = plan_collection([], CollectOptions(model="stand-in", limit=5, rounds=3, follow_up="recorded"))
     assert (recorded.replies, recorded.user_replies, recorded.fewer) == (10, 0, 5)
     assert [message.role for message in plan.first] == ["system", "user"]
+
+
+def test_a_model_that_is_not_there_is_refused_by_the_option_that_named_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--model nowhere: neither a preset"):
+        collect([], CollectOptions(model="nowhere", out=tmp_path / "out"))
+    with pytest.raises(InputError, match=r"^--user-model nowhere: neither a preset"):
+        collect([], CollectOptions(model="stand-in", user_model="nowhere", out=tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
