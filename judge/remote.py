@@ -44,6 +44,12 @@ def address_of(path: Path | str) -> str | None:
     return f"{found[1]}://{found[2]}"
 
 
+def refuse_address(path: Path) -> None:
+    """InputError where a path is an address, for what works on a folder of this machine only."""
+    if address := address_of(path):
+        raise InputError(f"{address}: is in a store; copy it here, and name the copy")
+
+
 @contextmanager
 def working_copy(run: Path) -> Iterator[Path]:
     """A run's folder to work in: the folder itself, or a copy of one in a store.

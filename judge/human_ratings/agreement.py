@@ -38,6 +38,7 @@ from judge.data.columns import map_pairs
 from judge.errors import InputError, naming, one_line
 from judge.models.checkpoint import same_family
 from judge.prompting.rubric import languages, load_rubric, packaged
+from judge.remote import refuse_address
 from judge.scoring.run_folder import load_scores, mean_scores, read_manifest, scheme_of
 from judge.types import CHATANIME, Scheme
 
@@ -60,6 +61,7 @@ def name_of(pairing: Pairing) -> str:
 
 def is_run(path: Path) -> bool:
     """Whether a path is a run and not a table."""
+    refuse_address(path)
     try:
         mode = path.stat().st_mode
     except OSError as error:

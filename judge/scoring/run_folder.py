@@ -32,7 +32,7 @@ from judge.data.dialogues import Record, example_files, read_dialogues
 from judge.errors import InputError, discreet, one_line
 from judge.models.hardware import Hardware
 from judge.prompting.rubric import load_rubric
-from judge.remote import address_of, put, shown
+from judge.remote import put, refuse_address, shown
 from judge.scoring.judge import Judge
 from judge.scoring.parts import (
     DIALOGUES,
@@ -119,8 +119,7 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        if address := address_of(folder):
-            raise InputError(f"{address}: is in a store; copy the run here, and name the copy")
+        refuse_address(folder)
         self.folder = folder
         self.set_aside: list[Path] = []
         there = _exists(folder)

@@ -166,7 +166,7 @@ def test_other_commands_want_a_copy_of_a_run_in_a_store(tmp_path: Path) -> None:
         ["agree", "s3://b/run", "--annotations", EXAMPLE[0].with_name("ratings.csv")],
         ["report", "s3://b/run"],
     ):
-        refused(esrp_judge(*words, cwd=tmp_path), "s3://b/run: is in a store; copy the run here, and name the copy")
+        refused(esrp_judge(*words, cwd=tmp_path), "s3://b/run: is in a store; copy it here, and name the copy")
     with pytest.raises(InputError, match="is in a store"):
         load_judgments(Path("s3://b/run"))
 
