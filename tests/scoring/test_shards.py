@@ -1,6 +1,8 @@
 """Shares of one run (``--shard``): the tables of one process, whoever begins, dies or comes back."""
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 
 from judge import InputError, Options, load_judgments, score_shard
 from judge.scoring.multi_gpu import Share, share_of
+from tests.helpers.paths import EXAMPLE, ROOT
 
 
 @pytest.fixture
@@ -155,3 +158,26 @@ def test_shares_of_shares_are_every_batch_once() -> None:
     found = [one for i in range(3) for j in range(2) for one in Share(i, 3).split(j, 2).of(batches)]
     assert sorted(found) == batches
     assert (str(share_of("2/3")), share_of("2/3").of(batches)[:2]) == ("2/3", [1, 4])
+
+
+@pytest.mark.long
+def test_the_job_script_of_the_docs_runs_as_a_shell_loop(tmp_path: Path) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"), re.DOTALL)
+    script, loop = blocks
+    assert "#SBATCH --array=1-3" in script
+    (tmp_path / "shard.sh").write_text(script, encoding="utf-8")
+    own = {"DATA": str(EXAMPLE[0]), "JUDGE": "stand-in", "RUN": str(tmp_path / "a run")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euc", loop],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, **own, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"shard {i}/3: " in done.stdout for i in (1, 2, 3))
+    judgments = load_judgments(tmp_path / "a run")
+    assert len(judgments) == 36 * 9 and judgments["error"].isna().all()
+    assert (tmp_path / "a run" / "report.html").is_file()
