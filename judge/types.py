@@ -291,6 +291,8 @@ class Options:
             return
         if self.url or self.devices or self.shard or self.rationales or self.tensor_parallel != 1:
             raise InputError("--ray takes no --url, --devices, --shard, --rationales or --tensor-parallel")
+        if self.engine == "packed" and (self.gpus_per_worker or 0) > 1:
+            raise InputError(f"--gpus-per-worker {self.gpus_per_worker} splits the judge, which --engine packed cannot")
         for name, count, least in (("workers", self.workers, 1), ("gpus-per-worker", self.gpus_per_worker, 0)):
             if count is not None and count < least:
                 raise InputError(f"--{name} {count}: must be at least {least}")

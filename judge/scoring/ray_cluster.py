@@ -26,6 +26,7 @@ from uuid import uuid4
 
 from judge.errors import EngineError, InputError, Interrupted, JudgeError, one_line
 from judge.models.hardware import Hardware, detect
+from judge.prompting.rubric import packaged
 from judge.remote import home_of, is_there, put, refresh, remove, shown
 from judge.scoring.judge import AnswerForm
 from judge.scoring.parts import DIVERSITY, JUDGMENTS
@@ -69,7 +70,7 @@ class Cluster:
         """
         if options.answer_form != "auto" or options.judge == "stand-in":
             return AnswerForm("none" if options.answer_form == "auto" else options.answer_form)
-        form: AnswerForm = self.once(_find_answer_form, options)
+        form: AnswerForm = self.once(_find_answer_form, _for_workers(options, self.gpus))
         return form
 
     def check_folder(self, folder: Path) -> None:
@@ -186,6 +187,14 @@ def _cluster(options: Options) -> Cluster:
     return replace(found, hardware=found.once(detect))
 
 
+def _for_workers(options: Options, gpus: int) -> Options:
+    """The options as a worker takes them, who is in another folder, and of whom each has so many GPUs."""
+    rubric = options.rubric if options.rubric in packaged() else Path(options.rubric).resolve()
+    judge = str(Path(options.judge).resolve()) if Path(options.judge).exists() else options.judge
+    own = replace(options, ray="", workers=None, gpus_per_worker=None, run=None, rubric=rubric, judge=judge)
+    return replace(own, tensor_parallel=max(1, gpus))
+
+
 def _find_answer_form(options: Options) -> AnswerForm:
     """The form of the answers of the judge that the options name."""
     return open_judge(options, open_model(options, detect())).answer_form
@@ -225,16 +234,7 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
     from ray.data import ActorPoolStrategy, DataContext
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    options = replace(
-        options,
-        ray="",
-        workers=None,
-        gpus_per_worker=None,
-        run=None,
-        answer_form=work.judge.answer_form.name,
-    )
-    if cluster.gpus > 1:
-        options = replace(options, tensor_parallel=cluster.gpus)
+    options = replace(_for_workers(options, cluster.gpus), answer_form=work.judge.answer_form.name)
     run = home_of(work.store.folder) or str(work.store.folder.resolve())
     chunks = list(_chunks(work, cluster.workers))
     context = DataContext.get_current()
@@ -265,7 +265,7 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
                     raise done.failed
                 for note in done.notes:
                     work.progress.note(note)
-                engines[done.worker] = {"worker": len(engines) + 1, **(done.engine or {})}
+                engines[done.worker] = done.engine or {}
                 checks[done.kind].see(done.masses)
                 work.progress.advance(done.judgments, done.tokens)
                 if stop.is_set():
@@ -275,7 +275,7 @@ def complete(work: Work, options: Options, cluster: Cluster, stop: threading.Eve
             refresh(work.store.folder)
     for check in checks.values():
         check.conclude()
-    return list(engines.values())
+    return [{"worker": number, **engine} for number, engine in enumerate(engines.values(), start=1)]
 
 
 def _chunks(work: Work, workers: int) -> Iterator[Chunk]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,8 +151,11 @@ def test_2000_dialogues_have_the_scores_of_one_machine_though_driver_worker_and_
 def test_a_batch_that_is_the_end_of_two_workers_is_missing_and_all_others_are_there(
     way: str, short_rubric: Path, tmp_path: Path
 ) -> None:
-    data, run = made(tmp_path / "made.jsonl", 4, 40, poison=True), tmp_path / "run"
-    options = ["score", data, "--judge", "stand-in", "--prompts", short_rubric, "--run", run, "--no-report"]
+    made(tmp_path / "made.jsonl", 4, 40, poison=True)
+    run = tmp_path / "run"
+    shutil.copytree(short_rubric, tmp_path / "own-rubric")
+    # Places of this machine's: workers are in another folder.
+    options = ["score", "made.jsonl", "--judge", "stand-in", "--prompts", "own-rubric", "--run", "run", "--no-report"]
     with poisoned(way) as there:
         ended = esrp_judge(*options, "--ray", there.address, cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
@@ -236,6 +240,7 @@ def test_without_ray_the_option_says_what_to_install(monkeypatch: pytest.MonkeyP
         ({"ray": "auto", "url": "http://127.0.0.1:1"}, "--ray takes no"),
         ({"ray": "auto", "shard": "1/2", "run": Path("run")}, "--ray takes no"),
         ({"ray": "auto", "rationales": 3}, "--ray takes no"),
+        ({"ray": "auto", "engine": "packed", "gpus_per_worker": 2}, "which --engine packed cannot"),
     ],
 )
 def test_options_that_do_not_go_with_a_cluster_are_refused(options: dict[str, object], message: str) -> None:
