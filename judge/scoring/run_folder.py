@@ -221,8 +221,8 @@ def _exists(folder: Path) -> bool:
 
 def read_manifest(run: Path) -> dict[str, Any]:
     """The manifest of a run; InputError where there is no run, or its manifest cannot be read."""
-    store = Store(run)
-    manifest = store.manifest if _exists(run) and (run / MANIFEST).exists() else None
+    refuse_address(run)
+    manifest = Store(run).manifest if _exists(run) and (run / MANIFEST).exists() else None
     if manifest is None:
         raise InputError(f"{run}: no run there (no {MANIFEST}); check the path")
     return manifest
