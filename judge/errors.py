@@ -23,6 +23,7 @@ from unicodedata import category
 from calibration.errors import InputError, JudgeError, naming
 
 __all__ = [
+    "CALLED",
     "CutShort",
     "EngineError",
     "InputError",
@@ -87,8 +88,14 @@ LONGEST_LINE = 800
 """The most characters of a printed line of an error: a message may quote a field of a file of any length."""
 
 
+CALLED: dict[str, str] = {}
+"""Where the copies of this process are from, by their temporary folders: what a user knows them by."""
+
+
 def plain(text: str) -> str:
-    """Text from data without control characters, which a terminal would obey."""
+    """Text from data without control characters, which a terminal would obey; copies are called by their origin."""
+    for folder, origin in CALLED.items():
+        text = text.replace(folder, origin)
     return "".join(c if c.isprintable() or category(c) == "Zs" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

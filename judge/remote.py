@@ -8,40 +8,55 @@ in the store whole or not at all, as a file does here by an atomic write.
 from __future__ import annotations
 
 import re
+import signal
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from judge.errors import EngineError, InputError, one_line
+from judge.errors import CALLED, EngineError, InputError, one_line
 
-ADDRESS = re.compile(r"(s3|gs|gcs|abfs|abfss|hdfs):/+(.+)")
-"""An address in a store. One that became a ``Path`` on its way has lost a slash."""
+ADDRESS = re.compile(r"(s3|gs|gcs|abfs|abfss|hdfs):/+([^/]+)(/.*)?", re.IGNORECASE | re.DOTALL)
+"""An address in a store: its kind, the bucket, the place in it. One that became a ``Path`` has lost a slash."""
+
+
+OPTIONS, PASSWORD = re.compile(r"[?&][A-Za-z_-]+="), re.compile(r":.*@")
+"""What an address must not hold: options behind its place, a password before its bucket."""
 
 
 HOME = ".home"
 """The file of a working copy with the address that it is a copy of."""
 
 
-PUT_AT_ONCE = ("judgments", "diversity")
-"""The folders of a run whose files are put into the store when they are written."""
-
-
 WILD = re.compile(r"[*?\[]")
 """What makes a path a pattern."""
 
 
+State = tuple[int, int]
+"""Size and time of change of a file."""
+
+
+_STORED: dict[Path, State] = {}
+"""Files of working copies as they are in the store."""
+
+
 def address_of(path: Path | str) -> str | None:
-    """The address that a path stands for; None for a path of this machine. InputError where it holds a secret."""
+    """The address that a path stands for; None for a path of this machine. InputError where it has options or a key."""
     found = ADDRESS.fullmatch(str(path))
     if not found:
         return None
-    if "@" in found[2].partition("/")[0] or "secret" in found[2].partition("?")[2]:
-        raise InputError(f"{found[1]}://…: must hold no key, since it is written down; give keys by the environment")
-    return f"{found[1]}://{found[2]}"
+    kind, bucket, place = found[1].lower(), found[2], found[3] or ""
+    if OPTIONS.search(f"{bucket}{place}") or PASSWORD.search(bucket):
+        raise InputError(
+            f"{kind}://…: an address is written down, so it must hold no key and no options; give them by the "
+            "environment (of S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL)"
+        )
+    return f"{kind}://{bucket}{place}"
 
 
 def refuse_address(path: Path) -> None:
@@ -54,7 +69,7 @@ def refuse_address(path: Path) -> None:
 def working_copy(run: Path) -> Iterator[Path]:
     """A run's folder to work in: the folder itself, or a copy of one in a store.
 
-    What was written into the copy is in the store when the block ends, also by an error.
+    What was written into the copy is in the store when the block ends, also by an error or a termination signal.
 
     Args:
         run: a folder, or the address of one; it need not exist yet.
@@ -67,18 +82,34 @@ def working_copy(run: Path) -> Iterator[Path]:
     if not address:
         yield run
         return
-    with tempfile.TemporaryDirectory(prefix="esrp-judge-") as folder:
+    with _terminable(), tempfile.TemporaryDirectory(prefix="esrp-judge-") as folder:
         copy = Path(folder) / Path(address).name
         copy.mkdir()
+        CALLED[str(copy)] = address
         (copy / HOME).write_text(address, encoding="utf-8")
         refresh(copy)
-        before = _states(copy)
         try:
             yield copy
         finally:
-            for file, state in _states(copy).items():
-                if before.get(file) != state and file.parent.name not in PUT_AT_ONCE:
-                    put(copy, file)
+            for file in _files(copy):
+                put(copy, file)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Has a termination signal end the block as Ctrl-C does, so that no copy of a run is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def home_of(folder: Path) -> str | None:
@@ -99,22 +130,32 @@ def refresh(copy: Path) -> None:
         store, base = _opened(address)
         if _kind(store, base) == "Directory":
             _copy(store, base, copy)
+    _STORED.update({file: _state(file) for file in _files(copy)})
 
 
 def put(folder: Path, file: Path) -> None:
-    """Put a file of a folder into the store, where the folder is a working copy; EngineError where it cannot be."""
-    if address := home_of(folder):
-        write(f"{address}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+    """Put a file of a folder into the store, where the folder is a working copy and the store has it otherwise.
+
+    EngineError where it cannot be put there.
+    """
+    address = home_of(folder)
+    if not address or _STORED.get(file) == (state := _state(file)):
+        return
+    from pyarrow import fs
+
+    with _writing(address):
+        store, base = _opened(address)
+        place = f"{base}/{file.relative_to(folder).as_posix()}"
+        fs.copy_files(str(file), place, source_filesystem=fs.LocalFileSystem(), destination_filesystem=store)
+    _STORED[file] = state
 
 
 def write(address: str, content: bytes) -> None:
     """Put an object into a store; EngineError where it cannot be."""
-    try:
+    with _writing(address):
         store, path = _opened(address)
         with store.open_output_stream(path) as out:
             out.write(content)
-    except OSError as error:
-        raise EngineError(f"{address}: cannot be written ({one_line(error)})") from error
 
 
 def remove(address: str) -> None:
@@ -184,15 +225,17 @@ def _copies(address: str, folder: Path) -> list[Path]:
             names = [one.path for one in inside if one.type == fs.FileType.File]
         else:
             names = [base] if _kind(store, base) == "File" else []
-        if not names:
-            raise InputError(f"{address}: no file is there; check the address")
-        copies = []
-        for number, name in enumerate(sorted(names)):
-            copy = folder / str(number) / Path(name).name  # of its own, as names may stand twice below a pattern
-            copy.parent.mkdir()
+    if not names:
+        raise InputError(f"{address}: no file is there; check the address")
+    copies = []
+    for number, name in enumerate(sorted(names)):
+        copy = folder / str(number) / Path(name).name  # of its own, as names may stand twice below a pattern
+        copy.parent.mkdir()
+        with _reading(address):
             _copy(store, name, copy)
-            copies.append(copy)
-        return copies
+        CALLED[str(copy.parent)] = f"{address.partition(':')[0]}://{name.lstrip('/').rpartition('/')[0]}"
+        copies.append(copy)
+    return copies
 
 
 def _fits(path: str, pattern: str) -> bool:
@@ -205,8 +248,10 @@ def _opened(address: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     from pyarrow import fs
 
-    store, path = fs.FileSystem.from_uri(address)
-    return store, path
+    kind, bucket, place = ADDRESS.fullmatch(address).groups(default="")  # type: ignore[union-attr]
+    # Only the bucket goes through the reading of an address: names of files are any text, and none of it is an option.
+    store, base = fs.FileSystem.from_uri(f"{kind}://{bucket}")
+    return store, f"{base.rstrip('/')}{place.rstrip('/')}"
 
 
 def _kind(store: Any, path: str) -> str:
@@ -230,7 +275,19 @@ def _reading(address: str) -> Iterator[None]:
         raise InputError(f"{address}: cannot be read ({one_line(error)}); check address and keys") from error
 
 
-def _states(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Size and time of change of every file in a folder but those that begin with a dot."""
-    files = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
-    return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+@contextmanager
+def _writing(address: str) -> Iterator[None]:
+    """Turns what goes wrong with a store into an EngineError."""
+    try:
+        yield
+    except OSError as error:
+        raise EngineError(f"{address}: cannot be written ({one_line(error)})") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file in a folder but those that begin with a dot."""
+    return [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
+
+
+def _state(file: Path) -> State:
+    return file.stat().st_size, file.stat().st_mtime_ns

@@ -82,16 +82,19 @@ class Ledger:
         return [None if name in self._ended else self._begun[name] for name in names]
 
     def begin(self, names: Sequence[str]) -> None:
-        """A worker begins them."""
+        """A worker begins them, of which it may have ended some before."""
         self._begun.update(names)
+        self._ended.difference_update(names)
 
     def fail(self, names: Sequence[str], why: str) -> None:
         """A worker ends itself over them."""
         self._why |= dict.fromkeys(names, why)
 
     def end(self, names: Sequence[str]) -> None:
-        """They are done."""
+        """They are done; should they be begun once more, the count is from there."""
         self._ended.update(names)
+        for name in names:
+            del self._begun[name]
 
     def why(self, name: str) -> str:
         """What the last worker said that failed on it; one that was killed could say nothing."""

@@ -143,7 +143,7 @@ def look_ahead(
         for warning in corpus.notes:
             progress.note(warning)
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
-        work = Work(corpus, judge, options, paths, progress)
+        work = Work(corpus, judge, options, paths, progress, share_of(options.shard) if options.shard else WHOLE)
         if options.rationales:
             Explainer(work.judge)  # refuses a judge that cannot give any
         return foresee(work, work.store.folder)
@@ -253,6 +253,8 @@ def _complete(session: _Session, stop: threading.Event) -> None:
         "sources": work.corpus.values("source"),
         "units": work.units,
     }
+    if work.share != WHOLE and work.before and work.before["data"].get("digest") != work.corpus.digest:
+        progress.note(f"until now {store} was a run of other data; all shards must be given the same")
     store.tidy()
     run_folder.begin(store, work.judge, session.hardware, session.reason, about, work.share != WHOLE)
     # After the manifest, without which a folder with a file in it is not a run; before any part, which needs the texts.
@@ -295,7 +297,10 @@ def write_tables(run: Path) -> Result:
     absent = sum(not store.part(kind, name).is_file() for kind, names in units.items() for name in names)
     if absent:
         total = sum(map(len, units.values()))
-        raise EngineError(f"{store}: {absent:,} of {total:,} parts are not there; score what is missing first")
+        raise EngineError(
+            f"{store}: {absent:,} of {total:,} parts are not there; score what is missing first "
+            "(every shard, or the same command without --shard)"
+        )
     counts: Counter[str] = Counter()  # rows by error, "" for none
     suspicious = 0
 

@@ -418,8 +418,11 @@ def note_share(store: Store, share: str, engines: list[dict[str, Any]], seconds:
     if not engines:
         return
     index, count = share.split("/")
+    name = f"{SHARDS}/{index}-of-{count}.json"
+    with suppress(OSError, ValueError, KeyError):  # an earlier session of it
+        seconds += json.loads((store.folder / name).read_text(encoding="utf-8"))["seconds"]
     facts = {"shard": share, "engines": engines, "seconds": round(seconds, 1), "ended": _now()}
-    with store.replacing(f"{SHARDS}/{index}-of-{count}.json") as file:
+    with store.replacing(name) as file:
         file.write(json.dumps({**facts, "machine": asdict(hardware)}, ensure_ascii=False, indent=2) + "\n")
 
 

@@ -14,7 +14,7 @@ from judge.data.dialogues import example_files
 from judge.engines import Engine
 from judge.errors import InputError, Interrupted
 from judge.progress import Progress
-from judge.remote import address_of
+from judge.remote import WILD, address_of
 from judge.scoring import run_folder, summary
 from judge.scoring.injection_detector import suspicious
 from judge.scoring.judge import Judge, Judged, MassCheck, Prompts
@@ -84,7 +84,10 @@ class Work:
         # the same command finds its own run again after an answer was edited.
         places = [address_of(path) or str(Path(path).resolve()) for path in self.data if path != EXAMPLE]
         chosen = digest([part_name(""), places, [options.sources, options.characters, options.limit, self.asked]], 8)
-        default = f"{Path(self.data[0]).resolve().stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
+        place = Path(self.data[0]).resolve()
+        if not place.exists():  # a pattern, whose fixed part names the run
+            place = Path(next(part for part in reversed(place.parts) if not WILD.search(part)))
+        default = f"{place.stem[:40]}-{judge.name.lower().replace('/', '-')}-{chosen}"
         self.store = Store(options.run or Path("results") / default)
         self.before = self.store.manifest
         run_folder.refuse_another(self.store, judge, self.asked)

@@ -254,6 +254,10 @@ def test_the_ledger_counts_what_was_begun_and_not_ended() -> None:
     ledger.begin(["a"])
     ledger.end(["b"])
     assert ledger.tries(["a", "b", "c"]) == [2, None, 0]
+    for _ in range(3):  # a judge that is loaded, lost and loaded again is no judge that cannot be loaded
+        ledger.begin(["b"])
+        assert ledger.tries(["b"]) == [1]
+        ledger.end(["b"])
     ledger.fail(["a"], "no memory")
     assert (ledger.why("a"), ledger.why("c")) == ("no memory", "the workers were lost")
 

@@ -149,6 +149,28 @@ def test_a_shard_needs_the_folder_of_the_run_and_takes_nothing_that_needs_all_of
     assert (refused.returncode, "--shard takes no --calibration" in refused.stderr) == (2, True)
 
 
+def test_a_dry_run_of_a_shard_is_about_its_share(many: Path, short_rubric: Path, tmp_path: Path) -> None:
+    def judgments(*more: str) -> int:
+        options = ("--judge", "stand-in", "--prompts", short_rubric, "--run", tmp_path / "run", "--dry-run", "--json")
+        found = told("score", many, *options, *more)
+        assert found.returncode == 0, found.stderr
+        return int(json.loads(found.stdout)["judgments"])
+
+    assert judgments("--shard", "1/2") + judgments("--shard", "2/2") == judgments()
+    assert told("score", many, "--shard", "9/4", "--dry-run", "--run", tmp_path / "run").returncode == 2
+
+
+def test_shards_of_other_data_are_noticed(many: Path, short_rubric: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other.jsonl"
+    other.write_text(many.read_text(encoding="utf-8").replace("。", "！", 1), encoding="utf-8")
+    options = ("--judge", "stand-in", "--prompts", short_rubric, "--run", run)
+    assert told("score", many, *options, "--shard", "1/2").returncode == 0
+    second = told("score", other, *options, "--shard", "2/2")
+    assert f"until now {run} was a run of other data; all shards must be given the same" in second.stderr
+    ended = told("tables", run)
+    assert ended.returncode == 3 and "score what is missing first (every shard," in ended.stderr
+
+
 def test_tables_of_no_run_are_refused(tmp_path: Path) -> None:
     assert (told("tables", tmp_path).returncode, told("tables", tmp_path / "no").returncode) == (2, 2)
 
