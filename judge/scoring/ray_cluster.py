@@ -176,7 +176,7 @@ def _cluster(options: Options) -> Cluster:
     workers = options.workers or (sum(places.values()) if gpus else len(places))
     if not places or workers > sum(places.values()):
         wanted = f"{workers or 1} × {gpus} GPU" if gpus else f"{workers or 1} × 1 CPU"
-        there = f"{sum(gpus_there.values())} GPUs and {sum(cpus_there.values())} CPUs on {len(nodes)} nodes"
+        there = f"{sum(gpus_there.values())} GPUs and {sum(cpus_there.values())} CPUs (nodes: {len(nodes)})"
         raise InputError(
             f"--ray {options.ray}: {wanted} do not fit on it, which has {there}; give fewer --workers or "
             "--gpus-per-worker"
