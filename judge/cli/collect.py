@@ -143,6 +143,7 @@ def show_collected(result: Collected) -> None:
     """Print what was collected, what is missing and why, where it is, and the next command."""
     rows = [
         ("dialogues", f"{result.dialogues:,} of {result.wanted:,}"),
+        *([("of earlier calls, in the file too", f"{result.earlier:,}")] if result.earlier else []),
         ("replies", f"{result.replies:,}"),
         ("replies of the simulated user", f"{result.user_replies:,}"),
         ("tokens written", f"{result.tokens:,}" if result.tokens else "not known"),

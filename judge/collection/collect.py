@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from judge.collection.role_prompt import Message, RolePrompt, load_role_prompt
 from judge.collection.scenarios import YAML, Scene, Scenes, choose, default_files, read_scenes
 from judge.collection.speakers import LocalSpeaker, ServedSpeaker, Speaker
 from judge.collection.store import CHARACTER, USER, ReplyStore, Said
+from judge.data.dataset import sort_key
 from judge.data.fields import Wrong, name_of
 from judge.engines.chat_server import find_chat_server
 from judge.engines.in_process import engine_loader, engine_name
@@ -42,6 +43,10 @@ USER_API_KEY = "ESRP_USER_API_KEY"
 """The environment variable with the key of the simulated user's server, where that is another server."""
 
 
+COUNTED = ("source", "dialogues", "wanted", "earlier", "missing", "details", "cut")
+"""What the manifest has of a ``Collected``."""
+
+
 CUT = "length"
 """Why a reply ended that is cut at the most tokens."""
 
@@ -50,8 +55,9 @@ CUT = "length"
 class Collected:
     """A finished collection: its folder and system, and how many dialogues and replies there are.
 
-    ``file`` has the dialogues, None where there are none. ``tokens`` are those that were written, of replies whose
-    number is known. ``retries`` are further tries of requests, ``cut`` the replies that end at the most tokens.
+    ``file`` has the dialogues, None where there are none: those that were wanted now, and ``earlier``, which are those
+    that only earlier calls wanted. ``tokens`` are those that were written, of replies whose number is known.
+    ``retries`` are further tries of all sessions, ``cut`` the replies that end at the most tokens.
     ``missing`` counts by reason the dialogues that lack a reply, ``details`` has for a reason what a server said, where
     it said something. ``compared`` are the files of dialogues that the scenarios are from.
     """
@@ -61,6 +67,7 @@ class Collected:
     file: Path | None
     dialogues: int
     wanted: int
+    earlier: int
     replies: int
     user_replies: int
     tokens: int
@@ -135,27 +142,33 @@ def collect(
     settings = _settings(options, prompt, speaker, user)
     default = f"{source[:40].lower()}-{digest([settings, [str(path.resolve()) for path in paths]], 8)}"
     folder = options.out or Path("results") / f"collected-{default}"
-    with closing(ReplyStore(folder, settings, scenes)) as store:
+    with closing(ReplyStore(folder, settings, {scene: options.rounds_of(scene) for scene in scenes})) as store:
         progress.note(f"{speaker.name} plays {len(scenes):,} dialogues into {folder}")
         if fewer := sum(options.rounds_of(scene) < options.rounds for scene in scenes):
             progress.note(
                 f"{fewer:,} of them have fewer than {options.rounds} recorded rounds, and get as many as those"
             )
         started = time.monotonic()
-        with stoppable() as stop:
-            _complete(Play(options, prompt, speaker, user, store, progress, stop), scenes)
-        result = _written(options, store, scenes, source, paths, (speaker, user))
+        try:
+            with stoppable() as stop:
+                _complete(Play(options, prompt, speaker, user, store, progress, stop), scenes)
+        finally:
+            retries = sum(one.retries for one in dict.fromkeys((speaker, user)) if one)
+            store.add_session(discreet(" ".join(sys.argv)), time.monotonic() - started, retries)
+        result = _written(options, store, scenes, source, paths)
+        command, seconds, retries = store.course()
         about = {
-            **{name: getattr(result, name) for name in ("source", "dialogues", "wanted", "missing", "details", "cut")},
+            **{name: getattr(result, name) for name in COUNTED},
             "settings": settings,
             "rounds": options.rounds,
             "follow_up": options.follow_up,
             "prompts": asdict(prompt),
-            "scenarios": {"paths": [str(path) for path in paths], "digest": digest([one.digest for one in scenes])},
+            "scenarios": {"paths": [str(path) for path in paths], "digest": digest([asdict(one) for one in scenes])},
             "model": {**speaker.identity, **speaker.report},
             "user": None if user is None else {**user.identity, **user.report},
-            "seconds": round(time.monotonic() - started, 1),
-            "command": discreet(" ".join(sys.argv)),
+            "seconds": round(seconds, 1),
+            "retries": retries,
+            "command": command,
             "versions": {"esrp-judge": version("esrp-judge"), "python": platform.python_version()},
         }
         with replacing(folder / MANIFEST) as file:
@@ -205,38 +218,38 @@ def _written(
     scenes: Sequence[Scene],
     source: str,
     paths: Sequence[Path],
-    speakers: tuple[Speaker, Speaker | None],
 ) -> Collected:
-    """Write the dialogues that have every reply, and count."""
-    said = dict(store.replies())
+    """Write the dialogues that have every reply, those of earlier calls among them, and count."""
+    said, now = dict(store.replies()), set(scenes)
     found: dict[str, list[dict[str, Any]]] = {}
     used: list[tuple[str, Said]] = []
     lacking: list[Scene] = []
-    for scene in scenes:
-        if played := _played(scene, said, options):
+    for scene, number in sorted(store.scenes().items(), key=lambda one: (one[0].character, sort_key(one[0].scenario))):
+        if played := _played(scene, number, said, options):
             rounds, own = played
             profile = {} if scene.profile is None else {"profile": scene.profile}
             row = {"dialog_id": _as_number(scene.scenario), "source": source, **rounds, **profile}
             found.setdefault(scene.character, []).append(row)
-            used += own
-        else:
+            used += own if scene in now else ()
+        elif scene in now:
             lacking.append(scene)
     file = store.folder / DIALOGUES
     if found:
         with replacing(file) as out:
             out.write(json.dumps(found, ensure_ascii=False, indent=2).encode() + b"\n")
     failures = store.failures(lacking)
-    retries = [speaker.report.get("retries", 0) for speaker in dict.fromkeys(speakers) if speaker]
+    done = len(scenes) - len(lacking)
     return Collected(
         folder=store.folder,
         source=source,
         file=file if found else None,
-        dialogues=len(scenes) - len(lacking),
+        dialogues=done,
         wanted=len(scenes),
+        earlier=sum(map(len, found.values())) - done,
         replies=sum(who == CHARACTER for who, _ in used),
         user_replies=sum(who == USER for who, _ in used),
         tokens=sum(one.tokens or 0 for _, one in used),
-        retries=sum(retries) + sum(one.tries - 1 for one in said.values()),
+        retries=store.course()[2] + sum(one.tries - 1 for one in said.values()),
         cut=sum(one.finish == CUT for _, one in used),
         missing=dict(sorted(Counter(reason for reason, _ in failures).items())),
         details={reason: detail for reason, detail in failures if detail},
@@ -245,13 +258,13 @@ def _written(
 
 
 def _played(
-    scene: Scene, said: Mapping[tuple[str, str, int, str], Said], options: CollectOptions
+    scene: Scene, rounds_of_it: int, said: Mapping[tuple[str, str, int, str], Said], options: CollectOptions
 ) -> tuple[dict[str, str], list[tuple[str, Said]]] | None:
     """The rounds of a scenario as ChatAnime writes them, and who said what in them; None where a reply is missing."""
     rounds: dict[str, str] = {}
     used: list[tuple[str, Said]] = []
     asked: tuple[str, ...] = (scene.question, *(scene.follow_ups if options.follow_up == "recorded" else ()))
-    for number in range(1, options.rounds_of(scene) + 1):
+    for number in range(1, rounds_of_it + 1):
         key = (scene.character, scene.scenario, number)
         question, reply = said.get((*key, USER)), said.get((*key, CHARACTER))
         if reply is None or (number > len(asked) and question is None):
@@ -270,12 +283,16 @@ def _as_number(scenario: str) -> int | str:
 
 
 def _scenes(origin: Sequence[Path], options: CollectOptions) -> tuple[list[Path], Scenes]:
-    """Where the scenarios are from, and those that are chosen."""
+    """Where the scenarios are from, and those that are chosen.
+
+    What no reply depends on is left out of them, so that data to which more systems were added go on.
+    """
     paths = list(origin) or default_files(options.model != "stand-in")
     read = read_scenes(paths, options.mapping)
-    return paths, Scenes(
-        choose(read.scenes, options.characters, options.scenarios, options.limit), read.notes, read.sources
-    )
+    scenes = choose(read.scenes, options.characters, options.scenarios, options.limit)
+    if options.follow_up == "simulated":
+        scenes = [replace(scene, follow_ups=()) for scene in scenes]
+    return paths, replace(read, scenes=scenes)
 
 
 def _speakers(options: CollectOptions) -> tuple[Speaker, Speaker | None]:

@@ -33,6 +33,11 @@ class Speaker(Protocol):
     """How many conversations go on at the same time."""
 
     @property
+    def retries(self) -> int:
+        """Further tries of what failed at first."""
+        ...
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What tells it from other models, as far as that is known."""
         ...
@@ -83,6 +88,11 @@ class ServedSpeaker:
         )
 
     @property
+    def retries(self) -> int:
+        """See ``Speaker.retries``."""
+        return self._client.retries
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Its name, which is all that is known of the weights."""
         return {"name": self.server.model, "weights": "unverified"}
@@ -90,7 +100,7 @@ class ServedSpeaker:
     @property
     def report(self) -> dict[str, Any]:
         """See ``Speaker.report``."""
-        return {**self.server.report, "retries": self._client.retries, "conversations_at_once": self.pace.limit}
+        return {**self.server.report, "conversations_at_once": self.pace.limit}
 
     def opened(self) -> AbstractAsyncContextManager[None]:
         """See ``Speaker.opened``."""
@@ -111,6 +121,8 @@ class ServedSpeaker:
 class LocalSpeaker:
     """A model in this process, loaded when it is opened.
 
+    Nothing is tried again: ``retries`` is 0.
+
     Args:
         checkpoint: its files.
         dtype: the precision in which it is run.
@@ -120,7 +132,7 @@ class LocalSpeaker:
 
     def __init__(self, checkpoint: Checkpoint, dtype: str, load: Callable[[], Writer], window: int) -> None:
         self.checkpoint, self.name, self._dtype = checkpoint, checkpoint.name, dtype
-        self.pace = Pace(window)
+        self.pace, self.retries = Pace(window), 0
         self.tokenizer: JudgeTokenizer = checkpoint.tokenizer
         self._load = load
         self._engine: Writer | None = None
