@@ -16,6 +16,7 @@ from judge.cli.common import Characters, Json, Map, names
 from judge.cli.console import console, line, plain_table
 from judge.errors import InputError, plain
 from judge.files import as_json_text
+from judge.remote import address_of
 
 if TYPE_CHECKING:
     from judge.collection.collect import Collected, CollectionPlan
@@ -133,10 +134,15 @@ def collect(
         return max(code, scored)
     if as_json:
         facts = {**asdict(result), "folder": str(result.folder), "file": result.file and str(result.file)}
-        print(as_json_text({**facts, "compared": list(map(str, result.compared))}))
+        print(as_json_text({**facts, "compared": list(map(written, result.compared))}))
     else:
         show_collected(result)
     return code
+
+
+def written(path: Path) -> str:
+    """A path as a user writes it, who names a store by its address."""
+    return address_of(path) or str(path)
 
 
 def show_collected(result: Collected) -> None:
@@ -163,7 +169,7 @@ def show_collected(result: Collected) -> None:
     if result.file is None:
         out.print(line(f"no dialogue is complete yet; replies are in {result.folder}"))
         return
-    command = shlex.join(["esrp-judge", "score", *map(str, result.compared), str(result.file)])
+    command = shlex.join(["esrp-judge", "score", *map(written, result.compared), str(result.file)])
     out.print(line(f"{result.file}; how it came about: manifest.json"))
     print(plain(f"next: {command}"))
 

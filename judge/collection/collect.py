@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import re
 import sys
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ from judge.files import replacing
 from judge.models.checkpoint import resolve
 from judge.models.hardware import detect, require_usable
 from judge.progress import SILENT, Progress, stoppable
+from judge.remote import address_of
 from judge.types import Turn, digest
 
 DIALOGUES, MANIFEST = "dialogues.json", "manifest.json"
@@ -140,8 +142,7 @@ def collect(
     if source in chosen.sources:
         raise InputError(f"a system {source} is in the data already; name this one otherwise by --source")
     settings = _settings(options, prompt, speaker, user)
-    default = f"{source[:40].lower()}-{digest([settings, [str(path.resolve()) for path in paths]], 8)}"
-    folder = options.out or Path("results") / f"collected-{default}"
+    folder = options.out or Path("results") / default_name(source, settings, paths)
     with closing(ReplyStore(folder, settings, {scene: options.rounds_of(scene) for scene in scenes})) as store:
         progress.note(f"{speaker.name} plays {len(scenes):,} dialogues into {folder}")
         if fewer := sum(options.rounds_of(scene) < options.rounds for scene in scenes):
@@ -163,7 +164,10 @@ def collect(
             "rounds": options.rounds,
             "follow_up": options.follow_up,
             "prompts": asdict(prompt),
-            "scenarios": {"paths": [str(path) for path in paths], "digest": digest([asdict(one) for one in scenes])},
+            "scenarios": {
+                "paths": [address_of(path) or str(path) for path in paths],
+                "digest": digest([asdict(one) for one in scenes]),
+            },
             "model": {**speaker.identity, **speaker.report},
             "user": None if user is None else {**user.identity, **user.report},
             "seconds": round(seconds, 1),
@@ -174,6 +178,13 @@ def collect(
         with replacing(folder / MANIFEST) as file:
             file.write(json.dumps(about, ensure_ascii=False, indent=2).encode() + b"\n")
     return result
+
+
+def default_name(source: str, settings: Mapping[str, Any], paths: Sequence[Path]) -> str:
+    """What the folder of a collection is called, if it is not named: a name that leads nowhere else."""
+    places = [address_of(path) or str(path.resolve()) for path in paths]
+    shown = re.sub(r"[^\w.-]+", "-", source.lower())[:40].strip("-.")
+    return "-".join(filter(None, ("collected", shown, digest([settings, places], 8))))
 
 
 def _complete(play: Play, scenes: Sequence[Scene]) -> None:
@@ -319,8 +330,9 @@ def _speaker(
     require_usable(hardware)
     checkpoint = resolve(model, option=option)
     load = engine_loader(options.engine, hardware, checkpoint, patience=options.patience)
-    window = 256 if engine_name(options.engine, hardware) == "vllm" else 1
-    return LocalSpeaker(checkpoint, checkpoint.dtype(hardware), load, window)
+    name = engine_name(options.engine, hardware)
+    window = 256 if name == "vllm" else 1
+    return LocalSpeaker(checkpoint, name, checkpoint.dtype(hardware), load, window)
 
 
 def _settings(options: CollectOptions, prompt: RolePrompt, speaker: Speaker, user: Speaker | None) -> dict[str, Any]:
@@ -330,6 +342,8 @@ def _settings(options: CollectOptions, prompt: RolePrompt, speaker: Speaker, use
         "model's files": digest(speaker.identity, 16),
         "user": options.follow_up if user is None else user.identity["name"],
         "user's files": None if user is None else digest(user.identity, 16),
+        **speaker.runs_by,
+        **{f"user's {name}": value for name, value in (user.runs_by.items() if user else ())},
         "prompts": prompt.digest,
         **{name: getattr(options, name) for name in ("temperature", "top_p", "max_tokens", "seed")},
     }

@@ -19,6 +19,7 @@ from judge.data.dialogues import example_files
 from judge.data.fields import Wrong, name_of, text_of
 from judge.errors import InputError, listed
 from judge.prompting.yaml_files import read_yaml
+from judge.remote import fetched
 from judge.types import Dialogue
 
 YAML = (".yaml", ".yml")
@@ -98,16 +99,18 @@ def read_scenes(paths: Sequence[Path], mapping: str = "") -> Scenes:
     """Each character with each of its scenarios once, sorted.
 
     Args:
-        paths: files or folders of dialogues, or one YAML file of characters and scenarios.
+        paths: files or folders of dialogues, or one YAML file of characters and scenarios; also patterns, and addresses
+            in a store.
         mapping: which columns are which fields, as for ``read_dialogues``.
 
     Raises:
         InputError: a file cannot be read, or a dialogue begins without a question.
     """
     if any(path.suffix.lower() in YAML for path in paths):
-        if len(paths) > 1:
-            raise InputError("--from: a YAML file of scenarios stands alone; leave the other files out")
-        return Scenes(_written_down(paths[0]))
+        with fetched(paths) as files:
+            if len(files) > 1:
+                raise InputError("--from: a YAML file of scenarios stands alone; leave the other files out")
+            return Scenes(_written_down(files[0]))
     with closing(Corpus(paths, mapping=mapping)) as corpus:
         ordered = sorted(corpus, key=lambda one: (one.character, sort_key(one.scenario), one.source))
         pairs = groupby(ordered, key=lambda one: (one.character, one.scenario))

@@ -43,6 +43,11 @@ class Speaker(Protocol):
         ...
 
     @property
+    def runs_by(self) -> dict[str, str]:
+        """Engine and precision, which the last bits of a probability depend on; nothing where they are not known."""
+        ...
+
+    @property
     def report(self) -> dict[str, Any]:
         """How it went so far, for the manifest."""
         ...
@@ -98,6 +103,11 @@ class ServedSpeaker:
         return {"name": self.server.model, "weights": "unverified"}
 
     @property
+    def runs_by(self) -> dict[str, str]:
+        """See ``Speaker.runs_by``."""
+        return {}
+
+    @property
     def report(self) -> dict[str, Any]:
         """See ``Speaker.report``."""
         return {**self.server.report, "conversations_at_once": self.pace.limit}
@@ -125,13 +135,17 @@ class LocalSpeaker:
 
     Args:
         checkpoint: its files.
+        engine: the name of what runs it.
         dtype: the precision in which it is run.
         load: makes the engine that runs it.
         window: how many conversations go on at the same time.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, load: Callable[[], Writer], window: int) -> None:
-        self.checkpoint, self.name, self._dtype = checkpoint, checkpoint.name, dtype
+    def __init__(
+        self, checkpoint: Checkpoint, engine: str, dtype: str, load: Callable[[], Writer], window: int
+    ) -> None:
+        self.checkpoint, self.name = checkpoint, checkpoint.name
+        self._engine_name, self._dtype = engine, dtype
         self.pace, self.retries = Pace(window), 0
         self.tokenizer: JudgeTokenizer = checkpoint.tokenizer
         self._load = load
@@ -149,9 +163,14 @@ class LocalSpeaker:
         }
 
     @property
+    def runs_by(self) -> dict[str, str]:
+        """See ``Speaker.runs_by``."""
+        return {"engine": self._engine_name, "precision": self._dtype}
+
+    @property
     def report(self) -> dict[str, Any]:
         """See ``Speaker.report``."""
-        return {"folder": str(self.checkpoint.folder), "dtype": self._dtype}
+        return {"folder": str(self.checkpoint.folder), **self.runs_by}
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:

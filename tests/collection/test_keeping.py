@@ -311,6 +311,36 @@ def test_the_model_that_the_data_hold_already_wants_another_name(tmp_path: Path)
         collect([], options(url, tmp_path / "out", source="plain"))
 
 
+@pytest.mark.parametrize(
+    ("source", "begins"),
+    [
+        ("../../../escaped", "collected-escaped-"),
+        ("/etc/x y", "collected-etc-x-y-"),
+        ("...", "collected-"),
+        ("灯塔 🗼 v1.5_b", "collected-灯塔-v1.5_b-"),
+        ("长" * 200, f"collected-{'长' * 40}-"),
+    ],
+)
+def test_a_source_chooses_no_folder_elsewhere(
+    scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, begins: str
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with serving(Talker()) as url:
+        result = collect([scenarios], CollectOptions(url=url, source=source, limit=1))
+    assert result.folder.parent == Path("results") and result.folder.name.startswith(begins)
+    assert result.source == source and result.file and result.file.is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "scenarios.yaml"}
+
+
+def test_a_collection_in_a_store_is_refused_before_anything_is_asked(scenarios: Path, tmp_path: Path) -> None:
+    talker = Talker()
+    with serving(talker) as url:
+        said = typed("collect", "--url", url, "--from", scenarios, "--out", "s3://bucket/run", cwd=tmp_path)
+    refused(said, "--out s3://bucket/run: a collection is kept on this machine")
+    assert not talker.asked and not (tmp_path / "s3:").exists()
+
+
 def test_the_default_folder_is_that_of_the_same_command(
     scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
