@@ -134,7 +134,7 @@ def collect(
         progress.note(note)
     scenes = chosen.scenes
     with progress.busy("opening the model"):
-        speaker, user = _speakers(options)
+        speaker, user = _speakers(options, progress)
     try:
         source = name_of(options.source or speaker.name.rpartition("/")[2], "source")
     except Wrong as wrong:
@@ -306,25 +306,39 @@ def _scenes(origin: Sequence[Path], options: CollectOptions) -> tuple[list[Path]
     return paths, replace(read, scenes=scenes)
 
 
-def _speakers(options: CollectOptions) -> tuple[Speaker, Speaker | None]:
+def _speakers(options: CollectOptions, progress: Progress) -> tuple[Speaker, Speaker | None]:
     """The model and the simulated user, who may be the same; None where what was recorded is asked."""
-    speaker = _speaker(options, options.url, options.model, API_KEY, "--model")
+    speaker = _speaker(options, progress, options.url, options.model)
     if options.follow_up == "recorded":
         return speaker, None
     if not options.user_url and not options.user_model:
         return speaker, speaker
     # A key is sent to the server that it belongs to and to no other.
-    is_same = not options.user_url or (options.url is not None and address(options.user_url) == address(options.url))
-    url, key = options.user_url or options.url, API_KEY if is_same else USER_API_KEY
-    return speaker, _speaker(options, url, options.user_model or "auto", key, "--user-model", speaker.pace)
+    theirs = options.user_url and address(options.user_url, "--user-url", USER_API_KEY)
+    is_other = theirs and (not options.url or theirs != address(options.url))
+    key, place = (USER_API_KEY if is_other else API_KEY), ("--user-url" if theirs else "--url")
+    model = options.user_model or "auto"
+    return speaker, _speaker(options, progress, theirs or options.url, model, key, "--user-model", place, speaker.pace)
 
 
 def _speaker(
-    options: CollectOptions, url: str | None, model: str, key: str, option: str, pace: Pace | None = None
+    options: CollectOptions,
+    progress: Progress,
+    url: str | None,
+    model: str,
+    key: str = API_KEY,
+    option: str = "--model",
+    place: str = "--url",
+    pace: Pace | None = None,
 ) -> Speaker:
-    """A model on a server, or one in this process; ``pace`` is that of the model that is collected from."""
+    """A model on a server, or one in this process; ``pace`` is that of the model that is collected from.
+
+    ``option`` and ``place`` are what the options are called that name it and its server.
+    """
     if url:
-        server = find_chat_server(url, model, key, option)
+        server = find_chat_server(url, model, key, option, place)
+        if server.listed and not server.is_listed:
+            progress.note(f"{server.url} lists {', '.join(server.listed[:20])} and not {server.model}, yet it answers")
         return ServedSpeaker(server, options.patience, pace or Pace(options.concurrency, server.slots))
     hardware = detect()
     require_usable(hardware)
