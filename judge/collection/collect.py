@@ -209,7 +209,7 @@ def _complete(play: Play, scenes: Sequence[Scene]) -> None:
     async def everything() -> None:
         async with AsyncExitStack() as stack:
             for speaker in dict.fromkeys((play.speaker, play.user or play.speaker)):
-                await stack.enter_async_context(speaker.opened())
+                await stack.enter_async_context(speaker.opened(play.stop, play.progress.note))
             await paced([partial(play.scene, scene) for scene in todo], play.speaker.pace)
 
     saved = f"every reply so far is in {store.folder};"

@@ -7,6 +7,7 @@ one thread; a model in this process is given together what waits for it.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import takewhile
@@ -52,8 +53,8 @@ class Speaker(Protocol):
         """How it went so far, for the manifest."""
         ...
 
-    def opened(self) -> AbstractAsyncContextManager[None]:
-        """What it needs while it is spoken with."""
+    def opened(self, stop: threading.Event, note: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
+        """What it needs while it is spoken with; ``stop`` ends its waiting, and ``note`` is told what to know."""
         ...
 
     async def say(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int) -> Reply | Failure:
@@ -62,6 +63,7 @@ class Speaker(Protocol):
         Raises:
             InputError: the key is refused.
             EngineError: the model, its server or the machine failed.
+            Interrupted: the user stopped it while the server failed.
         """
         ...
 
@@ -112,8 +114,9 @@ class ServedSpeaker:
         """See ``Speaker.report``."""
         return {**self.server.report, "conversations_at_once": self.pace.limit}
 
-    def opened(self) -> AbstractAsyncContextManager[None]:
+    def opened(self, stop: threading.Event, note: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
         """See ``Speaker.opened``."""
+        self._client.stop, self._client.note = stop, note
         return self._client.opened()
 
     async def say(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int) -> Reply | Failure:
@@ -173,7 +176,7 @@ class LocalSpeaker:
         return {"folder": str(self.checkpoint.folder), **self.runs_by}
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    async def opened(self, stop: threading.Event, note: Callable[[str], None]) -> AsyncIterator[None]:
         """See ``Speaker.opened``: the model is loaded."""
         self._engine = self._engine or self._load()
         yield

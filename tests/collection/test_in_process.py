@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_prompt_that_leaves_no_room_is_too_long(stand_in: Path) -> None:
     asked = [Message("user", "长" * 40_000)]
 
     async def said() -> object:
-        async with speaker.opened():
+        async with speaker.opened(threading.Event(), print):
             return await speaker.say(asked, Sampling(), 10)
 
     assert asyncio.run(said()) == Failure(TOO_LONG)

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+import judge.engines.patient_client as client_module
 from judge import CollectOptions, EngineError, InputError, Interrupted, collect, read_dialogues
 from judge.collection.scenarios import read_scenes
 from judge.collection.store import ReplyStore
 from judge.data.dialogues import Record
+from judge.progress import Silent
 from tests.helpers.commands import refused, typed
 from tests.helpers.serving import serving
 from tests.helpers.talkers import Talker, choice
@@ -274,6 +276,48 @@ def test_a_stop_waits_for_what_is_under_way_and_goes_on_later(scenarios: Path, t
         talker.script = lambda body: None
         assert collect([scenarios], options(url, tmp_path / "out")).dialogues == 6
     assert len(talker.asked) == 18
+
+
+def test_a_stop_is_heard_while_the_server_fails(
+    scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 600.0)
+    talker = Talker(lambda body: (500, {}) if body["max_tokens"] != 16 and len(talker.asked) > 2 else None)
+
+    def stopped_later() -> None:
+        end = time.monotonic() + 60
+        while len(talker.asked) < 12 and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=stopped_later)
+    with serving(talker) as url:
+        thread.start()
+        with pytest.raises(Interrupted, match="every reply so far is in"):
+            collect([scenarios], options(url, tmp_path / "out", patience=3000.0))
+    thread.join()
+    assert len(kept(tmp_path / "out")) == 2
+
+
+class Notes(Silent):
+    """What a user is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.texts.append(text)
+
+
+def test_that_a_server_fails_is_told_once(scenarios: Path, tmp_path: Path) -> None:
+    fault = lambda path, number: (503, b"{}") if path.endswith("completions") and 5 < number < 40 else None  # noqa: E731
+    notes = Notes()
+    with serving(Talker(), fault) as url:
+        collect([scenarios], options(url, tmp_path / "out", patience=100.0), notes)
+        assert [text for text in notes.texts if "tried again" in text] == [
+            f"{url} fails (HTTP 503: {{}}); it is tried again for 100 s"
+        ]
 
 
 HOSTILE = {
