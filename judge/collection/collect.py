@@ -9,11 +9,12 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from judge.collection.role_prompt import Message, RolePrompt, load_role_prompt
 from judge.collection.scenarios import YAML, Scene, Scenes, choose, default_files, read_scenes
 from judge.collection.speakers import LocalSpeaker, ServedSpeaker, Speaker
 from judge.collection.store import CHARACTER, USER, ReplyStore, Said
-from judge.data.dataset import sort_key
+from judge.data.dataset import Corpus, sort_key
 from judge.data.fields import Wrong, name_of
 from judge.engines.chat_server import find_chat_server
 from judge.engines.in_process import engine_loader, engine_name
@@ -37,7 +38,7 @@ from judge.progress import SILENT, Progress, stoppable
 from judge.remote import address_of
 from judge.types import Turn, digest
 
-DIALOGUES, MANIFEST = "dialogues.json", "manifest.json"
+DIALOGUES, OTHERS, MANIFEST = "dialogues.json", "others.jsonl", "manifest.json"
 """The files of a collection beside its replies."""
 
 
@@ -61,7 +62,8 @@ class Collected:
     that only earlier calls wanted. ``tokens`` are those that were written, of replies whose number is known.
     ``retries`` are further tries of all sessions, ``cut`` the replies that end at the most tokens.
     ``missing`` counts by reason the dialogues that lack a reply, ``details`` has for a reason what a server said, where
-    it said something. ``compared`` are the files of dialogues that the scenarios are from.
+    it said something. ``compared`` are the dialogues that the scenarios are from: the data, or where a part of them was
+    chosen or a mapping is needed to read them, a file of those of the characters and scenarios that ``file`` has.
     """
 
     folder: Path
@@ -156,7 +158,8 @@ def collect(
         finally:
             retries = sum(one.retries for one in dict.fromkeys((speaker, user)) if one)
             store.add_session(discreet(" ".join(sys.argv)), time.monotonic() - started, retries)
-        result = _written(options, store, scenes, source, paths)
+        with progress.busy("writing the dialogues"):
+            result = _written(options, store, scenes, source, paths)
         command, seconds, retries = store.course()
         about = {
             **{name: getattr(result, name) for name in COUNTED},
@@ -232,22 +235,24 @@ def _written(
 ) -> Collected:
     """Write the dialogues that have every reply, those of earlier calls among them, and count."""
     said, now = dict(store.replies()), set(scenes)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     used: list[tuple[str, Said]] = []
     lacking: list[Scene] = []
     for scene, number in sorted(store.scenes().items(), key=lambda one: (one[0].character, sort_key(one[0].scenario))):
         if played := _played(scene, number, said, options):
             rounds, own = played
             profile = {} if scene.profile is None else {"profile": scene.profile}
-            row = {"dialog_id": _as_number(scene.scenario), "source": source, **rounds, **profile}
-            found.setdefault(scene.character, []).append(row)
+            found[scene.pair] = {"dialog_id": _as_number(scene.scenario), "source": source, **rounds, **profile}
             used += own if scene in now else ()
         elif scene in now:
             lacking.append(scene)
     file = store.folder / DIALOGUES
     if found:
+        rows = {
+            character: [found[pair] for pair in pairs] for character, pairs in groupby(found, key=lambda pair: pair[0])
+        }
         with replacing(file) as out:
-            out.write(json.dumps(found, ensure_ascii=False, indent=2).encode() + b"\n")
+            out.write(json.dumps(rows, ensure_ascii=False, indent=2).encode() + b"\n")
     failures = store.failures(lacking)
     done = len(scenes) - len(lacking)
     return Collected(
@@ -256,7 +261,7 @@ def _written(
         file=file if found else None,
         dialogues=done,
         wanted=len(scenes),
-        earlier=sum(map(len, found.values())) - done,
+        earlier=len(found) - done,
         replies=sum(who == CHARACTER for who, _ in used),
         user_replies=sum(who == USER for who, _ in used),
         tokens=sum(one.tokens or 0 for _, one in used),
@@ -264,8 +269,32 @@ def _written(
         cut=sum(one.finish == CUT for _, one in used),
         missing=dict(sorted(Counter(reason for reason, _ in failures).items())),
         details={reason: detail for reason, detail in failures if detail},
-        compared=() if any(path.suffix.lower() in YAML for path in paths) else tuple(paths),
+        compared=_compared(options, paths, store, set(found)),
     )
+
+
+def _compared(
+    options: CollectOptions, paths: Sequence[Path], store: ReplyStore, pairs: Collection[tuple[str, str]]
+) -> tuple[Path, ...]:
+    """Where the dialogues are that other systems had as these characters in these scenarios."""
+    if any(path.suffix.lower() in YAML for path in paths):
+        return ()
+    if not (options.characters or options.scenarios or options.limit or options.mapping):
+        return tuple(paths)
+    file = store.folder / OTHERS
+    with closing(Corpus(paths, mapping=options.mapping)) as corpus, replacing(file) as out:
+        for one in corpus:
+            if (one.character, one.scenario) in pairs:
+                row = {"source": one.source, "character": one.character, "scenario": one.scenario}
+                profile = {} if one.profile is None else {"profile": one.profile}
+                said = [
+                    (role, text)
+                    for turn in one.turns
+                    for role, text in (("user", turn.user), ("assistant", turn.character))
+                ]
+                messages = [{"role": role, "content": text} for role, text in said if text is not None]
+                out.write(json.dumps({**row, **profile, "messages": messages}, ensure_ascii=False).encode() + b"\n")
+    return (file,)
 
 
 def _played(

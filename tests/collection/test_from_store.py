@@ -48,7 +48,7 @@ def test_dialogues_in_a_store_are_named_by_their_address(
     with serving(Talker()) as url:
         for name in ("here", "there"):
             (tmp_path / name).mkdir()
-            said = typed("collect", "--url", url, "--from", address, "--limit", 1, cwd=tmp_path / name)
+            said = typed("collect", "--url", url, "--from", address, "--rounds", 1, cwd=tmp_path / name)
             assert said.returncode == 0 and f"next: esrp-judge score {address} results/" in said.stdout
             folders += [folder.name for folder in (tmp_path / name / "results").iterdir()]
     assert len(set(folders)) == 1  # the address is the same from everywhere
