@@ -120,8 +120,11 @@ def collect(
         if run and not scoring:
             raise InputError("--run is the folder of what --judge scores; name a judge too")
         if scoring and not dry_run:
+            from judge.engines.served_model import address
             from judge.scoring.setup import open_model, settle
 
+            if judge_url is not None:
+                address(judge_url, "--judge-url")
             # Before anything is asked: whether there is such a judge, as for a user's own data. What auto stands for is
             # found again when it scores, which says why.
             _, settled, _, hardware = settle([Path()], scoring, progress)

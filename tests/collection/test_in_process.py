@@ -158,6 +158,7 @@ def test_a_judge_on_a_server_is_named_by_its_own_address(cache: Path, stand_in: 
     where = ("--limit", 1, "--rounds", 1, "--max-tokens", 12, "--out", "collected", "--run", "run", "--judge-url")
     command = ("collect", "--model", "stand-in", "--source", "new", *where)
     refused(typed(*command, "http://127.0.0.1:1", cwd=tmp_path), "no server at http://127.0.0.1:1", code=3)
+    refused(typed(*command, "nowhere", cwd=tmp_path), "--judge-url nowhere: no address")
     assert not (tmp_path / "collected").exists()
     with serving(Model(stand_in)) as url:
         said = typed(*command, url, cwd=tmp_path)
