@@ -31,7 +31,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
-	@echo 'make judge MODEL_URL=ADDRESS [MODEL=NAME] [JUDGE=…] [DATA=…] collects dialogues from a model, then scores them with the others'
+	@echo 'make judge MODEL_URL=ADDRESS [MODEL=NAME] [JUDGE=…] [DATA=…] [ARGS="--judge-url …"] collects dialogues from a model, then scores them with the others'
 	@echo 'make serve [JUDGE=…] [PORT=8000], then make judge DATA="FILE…" ARGS="--url http://127.0.0.1:8000"'
 	@echo 'make bench [DATA="FOLDER"] [ARGS="--only packed vllm …"]'
 	@echo 'TORCH_INDEX=URL takes torch from an index of CPU builds; PYTHON=python3.12 chooses the interpreter.'
@@ -39,10 +39,10 @@ help: ## list the targets
 setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
 
 judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and judge or GPU are up to it, or the example
-ifeq ($(MODEL_URL)$(MODEL),)
+ifeq ($(MODEL_URL)$(filter command,$(origin MODEL)),)
 	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 else
-	@$(BIN)/esrp-judge collect $(addprefix --from ,$(DATA)) $(if $(MODEL_URL),--url "$(MODEL_URL)") \
+	@$(BIN)/esrp-judge collect $(foreach file,$(DATA),--from '$(file)') $(if $(MODEL_URL),--url "$(MODEL_URL)") \
 	  $(if $(MODEL),--model "$(MODEL)") --judge "$(or $(JUDGE),auto)" $(if $(RUN),--run "$(RUN)") $(ARGS)
 endif
 

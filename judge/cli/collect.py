@@ -6,7 +6,8 @@ Parses, calls ``judge.collection`` and prints.
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,8 @@ from judge.cli.common import Characters, Json, Map, names
 from judge.cli.console import console, line, plain_table
 from judge.errors import InputError, plain
 from judge.files import as_json_text
+from judge.remote import address_of, working_copy
+from judge.types import Options
 
 if TYPE_CHECKING:
     from judge.collection.collect import Collected, CollectionPlan
@@ -70,7 +73,10 @@ def collect(
     patience: Annotated[float, typer.Option(help="Seconds for which a failing server is tried again.")] = 300.0,
     judge: Annotated[
         str | None,
-        typer.Option(help="Then score the dialogues of --from and the new ones by this judge, or auto."),
+        typer.Option(help="Then score the new dialogues and those of --from beside them by this judge, or auto."),
+    ] = None,
+    judge_url: Annotated[
+        str | None, typer.Option(help="Address of a server with that judge (key in ESRP_API_KEY).")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="With --judge: folder of that run.")] = None,
     dry_run: Annotated[
@@ -109,40 +115,54 @@ def collect(
             concurrency=concurrency,
             patience=patience,
         )
-        if judge is not None and not dry_run:
+        is_scored = judge is not None or judge_url is not None
+        scoring = Options(run=run, judge="auto" if judge is None else judge, url=judge_url) if is_scored else None
+        if run and not scoring:
+            raise InputError("--run is the folder of what --judge scores; name a judge too")
+        if scoring and not dry_run:
+            from judge.engines.served_model import address
             from judge.scoring.setup import open_model, settle
-            from judge.types import Options
 
-            if mapping:
-                raise InputError("--judge takes no --map: score the new dialogues by a command of their own")
-            # Before anything is asked: whether there is such a judge, as for a user's own data.
-            _, settled, _, hardware = settle([Path()], Options(judge=judge), progress)
-            judge = settled.judge
+            if judge_url is not None:
+                address(judge_url, "--judge-url")
+            # Before anything is asked: whether there is such a judge, as for a user's own data. What auto stands for is
+            # found again when it scores, which says why.
+            _, settled, _, hardware = settle([Path()], scoring, progress)
             open_model(settled, hardware, progress)
         if not dry_run:
             result = collect_dialogues(origin or [], options, progress)
     if dry_run:
         return show_plan(plan_collection(origin or [], options), as_json)
     code = 1 if result.dialogues < result.wanted else 0
-    if judge is not None and result.file is not None:
-        from judge.cli.score import score
-
-        if not as_json:
-            show_collected(result)
-        scored = score([*result.compared, result.file], run=run, judge=judge, as_json=as_json)
-        return max(code, scored)
-    if as_json:
-        facts = {**asdict(result), "folder": str(result.folder), "file": result.file and str(result.file)}
-        print(as_json_text({**facts, "compared": list(map(str, result.compared))}))
-    else:
+    facts = {
+        **asdict(result),
+        "folder": str(result.folder),
+        "file": result.file and str(result.file),
+        "compared": list(map(written, result.compared)),
+    }
+    if not as_json:
         show_collected(result)
+    if scoring and result.file is not None:
+        from judge.cli.score import score_all
+
+        with working_copy(run) if run else nullcontext() as folder:
+            data, scoring = [*result.compared, result.file], replace(scoring, run=folder)
+            return max(code, score_all(data, scoring, None, True, as_json, {"collected": facts}))
+    if as_json:
+        print(as_json_text({"run": None, "collected": facts} if scoring else facts))
     return code
+
+
+def written(path: Path) -> str:
+    """A path as a user writes it, who names a store by its address."""
+    return address_of(path) or str(path)
 
 
 def show_collected(result: Collected) -> None:
     """Print what was collected, what is missing and why, where it is, and the next command."""
     rows = [
         ("dialogues", f"{result.dialogues:,} of {result.wanted:,}"),
+        *([("of earlier calls, in the file too", f"{result.earlier:,}")] if result.earlier else []),
         ("replies", f"{result.replies:,}"),
         ("replies of the simulated user", f"{result.user_replies:,}"),
         ("tokens written", f"{result.tokens:,}" if result.tokens else "not known"),
@@ -162,7 +182,7 @@ def show_collected(result: Collected) -> None:
     if result.file is None:
         out.print(line(f"no dialogue is complete yet; replies are in {result.folder}"))
         return
-    command = shlex.join(["esrp-judge", "score", *map(str, result.compared), str(result.file)])
+    command = shlex.join(["esrp-judge", "score", *map(written, result.compared), str(result.file)])
     out.print(line(f"{result.file}; how it came about: manifest.json"))
     print(plain(f"next: {command}"))
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -228,8 +230,18 @@ def score(
         return score_all(data or [], options, calibration, report, as_json)
 
 
-def score_all(data: list[Path], options: Options, calibration: Path | None, report: bool, as_json: bool) -> int:
-    """Score a run to its end, apply a calibration and write the report where that is asked for, and say how it went."""
+def score_all(
+    data: list[Path],
+    options: Options,
+    calibration: Path | None,
+    report: bool,
+    as_json: bool,
+    also: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
+    """Score a run to its end, apply a calibration and write the report where that is asked for, and say how it went.
+
+    ``also`` is what else the JSON is to say.
+    """
     from judge.cli.console import terminal_progress
 
     calibrated = None
@@ -247,18 +259,17 @@ def score_all(data: list[Path], options: Options, calibration: Path | None, repo
             about_report = write_after_run(result.run) if report else ""
     if calibrated:
         about_report = f"calibrated scores, by {calibration}: scores_calibrated.csv, calibrated.parquet\n{about_report}"
-    return say_result(result, about_report, as_json)
+    return say_result(result, about_report, as_json, also)
 
 
-def say_result(result: Result, more: str, as_json: bool) -> int:
-    """Print a finished run, and then some ``more`` lines; returns the exit code."""
+def say_result(result: Result, more: str, as_json: bool, also: Mapping[str, Any] = MappingProxyType({})) -> int:
+    """Print a finished run, and then some ``more`` lines, or as JSON what there is ``also``; returns the exit code."""
     from judge.scoring.run_folder import read_manifest, scheme_of
 
     if as_json:
         facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious", "explained")}
-        print(
-            as_one_json({"run": shown(result.run), **facts}, leaderboard=result.leaderboard, diversity=result.diversity)
-        )
+        facts |= {"run": shown(result.run), **also}
+        print(as_one_json(facts, leaderboard=result.leaderboard, diversity=result.diversity))
     else:
         show_result(result, scheme_of(read_manifest(result.run)))
         for text in filter(None, more.split("\n")):

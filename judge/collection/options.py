@@ -8,6 +8,7 @@ from pathlib import Path
 from judge.collection.scenarios import Scene
 from judge.engines import PATIENCE_S
 from judge.errors import InputError
+from judge.remote import address_of
 
 FOLLOW_UPS = ("simulated", "recorded")
 """Where the user's later questions are from."""
@@ -50,6 +51,10 @@ class CollectOptions:
     def __post_init__(self) -> None:
         if self.follow_up not in FOLLOW_UPS:
             raise InputError(f"--follow-up {self.follow_up}: choose one of {', '.join(FOLLOW_UPS)}")
+        if self.out and (there := address_of(self.out)):
+            raise InputError(
+                f"--out {there}: a collection is kept on this machine; name a folder here and copy it there"
+            )
         if self.rounds < 1:
             raise InputError(f"--rounds {self.rounds}: must be at least 1")
         if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1:

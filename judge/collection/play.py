@@ -16,6 +16,7 @@ from judge.collection.speakers import Speaker
 from judge.collection.store import CHARACTER, USER, ReplyStore, Said
 from judge.engines import Failure, Sampling
 from judge.engines.chat_server import CONTENT_FILTER
+from judge.errors import Interrupted
 from judge.progress import Progress
 from judge.types import EMPTY_ANSWER, Turn, digest
 
@@ -85,7 +86,10 @@ class Play:
             if self.stop.is_set():
                 return None
             seed = seed_of(options.seed, scene, number, who, attempt)
-            found = await speaker.say(asked, Sampling(options.temperature, options.top_p, seed), options.max_tokens)
+            try:
+                found = await speaker.say(asked, Sampling(options.temperature, options.top_p, seed), options.max_tokens)
+            except Interrupted:  # what is under way elsewhere may still end
+                return None
             if isinstance(found, Failure):
                 reason, detail = found.reason, found.detail
                 break

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from judge.data.chatanime import chatanime_folder, is_complete
-from judge.data.dataset import Corpus
+from judge.data.dataset import Corpus, lot, sort_key
 from judge.data.dialogues import example_files
 from judge.data.fields import Wrong, name_of, text_of
 from judge.errors import InputError, listed
 from judge.prompting.yaml_files import read_yaml
-from judge.types import Dialogue, digest
+from judge.remote import fetched
+from judge.types import Dialogue
 
 YAML = (".yaml", ".yml")
 """How the name of a file ends that has characters and scenarios of one's own."""
@@ -48,9 +49,9 @@ class Scene:
         return f"{self.character}/{self.scenario}"
 
     @property
-    def digest(self) -> str:
-        """Hash of all that a reply may depend on (16 hexadecimal digits)."""
-        return digest([self.character, self.scenario, self.question, self.follow_ups, self.profile], 16)
+    def pair(self) -> tuple[str, str]:
+        """Character and scenario."""
+        return self.character, self.scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +99,20 @@ def read_scenes(paths: Sequence[Path], mapping: str = "") -> Scenes:
     """Each character with each of its scenarios once, sorted.
 
     Args:
-        paths: files or folders of dialogues, or one YAML file of characters and scenarios.
+        paths: files or folders of dialogues, or one YAML file of characters and scenarios; also patterns, and addresses
+            in a store.
         mapping: which columns are which fields, as for ``read_dialogues``.
 
     Raises:
         InputError: a file cannot be read, or a dialogue begins without a question.
     """
     if any(path.suffix.lower() in YAML for path in paths):
-        if len(paths) > 1:
-            raise InputError("--from: a YAML file of scenarios stands alone; leave the other files out")
-        return Scenes(_written_down(paths[0]))
+        with fetched(paths) as files:
+            if len(files) > 1:
+                raise InputError("--from: a YAML file of scenarios stands alone; leave the other files out")
+            return Scenes(_written_down(files[0]))
     with closing(Corpus(paths, mapping=mapping)) as corpus:
-        ordered = sorted(corpus, key=lambda one: (one.character, _number(one.scenario), one.source))
+        ordered = sorted(corpus, key=lambda one: (one.character, sort_key(one.scenario), one.source))
         pairs = groupby(ordered, key=lambda one: (one.character, one.scenario))
         scenes = [_scene(list(same)) for _, same in pairs]
         return Scenes(scenes, corpus.notes, frozenset(corpus.values("source")))
@@ -137,7 +140,7 @@ def choose(
     ]
     if not kept:
         raise InputError("--characters and --scenarios leave no scenario; choose others")
-    drawn = set(sorted(kept, key=lambda scene: digest([scene.character, scene.scenario], 16))[:limit])
+    drawn = set(sorted(kept, key=lambda scene: lot(*scene.pair))[:limit])
     return [scene for scene in kept if scene in drawn]
 
 
@@ -186,6 +189,8 @@ def _written_down(file: Path) -> list[Scene]:
             for what, names in (("character", characters), ("scenario", scenarios)):
                 for name in names:
                     name_of(name, what)
+            for character in found.characters:
+                text_of(character.profile or "", "profile")
             if not all(text_of(text, "question").strip() for text in questions):
                 problems.append(f"{file}: a question or a follow-up is empty; write it")
         except Wrong as wrong:
@@ -202,8 +207,3 @@ def _written_down(file: Path) -> list[Scene]:
 def _twice(*lists: Iterable[str]) -> list[str]:
     """What stands twice in one of some lists of names."""
     return [name for names in lists for name, count in Counter(names).items() if count > 1]
-
-
-def _number(scenario: str) -> str:
-    """What scenarios are sorted by: numbers in their own order."""
-    return scenario.zfill(20) if scenario.isdecimal() else scenario

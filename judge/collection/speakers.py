@@ -7,6 +7,7 @@ one thread; a model in this process is given together what waits for it.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import takewhile
@@ -33,8 +34,18 @@ class Speaker(Protocol):
     """How many conversations go on at the same time."""
 
     @property
+    def retries(self) -> int:
+        """Further tries of what failed at first."""
+        ...
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What tells it from other models, as far as that is known."""
+        ...
+
+    @property
+    def runs_by(self) -> dict[str, str]:
+        """Engine and precision, which the last bits of a probability depend on; nothing where they are not known."""
         ...
 
     @property
@@ -42,8 +53,8 @@ class Speaker(Protocol):
         """How it went so far, for the manifest."""
         ...
 
-    def opened(self) -> AbstractAsyncContextManager[None]:
-        """What it needs while it is spoken with."""
+    def opened(self, stop: threading.Event, note: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
+        """What it needs while it is spoken with; ``stop`` ends its waiting, and ``note`` is told what to know."""
         ...
 
     async def say(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int) -> Reply | Failure:
@@ -52,6 +63,7 @@ class Speaker(Protocol):
         Raises:
             InputError: the key is refused.
             EngineError: the model, its server or the machine failed.
+            Interrupted: the user stopped it while the server failed.
         """
         ...
 
@@ -83,17 +95,28 @@ class ServedSpeaker:
         )
 
     @property
+    def retries(self) -> int:
+        """See ``Speaker.retries``."""
+        return self._client.retries
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Its name, which is all that is known of the weights."""
         return {"name": self.server.model, "weights": "unverified"}
 
     @property
+    def runs_by(self) -> dict[str, str]:
+        """See ``Speaker.runs_by``."""
+        return {}
+
+    @property
     def report(self) -> dict[str, Any]:
         """See ``Speaker.report``."""
-        return {**self.server.report, "retries": self._client.retries, "conversations_at_once": self.pace.limit}
+        return {**self.server.report, "conversations_at_once": self.pace.limit}
 
-    def opened(self) -> AbstractAsyncContextManager[None]:
+    def opened(self, stop: threading.Event, note: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
         """See ``Speaker.opened``."""
+        self._client.stop, self._client.note = stop, note
         return self._client.opened()
 
     async def say(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int) -> Reply | Failure:
@@ -111,16 +134,22 @@ class ServedSpeaker:
 class LocalSpeaker:
     """A model in this process, loaded when it is opened.
 
+    Nothing is tried again: ``retries`` is 0.
+
     Args:
         checkpoint: its files.
+        engine: the name of what runs it.
         dtype: the precision in which it is run.
         load: makes the engine that runs it.
         window: how many conversations go on at the same time.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, load: Callable[[], Writer], window: int) -> None:
-        self.checkpoint, self.name, self._dtype = checkpoint, checkpoint.name, dtype
-        self.pace = Pace(window)
+    def __init__(
+        self, checkpoint: Checkpoint, engine: str, dtype: str, load: Callable[[], Writer], window: int
+    ) -> None:
+        self.checkpoint, self.name = checkpoint, checkpoint.name
+        self._engine_name, self._dtype = engine, dtype
+        self.pace, self.retries = Pace(window), 0
         self.tokenizer: JudgeTokenizer = checkpoint.tokenizer
         self._load = load
         self._engine: Writer | None = None
@@ -137,12 +166,17 @@ class LocalSpeaker:
         }
 
     @property
+    def runs_by(self) -> dict[str, str]:
+        """See ``Speaker.runs_by``."""
+        return {"engine": self._engine_name, "precision": self._dtype}
+
+    @property
     def report(self) -> dict[str, Any]:
         """See ``Speaker.report``."""
-        return {"folder": str(self.checkpoint.folder), "dtype": self._dtype}
+        return {"folder": str(self.checkpoint.folder), **self.runs_by}
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    async def opened(self, stop: threading.Event, note: Callable[[str], None]) -> AsyncIterator[None]:
         """See ``Speaker.opened``: the model is loaded."""
         self._engine = self._engine or self._load()
         yield

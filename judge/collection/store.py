@@ -27,8 +27,9 @@ CHARACTER, USER = "character", "user"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS scene (character TEXT, scenario TEXT, digest TEXT NOT NULL,
-  PRIMARY KEY (character, scenario)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scene (character TEXT, scenario TEXT, question TEXT NOT NULL, follow_ups TEXT NOT NULL,
+  profile TEXT, rounds INTEGER NOT NULL, PRIMARY KEY (character, scenario)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS session (command TEXT NOT NULL, seconds REAL NOT NULL, retries INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS reply (character TEXT, scenario TEXT, round INTEGER, speaker TEXT, text TEXT NOT NULL,
   finish TEXT NOT NULL, prompt_tokens INTEGER, tokens INTEGER, tries INTEGER NOT NULL, seed INTEGER NOT NULL,
   PRIMARY KEY (character, scenario, round, speaker)) WITHOUT ROWID;
@@ -59,14 +60,14 @@ class ReplyStore:
     Args:
         folder: the collection's.
         settings: what a reply depends on, by name, as JSON-like values.
-        scenes: what is collected now.
+        scenes: what is collected now, with the rounds of each.
 
     Raises:
         InputError: the folder is another process's now, holds a collection with other settings or scenes, or holds
             other files.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], scenes: Sequence[Scene]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], scenes: Mapping[Scene, int]) -> None:
         self.folder = folder
         path, remedy = folder / REPLIES, "choose another --out"
         try:
@@ -95,15 +96,15 @@ class ReplyStore:
                 raise InputError(f"{folder}: another process collects into it; wait for it, or {remedy}") from error
             raise InputError(f"{path}: cannot be used ({one_line(error)}); restore it or {remedy}") from error
 
-    def _refuse_others(self, settings: Mapping[str, Any], scenes: Sequence[Scene]) -> None:
+    def _refuse_others(self, settings: Mapping[str, Any], scenes: Mapping[Scene, int]) -> None:
         """Note settings and scenes; InputError where they differ from those that are noted."""
         noted = {name: json.loads(value) for name, value in self._table.execute("SELECT name, value FROM setting")}
         wanted = json.loads(json.dumps(dict(settings)))
         if noted and (differing := [name for name in wanted if noted.get(name) != wanted[name]]):
             shown = (f"{name} (there {_shown(noted.get(name))}, now {_shown(wanted[name])})" for name in differing)
             raise InputError(f"{self.folder}: was collected with another {', '.join(shown)}; choose another --out")
-        known = {(who, what): digest for who, what, digest in self._table.execute("SELECT * FROM scene")}
-        changed = [one for one in scenes if known.get((one.character, one.scenario), one.digest) != one.digest]
+        known = {one.pair: one for one in self.scenes()}
+        changed = [one for one in scenes if known.get(one.pair, one) != one]
         if changed:
             raise InputError(
                 f"{self.folder}: {changed[0].name} had another question, profile or follow-up when it was collected "
@@ -113,8 +114,29 @@ class ReplyStore:
             "INSERT OR REPLACE INTO setting VALUES (?, ?)",
             [(name, json.dumps(value)) for name, value in wanted.items()],
         )
-        new = [(one.character, one.scenario, one.digest) for one in scenes]
-        self._table.executemany("INSERT OR REPLACE INTO scene VALUES (?, ?, ?)", new)
+        new = [
+            (*one.pair, one.question, json.dumps(one.follow_ups), one.profile, rounds) for one, rounds in scenes.items()
+        ]
+        self._table.executemany("INSERT OR REPLACE INTO scene VALUES (?, ?, ?, ?, ?, ?)", new)
+
+    def scenes(self) -> dict[Scene, int]:
+        """Every scene that was ever collected here, with the rounds that it was last to have."""
+        rows = self._table.execute("SELECT character, scenario, question, follow_ups, profile, rounds FROM scene")
+        return {
+            Scene(character, scenario, question, tuple(json.loads(follow_ups)), profile): rounds
+            for character, scenario, question, follow_ups, profile, rounds in rows
+        }
+
+    def add_session(self, command: str, seconds: float, retries: int) -> None:
+        """Note how a session went, also one that was cut short: its command, and further tries of requests."""
+        with self._written():
+            self._table.execute("INSERT INTO session VALUES (?, ?, ?)", (command, seconds, retries))
+
+    def course(self) -> tuple[str, float, int]:
+        """The command of the first session, and seconds and further tries of all; there is at least one."""
+        (command,) = self._table.execute("SELECT command FROM session ORDER BY rowid LIMIT 1").fetchone()
+        seconds, retries = self._table.execute("SELECT sum(seconds), sum(retries) FROM session").fetchone()
+        return str(command), float(seconds), int(retries)
 
     def get(self, scene: Scene, number: int, speaker: str) -> Said | None:
         """What somebody said in a round, where it is kept."""
@@ -141,7 +163,7 @@ class ReplyStore:
 
     def failures(self, scenes: Sequence[Scene]) -> list[tuple[str, str]]:
         """Reason and detail of every reply that some scenes lack; the reason of a simulated user's begins ``user:``."""
-        wanted = {(scene.character, scene.scenario) for scene in scenes}
+        wanted = {scene.pair for scene in scenes}
         rows = self._table.execute("SELECT character, scenario, speaker, reason, detail FROM failure")
         return [
             (reason if speaker == CHARACTER else f"user: {reason}", detail)

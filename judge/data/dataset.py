@@ -42,6 +42,11 @@ def lot(character: str, scenario: str) -> str:
     return digest([character, scenario], 16)
 
 
+def sort_key(scenario: str) -> str:
+    """What scenarios are sorted by: numbers in their own order."""
+    return scenario.zfill(20) if scenario.isdecimal() else scenario
+
+
 def batch_size(dialogues: int) -> int:
     """The most dialogues in a batch of a new run over so many: doubled while there would be too many batches."""
     size = BATCH_DIALOGUES
@@ -234,9 +239,8 @@ class Corpus:
             else:
                 d = item.dialogue
                 turns = json.dumps([[turn.user, turn.character] for turn in d.turns], ensure_ascii=False)
-                sort = d.scenario.zfill(20) if d.scenario.isdecimal() else d.scenario  # numbers in their own order
                 place = item.place, lot(d.character, d.scenario)
-                row = (d.character, d.profile, d.source, sort, d.scenario, turns, *place)
+                row = (d.character, d.profile, d.source, sort_key(d.scenario), d.scenario, turns, *place)
                 try:
                     self._table.execute("INSERT INTO dialogue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
                     continue

@@ -72,8 +72,8 @@ class ChatServer:
     """A model on a server, and the manner in which the server lets itself be asked.
 
     ``left_out`` are fields of ``OPTIONAL`` that it refuses; ``thinks`` says that it begins with a thought whatever it
-    is told. ``slots`` is how many requests it works on at once, where it says so; ``is_listed`` whether it names the
-    model among those that it has; ``key`` the environment variable with its key. ``prefix`` is what its paths begin
+    is told. ``slots`` is how many requests it works on at once, where it says so; ``listed`` the models that it says
+    it has; ``key`` the environment variable with its key. ``prefix`` is what its paths begin
     with after the address: nothing where the address has a version of its own (``…/api/paas/v4``).
     """
 
@@ -82,7 +82,7 @@ class ChatServer:
     key: str = API_KEY
     prefix: str = "/v1"
     slots: int | None = None
-    is_listed: bool = False
+    listed: tuple[str, ...] = ()
     manner: Manner = field(default_factory=Manner)
     left_out: tuple[str, ...] = ()
     thinks: bool = False
@@ -91,6 +91,11 @@ class ChatServer:
     def name(self) -> str:
         """The model's name, without a folder."""
         return short_name(self.model)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the server says that it has the model."""
+        return self.model in self.listed
 
     @property
     def report(self) -> dict[str, Any]:
@@ -133,21 +138,23 @@ def trial(server: ChatServer) -> Request[Reply]:
     return server.request(TRIAL, Sampling(temperature=0.7, top_p=0.9, seed=1), TRIED_TOKENS)
 
 
-def find_chat_server(url: str, model: str = "auto", key: str = API_KEY, option: str = "--model") -> ChatServer:
+def find_chat_server(
+    url: str, model: str = "auto", key: str = API_KEY, option: str = "--model", place: str = "--url"
+) -> ChatServer:
     """Find the model of a server, and how the server lets itself be asked, by asking once.
 
     Args:
         url: the server's address, with or without ``/v1``.
         model: the server's name for it; ``auto`` for the only one.
         key: the environment variable with its key.
-        option: what the option is called that names the model, for messages.
+        option, place: what the options are called that name the model and the address, for messages.
 
     Raises:
         InputError: the address, the key or the model is wrong, or it does not answer as chat completions do.
         EngineError: there is no server.
     """
-    url = address(url)
-    with asking(url, key, f"check the address and {option}") as client:
+    url = address(url, place, key)
+    with asking(url, key, f"check {place} and {option}", place) as client:
         prefix, listing = "/v1", client.get(f"{url}/v1/models")
         if listing.status_code in ABSENT and (other := client.get(f"{url}/models")).status_code not in ABSENT:
             prefix, listing = "", other
@@ -162,7 +169,7 @@ def find_chat_server(url: str, model: str = "auto", key: str = API_KEY, option: 
             chosen = names[0]
         is_llama_cpp = any(one.get("owned_by") == "llamacpp" for one in known)
         slots = facts(client, f"{url}/props").get("total_slots") if is_llama_cpp else None
-        server = ChatServer(url, chosen, key, prefix, slots if isinstance(slots, int) else None, chosen in names)
+        server = ChatServer(url, chosen, key, prefix, slots if isinstance(slots, int) else None, tuple(names))
         return _tried(client, server, f"; it serves {plain(', '.join(names[:20]))}" if names else "")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,7 +21,7 @@ import httpx
 from judge.engines import Failure
 from judge.engines.served_model import API_KEY, TIMEOUT, headers
 from judge.engines.server_protocols import REFUSED, UNREADABLE, MissingTokens, Request, Value, answer_of, said
-from judge.errors import EngineError, one_line
+from judge.errors import EngineError, Interrupted, one_line
 from judge.types import ENGINE_FAILED
 
 FIRST, MOST = 8, 64
@@ -35,12 +36,20 @@ LONGEST_PAUSE_S = 10.0
 """The most seconds between two tries."""
 
 
+STEP_S = 0.2
+"""Seconds after which a pause looks whether the user stopped it."""
+
+
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP status codes of failures that may pass, so that another try is worth it."""
 
 
 TOO_MANY = 429
 """The HTTP status code by which a server says that it is asked too much."""
+
+
+SHOWN_TRY = 2
+"""The failure of one request at which the user is told: the first may pass by itself."""
 
 
 TRIES = 5
@@ -167,7 +176,8 @@ class PatientClient:
         key: the environment variable with the server's key.
         models: the path of its list of models.
 
-    ``retries`` counts further tries.
+    ``retries`` counts further tries. ``stop`` ends the pauses between them, and ``note`` is told once that the server
+    fails, where they are set.
     """
 
     def __init__(
@@ -183,6 +193,8 @@ class PatientClient:
     ) -> None:
         self.url, self.model, self.patience, self.pace = url, model, patience, pace
         self.retries = 0
+        self.stop: threading.Event | None = None
+        self.note: Callable[[str], None] | None = None
         self._is_there, self._answered, self._key, self._models = is_there, answered, key, models
         self._client: httpx.AsyncClient | None = None
 
@@ -205,6 +217,7 @@ class PatientClient:
             HttpRefusal: the server refuses the request, and has answered nothing so far; or its status is one that no
                 request is at fault for.
             EngineError: the server fails for too long, or has another model now.
+            Interrupted: the user stopped it while the server failed.
         """
         first_failure: float | None = None
         tries, pause = 0, 0.5
@@ -222,13 +235,24 @@ class PatientClient:
                     with suppress(httpx.TransportError, TimeoutError, _Transient):
                         if await self._try(self._answered):
                             return Failure(ENGINE_FAILED, one_line(error))
+                reason = one_line(error) or type(error).__name__
                 if time.monotonic() - first_failure + pause > self.patience:
-                    reason = one_line(error) or type(error).__name__
                     raise EngineError(f"{self.url} fails since {self.patience:.0f} s ({reason})") from error
+                if self.note and tries == SHOWN_TRY:
+                    self.note(f"{self.url} fails ({reason}); it is tried again for {self.patience:.0f} s")
+                    self.note = None
             self.retries += 1
             # Pauses of random length, so that 32 requests that failed together do not come back together.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await self._pause(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; Interrupted as soon as the user stops it."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self.stop and self.stop.is_set():
+                raise Interrupted(f"stopped while {self.url} failed")
+            await asyncio.sleep(min(left, STEP_S))
 
     async def _try(self, asked: Request[Value]) -> list[Value] | Failure:
         """One try; ``_Transient`` or an error of the connection where another may succeed."""

@@ -175,18 +175,21 @@ def about(url: str, judge: str = "auto", protocol: str = "auto") -> dict[str, An
     }
 
 
-def address(url: str) -> str:
-    """An address without what our paths begin with; InputError where it is none or holds a secret."""
+def address(url: str, option: str = "--url", key: str = API_KEY) -> str:
+    """An address without what our paths begin with; InputError where it is none or holds a secret.
+
+    ``option`` is what gave it, and ``key`` the environment variable for the server's key, for messages.
+    """
     shown = url.rpartition("@")[2]
     try:
         parts = urlsplit(url)
         _ = parts.port  # read for its error: a port that is no number is found only now
     except ValueError as error:
-        raise InputError(f"--url {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
+        raise InputError(f"{option} {shown}: no address ({error}); give one such as http://127.0.0.1:8000") from error
     if parts.username or parts.password or parts.query:
-        raise InputError(f"--url: must hold no name, key or query, since it is written down; put the key in {API_KEY}")
+        raise InputError(f"{option}: must hold no name, key or query, since it is written down; put the key in {key}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--url {shown}: no address of a server; give one such as http://127.0.0.1:8000")
+        raise InputError(f"{option} {shown}: no address of a server; give one such as http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -256,7 +259,9 @@ def same_model(answer: Any, name: str) -> bool:
 
 
 @contextmanager
-def asking(url: str, key: str = API_KEY, remedy: str = "check --url and --judge") -> Iterator[httpx.Client]:
+def asking(
+    url: str, key: str = API_KEY, remedy: str = "check --url and --judge", option: str = "--url"
+) -> Iterator[httpx.Client]:
     """A client for a server; it obeys the environment's proxies.
 
     What goes wrong with the client or in the block becomes an InputError or EngineError of one line.
@@ -265,6 +270,7 @@ def asking(url: str, key: str = API_KEY, remedy: str = "check --url and --judge"
         url: the server's address.
         key: the environment variable with its key.
         remedy: what to do where it refuses what it is asked.
+        option: what gave the address.
     """
     try:
         client = httpx.Client(headers=headers(key), timeout=TIMEOUT)
@@ -285,11 +291,11 @@ def asking(url: str, key: str = API_KEY, remedy: str = "check --url and --judge"
         raise InputError(f"{url} answers HTTP {code} ({said(error.response)}); {remedy}") from error
     except httpx.HTTPError as error:
         reason = one_line(error) or type(error).__name__
-        raise EngineError(f"no server at {url} ({reason}); start one with `make serve`, or check --url") from error
+        raise EngineError(f"no server at {url} ({reason}); start one with `make serve`, or check {option}") from error
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check --url") from error
+        raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check {option}") from error
 
 
 def listed_models(answer: Any) -> list[Any]:

@@ -202,6 +202,48 @@ def test_a_model_that_a_server_does_not_have_is_refused_by_what_it_has(scenarios
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_a_server_answers_for_and_does_not_list_is_noted(scenarios: Path, tmp_path: Path) -> None:
+    with serving(Talker(models=("a", "b"))) as url:
+        command = ("collect", "--url", url, "--from", scenarios, "--limit", 1, "--out", "out")
+        said = typed(*command, "--model", "c", "--user-model", "d", cwd=tmp_path)
+        listed = typed(*command, "--model", "a", "--out", "other", cwd=tmp_path)
+    assert said.returncode == listed.returncode == 0
+    assert f"{url} lists a, b and not c" in said.stderr and f"{url} lists a, b and not d" in said.stderr
+    assert "lists" not in listed.stderr
+
+
+MISTAKES = {
+    "no address": ("nowhere", "--user-url nowhere: no address"),
+    "no port": ("http://x:port", "--user-url http://x:port: no address"),
+    "a key in it": ("http://me:hidden@127.0.0.1:1", "--user-url: must hold no name", "ESRP_USER_API_KEY"),
+    "nobody there": ("http://127.0.0.1:1", "or check --user-url"),
+}
+
+
+@pytest.mark.parametrize("how", MISTAKES)
+def test_a_wrong_address_of_the_simulated_user_is_said_by_its_own_option(
+    scenarios: Path, tmp_path: Path, how: str
+) -> None:
+    wrong, *named = MISTAKES[how]
+    with serving(Talker()) as url:
+        command = ("collect", "--url", url, "--from", scenarios, "--out", "out")
+        said = typed(*command, "--user-url", wrong, cwd=tmp_path)
+    refused(said, *named, code=3 if how == "nobody there" else 2)
+    assert "hidden" not in said.stderr
+
+
+def test_what_the_simulated_users_server_refuses_is_said_by_its_own_options(scenarios: Path, tmp_path: Path) -> None:
+    def answers(script: Any, *named: str, models: tuple[str, ...] = ("talker",)) -> None:
+        with serving(Talker()) as url, serving(Talker(script, models=models)) as other:
+            command = ("collect", "--url", url, "--from", scenarios, "--out", "out", "--user-url", other)
+            refused(typed(*command, cwd=tmp_path), other, *named)
+
+    answers(lambda body: (401, {}), "refuses the key", "ESRP_USER_API_KEY")
+    answers(lambda body: (400, {}), "check --user-url and --user-model")
+    answers(lambda body: (200, []), "does not answer")
+    answers(lambda body: None, "--user-model: ", "serves a, b; name one", models=("a", "b"))
+
+
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_a_server_that_answers_nothing_is_said_in_a_line(scenarios: Path, tmp_path: Path, status: int) -> None:
     with serving(Talker(lambda body: (status, {"error": {"message": "no\nway"}}))) as url:

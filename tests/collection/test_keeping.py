@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+import judge.engines.patient_client as client_module
 from judge import CollectOptions, EngineError, InputError, Interrupted, collect, read_dialogues
 from judge.collection.scenarios import read_scenes
 from judge.collection.store import ReplyStore
 from judge.data.dialogues import Record
+from judge.progress import Silent
 from tests.helpers.commands import refused, typed
 from tests.helpers.serving import serving
 from tests.helpers.talkers import Talker, choice
@@ -127,6 +129,80 @@ def test_a_changed_scenario_is_refused_and_a_new_one_is_not(scenarios: Path, tmp
             collect([scenarios], options(url, tmp_path / "out"))
 
 
+def test_a_smaller_choice_drops_no_dialogue_that_is_there(scenarios: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with serving(Talker()) as url:
+        first = collect([scenarios], options(url, out))
+        assert first.file
+        whole = first.file.read_bytes()
+        few = collect([scenarios], options(url, out, limit=1))
+        assert (few.dialogues, few.wanted, few.earlier, few.replies) == (1, 1, 5, 2)
+        assert first.file.read_bytes() == whole
+        longer = collect([scenarios], options(url, out, characters=("甲",), scenarios=("third",), rounds=3))
+    assert (longer.dialogues, longer.earlier, longer.replies) == (1, 5, 3)
+    found = [one.dialogue for one in read_dialogues([out / "dialogues.json"]) if isinstance(one, Record)]
+    assert {one.id: len(one.turns) for one in found} == {
+        f"talker/{who}/{what}": 3 if (who, what) == ("甲", "third") else 2
+        for who in "甲乙"
+        for what in ("1", "2", "third")
+    }
+
+
+def test_other_scenarios_come_beside_those_that_are_there(scenarios: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("characters: [{name: 丙}]\nscenarios: [{id: 1, question: 新的。}]\n", encoding="utf-8")
+    talker = Talker()
+    with serving(talker) as url:
+        collect([scenarios], options(url, tmp_path / "out"))
+        talker.script = lambda body: "" if "新的" in json.dumps(body, ensure_ascii=False) else None
+        result = collect([other], options(url, tmp_path / "out"))
+    assert (result.dialogues, result.wanted, result.earlier) == (0, 1, 6) and result.missing == {"empty_answer": 1}
+    assert result.file and len(list(read_dialogues([result.file]))) == 6
+
+
+def test_the_manifest_keeps_the_course_of_every_session(
+    scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {"it": True}
+    fault = lambda path, number: (500, b"{}") if away["it"] and number > 8 else None  # noqa: E731
+    monkeypatch.setattr(sys, "argv", ["esrp-judge", "the first"])
+    with serving(Talker(), fault) as url:
+        with pytest.raises(EngineError):
+            collect([scenarios], options(url, tmp_path / "out", patience=1.0, concurrency=1))
+        away["it"] = False
+        monkeypatch.setattr(sys, "argv", ["esrp-judge", "the second"])
+        result = collect([scenarios], options(url, tmp_path / "out"))
+        again = collect([scenarios], options(url, tmp_path / "out"))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["command"] == "esrp-judge the first"
+    assert manifest["retries"] == result.retries == again.retries > 0
+    with sqlite3.connect(tmp_path / "out" / "replies.sqlite") as table:
+        seconds = [row[0] for row in table.execute("SELECT seconds FROM session")]
+    table.close()
+    assert len(seconds) == 3 and manifest["seconds"] == round(sum(seconds), 1)
+
+
+def test_systems_that_are_added_to_the_data_change_no_scenario(tmp_path: Path) -> None:
+    def row(source: str, *texts: str) -> str:
+        sides = ("question_r1", "answer_r1", "question_r2", "answer_r2", "question_r3", "answer_r3")
+        return json.dumps(
+            {"source": source, "character": "甲", "scenario": "1", **dict(zip(sides, texts, strict=False))}
+        )
+
+    path = tmp_path / "data.jsonl"
+    path.write_text(row("b", "问", "答", "又问", "答"), encoding="utf-8")
+    talker = Talker()
+    with serving(talker) as url:
+        collect([path], options(url, tmp_path / "out"))
+        collect([path], options(url, tmp_path / "recorded", follow_up="recorded"))
+        before = len(talker.asked)
+        path.write_text(f"{row('b', '问', '答', '又问', '答')}\n{row('a', '问', '答', '另问', '答')}", encoding="utf-8")
+        assert collect([path], options(url, tmp_path / "out")).dialogues == 1
+        with pytest.raises(InputError, match="甲/1 had another question"):
+            collect([path], options(url, tmp_path / "recorded", follow_up="recorded"))
+    assert len(talker.asked) == before
+
+
 def test_more_rounds_go_on_from_those_that_are_there(scenarios: Path, tmp_path: Path) -> None:
     talker = Talker()
     with serving(talker) as url:
@@ -202,6 +278,48 @@ def test_a_stop_waits_for_what_is_under_way_and_goes_on_later(scenarios: Path, t
     assert len(talker.asked) == 18
 
 
+def test_a_stop_is_heard_while_the_server_fails(
+    scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 600.0)
+    talker = Talker(lambda body: (500, {}) if body["max_tokens"] != 16 and len(talker.asked) > 2 else None)
+
+    def stopped_later() -> None:
+        end = time.monotonic() + 60
+        while len(talker.asked) < 12 and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=stopped_later)
+    with serving(talker) as url:
+        thread.start()
+        with pytest.raises(Interrupted, match="every reply so far is in"):
+            collect([scenarios], options(url, tmp_path / "out", patience=3000.0))
+    thread.join()
+    assert len(kept(tmp_path / "out")) == 2
+
+
+class Notes(Silent):
+    """What a user is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.texts.append(text)
+
+
+def test_that_a_server_fails_is_told_once(scenarios: Path, tmp_path: Path) -> None:
+    fault = lambda path, number: (503, b"{}") if path.endswith("completions") and 5 < number < 40 else None  # noqa: E731
+    notes = Notes()
+    with serving(Talker(), fault) as url:
+        collect([scenarios], options(url, tmp_path / "out", patience=100.0), notes)
+        assert [text for text in notes.texts if "tried again" in text] == [
+            f"{url} fails (HTTP 503: {{}}); it is tried again for 100 s"
+        ]
+
+
 HOSTILE = {
     "a megabyte": "长" * 400_000,
     "half a character": "好\ud800的",
@@ -235,6 +353,36 @@ def test_names_that_are_no_names_are_refused(tmp_path: Path) -> None:
 def test_the_model_that_the_data_hold_already_wants_another_name(tmp_path: Path) -> None:
     with serving(Talker()) as url, pytest.raises(InputError, match="system plain is in the data already"):
         collect([], options(url, tmp_path / "out", source="plain"))
+
+
+@pytest.mark.parametrize(
+    ("source", "begins"),
+    [
+        ("../../../escaped", "collected-escaped-"),
+        ("/etc/x y", "collected-etc-x-y-"),
+        ("...", "collected-"),
+        ("灯塔 🗼 v1.5_b", "collected-灯塔-v1.5_b-"),
+        ("长" * 200, f"collected-{'长' * 40}-"),
+    ],
+)
+def test_a_source_chooses_no_folder_elsewhere(
+    scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, begins: str
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with serving(Talker()) as url:
+        result = collect([scenarios], CollectOptions(url=url, source=source, limit=1))
+    assert result.folder.parent == Path("results") and result.folder.name.startswith(begins)
+    assert result.source == source and result.file and result.file.is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "scenarios.yaml"}
+
+
+def test_a_collection_in_a_store_is_refused_before_anything_is_asked(scenarios: Path, tmp_path: Path) -> None:
+    talker = Talker()
+    with serving(talker) as url:
+        said = typed("collect", "--url", url, "--from", scenarios, "--out", "s3://bucket/run", cwd=tmp_path)
+    refused(said, "--out s3://bucket/run: a collection is kept on this machine")
+    assert not talker.asked and not (tmp_path / "s3:").exists()
 
 
 def test_the_default_folder_is_that_of_the_same_command(
