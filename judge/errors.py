@@ -72,7 +72,7 @@ class Interrupted(CutShort):
     exit_code = 130
 
 
-SECRETS = ("ESRP_API_KEY", "ESRP_USER_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+SECRETS = ("ESRP_API_KEY", "ESRP_USER_API_KEY", "ESRP_JUDGE_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Environment variables whose values are never written anywhere."""
 
 

@@ -5,8 +5,10 @@ Parses, calls ``judge.collection`` and prints.
 
 from __future__ import annotations
 
+import os
 import shlex
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +24,10 @@ from judge.types import Options
 
 if TYPE_CHECKING:
     from judge.collection.collect import Collected, CollectionPlan
+
+
+JUDGE_API_KEY = "ESRP_JUDGE_API_KEY"
+"""The environment variable with the key of the judge's server, where that is another than the model's."""
 
 
 def collect(
@@ -76,7 +82,7 @@ def collect(
         typer.Option(help="Then score the new dialogues and those of --from beside them by this judge, or auto."),
     ] = None,
     judge_url: Annotated[
-        str | None, typer.Option(help="Address of a server with that judge (key in ESRP_API_KEY).")
+        str | None, typer.Option(help="Address of a server with that judge (key in ESRP_JUDGE_API_KEY).")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="With --judge: folder of that run.")] = None,
     dry_run: Annotated[
@@ -127,8 +133,9 @@ def collect(
                 address(judge_url, "--judge-url")
             # Before anything is asked: whether there is such a judge, as for a user's own data. What auto stands for is
             # found again when it scores, which says why.
-            _, settled, _, hardware = settle([Path()], scoring, progress)
-            open_model(settled, hardware, progress)
+            with judge_asked_by_its_own_key(url, judge_url):
+                _, settled, _, hardware = settle([Path()], scoring, progress)
+                open_model(settled, hardware, progress)
         if not dry_run:
             result = collect_dialogues(origin or [], options, progress)
     if dry_run:
@@ -145,12 +152,34 @@ def collect(
     if scoring and result.file is not None:
         from judge.cli.score import score_all
 
-        with working_copy(run) if run else nullcontext() as folder:
+        with judge_asked_by_its_own_key(url, judge_url), working_copy(run) if run else nullcontext() as folder:
             data, scoring = [*result.compared, result.file], replace(scoring, run=folder)
             return max(code, score_all(data, scoring, None, True, as_json, {"collected": facts}))
     if as_json:
         print(as_json_text({"run": None, "collected": facts} if scoring else facts))
     return code
+
+
+@contextmanager
+def judge_asked_by_its_own_key(url: str | None, judge_url: str | None) -> Iterator[None]:
+    """While this lasts a judge on a server of its own is asked by its own key, as the model's goes to no other server."""
+    from judge.engines.served_model import API_KEY, address
+
+    if url is None or judge_url is None or address(url) == address(judge_url, "--judge-url"):
+        yield
+        return
+    model_key = os.environ.pop(API_KEY, None)
+    if own := os.environ.get(JUDGE_API_KEY):
+        os.environ[API_KEY] = own
+    try:
+        yield
+    except InputError as error:  # which speaks of the options of score
+        told = str(error).replace(API_KEY, JUDGE_API_KEY).replace(" --url", " --judge-url")
+        raise InputError(told) from error
+    finally:
+        os.environ.pop(API_KEY, None)
+        if model_key is not None:
+            os.environ[API_KEY] = model_key
 
 
 def written(path: Path) -> str:
