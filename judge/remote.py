@@ -126,11 +126,17 @@ def shown(folder: Path) -> str:
 def refresh(copy: Path) -> None:
     """Bring what the store holds into a working copy; InputError where the store cannot be reached."""
     address = str(home_of(copy))
+    from pyarrow import fs
+
     with _reading(address):
         store, base = _opened(address)
-        if _kind(store, base) == "Directory":
+        there = store.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+        if there:
             _copy(store, base, copy)
-    _STORED.update({file: _state(file) for file in _files(copy)})
+    for one in there:
+        if one.type == fs.FileType.File:
+            file = copy / one.path.removeprefix(f"{base}/")
+            _STORED[file] = _state(file)
 
 
 def put(folder: Path, file: Path) -> None:

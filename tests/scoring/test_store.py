@@ -17,7 +17,7 @@ from pyarrow import fs
 from judge import InputError, load_judgments, read_dialogues
 from judge.data.dialogues import Record
 from judge.errors import EngineError, plain
-from judge.remote import address_of, fetched, put, shown, working_copy
+from judge.remote import address_of, fetched, put, refresh, shown, working_copy
 from tests.helpers.commands import esrp_judge, refused
 from tests.helpers.object_store import BUCKET, object_store
 from tests.helpers.paths import EXAMPLE
@@ -189,6 +189,7 @@ def test_nothing_is_put_into_the_store_that_is_there_already(store: None) -> Non
     time.sleep(1.1)  # the store's times are whole seconds
     with working_copy(Path(f"s3://{BUCKET}/twice")) as copy:
         (copy / "b").write_text("2", encoding="utf-8")
+        refresh(copy)  # which brings nothing, and takes b for no file of the store
         put(copy, copy / "a")
     assert system.get_file_info(f"{BUCKET}/twice/a").mtime_ns == before and names("twice") == {"a", "b"}
 
