@@ -4,11 +4,13 @@
 it, ``always`` lets the engine fail on everything, ``load`` ends the worker by SIGKILL while it loads the judge.
 """
 
+import importlib.util
 import os
 import signal
 import sys
 
-if sys.argv[0].endswith("default_worker.py") and "POISON" in os.environ:
+
+def poison():
     from judge.engines.packed.engine import PackedEngine
     from judge.errors import EngineError
     from judge.scoring.judge import Judge
@@ -29,3 +31,26 @@ if sys.argv[0].endswith("default_worker.py") and "POISON" in os.environ:
         PackedEngine.load = killed
     else:
         Judge.prompts = poisoned
+
+
+class Finder:
+    """Poisons a process that becomes one of our workers, and costs the many others of Ray nothing."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "judge.scoring.ray_worker":
+            return None
+        sys.meta_path.remove(cls)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+
+        def run_and_poison(module):
+            run(module)
+            poison()
+
+        spec.loader.exec_module = run_and_poison
+        return spec
+
+
+if "POISON" in os.environ:
+    sys.meta_path.insert(0, Finder)
