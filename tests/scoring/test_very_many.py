@@ -34,8 +34,8 @@ def whole_path(folder: Path, shape: str, dialogues: int) -> dict[str, Any]:
 
 @pytest.mark.long
 def test_ten_times_the_dialogues_take_no_more_memory(stand_in: Path, tmp_path: Path) -> None:
-    # Chat logs: their few roles have as many dialogues as are compared of a role in both, which of ChatAnime's 200 roles
-    # takes 40,000. `benchmarks/million.py` is about both shapes.
+    # Chat logs: in both, their few roles have as many dialogues as are compared of a role, which ChatAnime's 200 roles
+    # have from 40,000 on. `benchmarks/million.py` is about both shapes.
     few = whole_path(tmp_path / "few", "logs", 5_000)
     many = whole_path(tmp_path / "many", "logs", 50_000)
     assert many["peak_mb"] < 1.1 * few["peak_mb"], (few["stages"], many["stages"])
