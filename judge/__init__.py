@@ -4,8 +4,8 @@
 ``score`` judges dialogues into a run folder, ``score_shard`` a share of them beside other processes, whose tables
 ``write_tables`` then writes; ``load_judgments`` reads one back, ``load_scores`` does so as
 ``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
-``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``train`` trains a judge on human
-ratings; ``show`` and ``look_ahead`` are a look before running; the rest are the values they speak of.
+``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``train`` trains a judge
+on human ratings; ``show`` and ``look_ahead`` are a look before running; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 

@@ -109,9 +109,8 @@ def train(
             average_repeats=average_repeats,
         )
     if as_json:
-        losses = {"base_loss": trained.base_loss, "loss": trained.loss}
         figures = [asdict(figure) for figure in trained.figures]
-        print(as_one_json({"folder": str(out), "base": trained.base, **losses, "figures": figures}))
+        print(as_one_json({"folder": str(out), "base": trained.base, "losses": trained.losses, "figures": figures}))
     else:
         show_trained(trained)
     return 0
@@ -136,8 +135,14 @@ def show_trained(trained: Trained) -> None:
     ]
     title = f"Spearman with the mean human ratings on held-out dialogues: {trained.base} and the trained judge"
     screen.print(plain_table(title, HEADS, rows))
-    screen.print(line(f"loss on the same dialogues: base {trained.base_loss:.3f}, trained {trained.loss:.3f}"))
-    if trained.loss >= trained.base_loss:
+    losses = trained.losses
+    screen.print(
+        line(
+            f"loss on the same dialogues: base {losses['base']:.3f}, trained {losses['trained']:.3f}, "
+            f"always the mean of what was learned from {losses['constant']:.3f}"
+        )
+    )
+    if losses["trained"] >= losses["base"]:
         screen.print(
             line("- Training did not lower the loss on held-out dialogues: the base judge is as good a choice.")
         )

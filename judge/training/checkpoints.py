@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -154,8 +155,9 @@ def as_os_error() -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        is_full = re.search(rf"os error {errno.ENOSPC}\b|No space left", str(error))
-        raise OSError(errno.ENOSPC if is_full else errno.EIO, one_line(error)) from error
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise OSError(errno.EIO, one_line(error)) from error
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -85,6 +85,19 @@ def measure(
     return Measured(loss, pair(own, scores, scale=judge.scheme.scales))
 
 
+def constant_loss(learned: Sequence[RatedDialogue], rated: Sequence[RatedDialogue]) -> float:
+    """The loss, on some dialogues, of always answering with the mean target of each metric; label mass is not lost."""
+    total = weights = 0.0
+    for metric in {metric: None for one in learned for metric in one.targets}:
+        known, asked = ([one for one in some if metric in one.targets] for some in (learned, rated))
+        targets = np.array([one.targets[metric] for one in known])
+        mean = np.average(targets, axis=0, weights=[one.weight for one in known])
+        for one in asked:
+            total -= one.weight * float(np.dot(one.targets[metric], np.log(np.maximum(mean, SMALLEST))))
+            weights += one.weight
+    return total / weights
+
+
 def _loss(target: Sequence[float], judgment: Judgment, mass_weight: float) -> float:
     """The loss of one judgment; of one that is none, the largest that is still a number."""
     chances = [0.0] * len(target) if judgment.probabilities is None else list(judgment.probabilities.values())

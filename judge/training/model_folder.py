@@ -46,7 +46,9 @@ def write_model(out: Path, network: Any, base: Checkpoint, record: Mapping[str, 
             network.save_pretrained(beside)
         (beside / TRAINING).write_text(as_json_text(dict(record)) + "\n", encoding="utf-8")
         (beside / "README.md").write_text(card(record), encoding="utf-8")
-        os.chmod(beside, 0o755)  # made for this user alone
+        for file in beside.iterdir():
+            os.chmod(file, 0o644)  # weights and folder were made for this user alone
+        os.chmod(beside, 0o755)
 
     with telling("written", out):
         made_folder(out, write)

@@ -21,8 +21,9 @@ class TrainOptions:
 
     ``rate`` None is that of the method in ``RATES``; ``rank`` is of the adapters. A step is taken after dialogues of
     ``batch_tokens`` tokens, each token of a prompt tree counted once. ``mass_weight`` weighs the term that keeps the
-    label mass. ``held_out`` is the share of scenarios and of characters that are held out. Training stops after
-    ``patience`` epochs without a better validation loss. A checkpoint is written every ``save_every`` steps.
+    label mass; at 1 the loss is the cross-entropy over the whole vocabulary. ``held_out`` is the share of scenarios and
+    of characters that are held out. Training stops after ``patience`` epochs without a better validation loss. A
+    checkpoint is written every ``save_every`` steps.
 
     Raises:
         InputError: a value is outside its range.
@@ -33,7 +34,7 @@ class TrainOptions:
     rate: float | None = None
     rank: int = 16
     batch_tokens: int = 16384
-    mass_weight: float = 0.1
+    mass_weight: float = 1.0
     held_out: float = 0.2
     patience: int = 2
     save_every: int = 50

@@ -26,7 +26,7 @@ from judge.scoring.judge import Judge
 from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.training import checkpoints
 from judge.training.checkpoints import State, partial_folder
-from judge.training.figures import Figure, Measured, compared, mean_spearman, measure
+from judge.training.figures import Figure, compared, constant_loss, mean_spearman, measure
 from judge.training.loss import Example, Trainer
 from judge.training.model_folder import licence_of, write_model
 from judge.training.options import TrainOptions
@@ -49,10 +49,8 @@ class Trained:
     folder: Path
     base: str
     """The base judge's name."""
-    base_loss: float
-    """On the held-out dialogues."""
-    loss: float
-    """The same of the trained judge."""
+    losses: dict[str, float]
+    """On the held-out dialogues: of the base judge, of the trained one, and of always answering the mean target."""
     figures: tuple[Figure, ...]
     """What both reach on the held-out dialogues, a metric each."""
     record: dict[str, Any]
@@ -97,8 +95,9 @@ def train(
         EngineError: the machine or the model failed, or a file cannot be written; the last checkpoint is kept.
         Interrupted: the user stopped it; what was done is kept.
     """
-    options, how = replace(options or Options(), engine="packed", min_mass=0.0), how or TrainOptions()
+    options, how = options or Options(), how or TrainOptions()
     _refuse_untrainable(out, options, how)
+    options = replace(options, engine="packed", min_mass=0.0)  # a judge that does not answer with a level may learn it
     scheme = load_rubric(options.language, options.rubric).scheme
     notes: list[str] = []
     with progress.busy("reading the ratings"):
@@ -138,11 +137,14 @@ def train(
         with progress.busy("measuring the trained judge on the held-out dialogues"):
             after = measure(judge, "trained", lessons.split.held_out, ratings, how.mass_weight)
     figures = tuple(compared(before.pairing, after.pairing, how.seed))
-    record = _record(judge, base, lessons, how, state, (before, after), figures, notes, training.trainer.refused)
+    parts = lessons.split
+    constant = constant_loss(parts.training, parts.held_out)
+    losses = {"base": before.loss, "trained": after.loss, "constant": constant}
+    record = _record(judge, base, lessons, how, state, losses, figures, notes, training.trainer.refused)
     with progress.busy(f"writing {out}"):
         write_model(out, network, base, record)
         shutil.rmtree(folder, ignore_errors=True)
-    return Trained(out, judge.name, before.loss, after.loss, figures, record)
+    return Trained(out, judge.name, losses, figures, record)
 
 
 def _refuse_untrainable(out: Path, options: Options, how: TrainOptions) -> None:
@@ -209,7 +211,7 @@ def _record(
     lessons: Lessons,
     how: TrainOptions,
     state: State,
-    measured: tuple[Measured, Measured],
+    losses: dict[str, float],
     figures: Sequence[Figure],
     notes: Sequence[str],
     refused: str,
@@ -233,7 +235,7 @@ def _record(
         "losses": state.losses,
         "epochs": state.epochs,
         "best_epoch": None if state.best is None else state.best + 1,
-        "held_out_loss": dict(zip(("base", "trained"), (one.loss for one in measured), strict=True)),
+        "held_out_losses": losses,
         "figures": [asdict(figure) for figure in figures],
         "notes": list(notes),
     }
