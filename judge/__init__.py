@@ -4,8 +4,8 @@
 ``score`` judges dialogues into a run folder, ``score_shard`` a share of them beside other processes, whose tables
 ``write_tables`` then writes; ``load_judgments`` reads one back, ``load_scores`` does so as
 ``calibration`` takes scores, ``compare_layouts`` compares ways of asking, ``attack`` tries to talk the judge round,
-``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``show`` and ``look_ahead``
-are a look before running; the rest are the values they speak of.
+``probe`` judges degraded dialogues, ``judge_perturbations`` perturbations of your own; ``train`` trains a judge
+on human ratings; ``show`` and ``look_ahead`` are a look before running; the rest are the values they speak of.
 Importing this package loads neither torch nor pandas; the functions that need them load them when first asked for.
 """
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from judge.scoring.run import Result, Shard, look_ahead, score, score_shard, text_diversity, write_tables
     from judge.scoring.run_folder import load_judgments, load_scores
     from judge.scoring.setup import examine
+    from judge.training.options import TrainOptions
+    from judge.training.train import Trained, train
     from judge.types import Options
 
 _LAZY = {
@@ -54,6 +56,8 @@ _LAZY = {
     "Result": "judge.scoring.run",
     "Shard": "judge.scoring.run",
     "Rubric": "judge.prompting.rubric",
+    "TrainOptions": "judge.training.options",
+    "Trained": "judge.training.train",
     "Shown": "judge.scoring.preview",
     "attack": "judge.robustness.attacks",
     "check": "judge.data.chatanime",
@@ -72,6 +76,7 @@ _LAZY = {
     "show": "judge.scoring.preview",
     "suspicious": "judge.scoring.injection_detector",
     "text_diversity": "judge.scoring.run",
+    "train": "judge.training.train",
     "write_tables": "judge.scoring.run",
 }
 
@@ -99,6 +104,8 @@ __all__ = [
     "Scheme",
     "Shard",
     "Shown",
+    "TrainOptions",
+    "Trained",
     "Turn",
     "assess_probes",
     "attack",
@@ -122,6 +129,7 @@ __all__ = [
     "show",
     "suspicious",
     "text_diversity",
+    "train",
     "write_tables",
 ]
 

@@ -23,6 +23,7 @@ from judge.cli import (
     report,
     rubric,
     score,
+    train,
 )
 from judge.errors import GO_ON, CutShort, JudgeError, readable
 
@@ -71,6 +72,9 @@ app.command()(agree.agree)
 
 
 app.command()(calibrate.calibrate)
+
+
+app.command()(train.train)
 
 
 app.command()(estimate.estimate)

@@ -19,7 +19,7 @@ from judge.files import remembered_sha256
 from judge.models.hardware import GIB, Hardware
 from judge.models.presets import PACKAGED, PRESETS, packaged_gguf
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import STAND_IN, STAND_IN_MARK, digest
+from judge.types import ANSWER_FORMS, STAND_IN, STAND_IN_MARK, digest
 
 FAMILIES = {
     "Qwen": ("qwen", "qwq", "tongyi", "xingchen"),
@@ -72,6 +72,10 @@ TOKENIZER_FILES = FILES[1:]
 """What is fetched of a model that runs elsewhere."""
 
 
+TRAINING = "training.json"
+"""The file in the folder of a judge that ``train`` made, with all that is to be known of its training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A judge's model on disk, and what it was asked for by."""
@@ -114,6 +118,16 @@ class Checkpoint:
         """Hash of the configuration, without what says where it came from."""
         ignored = {"transformers_version", "_name_or_path"}
         return digest({key: value for key, value in self.config.items() if key not in ignored})
+
+    @property
+    def trained_form(self) -> str | None:
+        """The answer form that it was trained to answer in; None of a model that ``train`` did not make."""
+        try:
+            content = json.loads((self.folder / TRAINING).read_text(encoding="utf-8"))
+            form = content["judge"]["answer_form"]
+        except (OSError, ValueError, KeyError, TypeError):  # another program's file of that name
+            return None
+        return form if form in ANSWER_FORMS else None
 
     def dtype(self, hardware: Hardware) -> str:
         """The precision in which it is run."""

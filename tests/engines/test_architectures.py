@@ -308,7 +308,7 @@ def test_what_is_shifted_by_one_is_noticed(
 ) -> None:
     engine = tiny(architecture, **OTHERS.get(architecture, {"sliding_window": 53 if wrong is _positions else 8}))
     assert difference(engine, engine._packed, trees) < EQUAL
-    engine._forget()
+    engine.forget()
     wrong(monkeypatch)
     assert difference(engine, engine._packed, trees) > 2 * EQUAL
 

@@ -265,7 +265,7 @@ def test_prompts_beyond_which_the_rotary_embedding_changes_are_plain(
     engine = checkpoint(tmp_path, LlamaConfig(vocab_size=vocabulary, rope_parameters=rope, **TINY))
     name, difference = verified(engine, two)
     assert name == "packed" and difference < 1e-5
-    assert [engine._is_steady(tree) for tree in trees].count(False) == (1 if more < 0 else 0)
+    assert [engine.is_steady(tree) for tree in trees].count(False) == (1 if more < 0 else 0)
 
 
 def test_weights_that_cannot_be_read_are_an_engine_error(stand_in: Path, tmp_path: Path) -> None:

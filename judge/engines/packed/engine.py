@@ -92,7 +92,7 @@ class PackedEngine:
         self.max_tokens = int(getattr(config, "max_position_embeddings", 2**31))
         self._steady_until = _steady_until(config)
         self._forked_caches = ForkedCaches(model)
-        self._forget()
+        self.forget()
 
     @classmethod
     def load(cls, folder: Path, batch_tokens: int | None = None) -> PackedEngine:
@@ -124,8 +124,8 @@ class PackedEngine:
             raise EngineError(f"{folder}: the model cannot be loaded: {reason}") from error
         return cls(model, batch_tokens)
 
-    def _forget(self) -> None:
-        """Let go of what was computed and kept."""
+    def forget(self) -> None:
+        """Let go of what was computed and kept, which no longer holds once weights have changed."""
         self._prefixes: Kept[Computed] = Kept(KEPT_PREFIXES)
         self._openings: Kept[tuple[Computed, dict[Ids, Place]]] = Kept(KEPT_OPENINGS)
         self._forked_caches.forget()
@@ -148,9 +148,7 @@ class PackedEngine:
         it, and windows are the library's own rule. The whole vocabulary is compared, since on so little text the
         levels may have no probability that could differ.
         """
-        shared = (part[-CHECKED:] for part in (tree.root, tree.character, tree.opening, tree.dialogue))
-        root, character, opening, dialogue = shared
-        short = PromptTree(root, character, opening, dialogue, tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2]))
+        short = short_piece(tree)
 
         def probabilities(logits: Tensor) -> Tensor:
             # And not their logarithms: a token of no probability may differ in its logarithm by anything.
@@ -175,7 +173,7 @@ class PackedEngine:
         # Weights may be such that an unknown layer hardly shows in so few tokens. The library's cache tells of it.
         if not self.refused and (unknown := self._unknown_layers(short)):
             self.refused["packed"] = f"it does not know what layer {min(unknown)} keeps"
-        self._forget()  # of so short a tree nothing is asked again
+        self.forget()  # of so short a tree nothing is asked again
 
     @torch.inference_mode()
     def _unknown_layers(self, tree: PromptTree) -> set[int]:
@@ -195,7 +193,7 @@ class PackedEngine:
                     lack = f"out of memory: {one_line(error)}; free some or choose a smaller judge"
                     raise EngineError(lack) from error
                 # What is kept of earlier batches goes first: it is the memory that can be had back for sure.
-                self._forget()
+                self.forget()
                 torch.cuda.empty_cache()
                 self.batch_tokens //= 2
                 self._halved += 1
@@ -279,14 +277,14 @@ class PackedEngine:
         at_once = max(1, self.batch_tokens // SMALLEST_BATCH)
         # Trees with the same opening after one another, so that its cache is at hand.
         for i in sorted(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character, trees[i].opening)):
-            if self._is_steady(trees[i]):
+            if self.is_steady(trees[i]):
                 found[i] = _to_array(read(self._forked_caches.leaf_logits(trees[i], at_once)))
                 self.on_progress(len(found[i]))
             else:
                 found[i] = self._plain([trees[i]], read)[0]
         return found
 
-    def _is_steady(self, tree: PromptTree) -> bool:
+    def is_steady(self, tree: PromptTree) -> bool:
         """Whether what stands above a branch is the same whatever follows."""
         return max(tree.lengths) <= self._steady_until
 
@@ -297,7 +295,7 @@ class PackedEngine:
         for (root, character), group in groupby(range(len(trees)), key=lambda i: (trees[i].root, trees[i].character)):
             short = []
             for i in group:
-                if not self._is_steady(trees[i]) or max(trees[i].own, len(trees[i].opening)) > LONGEST_ROW:
+                if not self.is_steady(trees[i]) or max(trees[i].own, len(trees[i].opening)) > LONGEST_ROW:
                     otherwise = self._plain if "forked" in self.refused else self._forked
                     found[i] = otherwise([trees[i]], read)[0]
                 else:
@@ -383,6 +381,14 @@ class PackedEngine:
             tokens = torch.tensor([ids], device=self.device)
             output = self.model(input_ids=tokens, use_cache=False, logits_to_keep=tree.last, **more)
         return output.logits[0], tree.computed
+
+
+def short_piece(tree: PromptTree) -> PromptTree:
+    """A tree on which methods are compared: the last tokens of each part, and two leaves at most."""
+    root, character, opening, dialogue = (
+        part[-CHECKED:] for part in (tree.root, tree.character, tree.opening, tree.dialogue)
+    )
+    return PromptTree(root, character, opening, dialogue, tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2]))
 
 
 def _by_budget(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:

@@ -1,0 +1,107 @@
+"""What a dialogue's annotators gave, as the distribution over levels that a judge is to answer with.
+
+A distribution and not a mean: where annotators disagree, the judge learns how far. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from judge.errors import InputError
+from judge.types import Dialogue, Scheme, digest
+
+
+@dataclass(frozen=True, slots=True)
+class RatedDialogue:
+    """One dialogue, and what its annotators gave."""
+
+    dialogue: Dialogue
+    group: str
+    """What it is held out with: the group of its ratings, or its scenario."""
+    targets: dict[str, tuple[float, ...]]
+    """Of each rated metric: the share of its annotators at each of its levels, upwards."""
+    weight: float
+    """1 / inclusion probability, scaled to a mean of 1 over all rated dialogues; 1 where none is given."""
+
+
+def soft_target(scores: Sequence[float], levels: Sequence[int]) -> tuple[float, ...]:
+    """The share of scores at each level; a score between two levels counts for both, by how near it is to each.
+
+    Args:
+        scores: from the lowest level to the highest, at least one.
+        levels: upwards.
+    """
+    unit = np.eye(len(levels))
+    shares = np.mean([[np.interp(score, levels, row) for row in unit] for score in scores], axis=0)
+    return tuple(float(share) for share in shares)
+
+
+def rated_dialogues(
+    dialogues: Iterable[Dialogue], ratings: pd.DataFrame, scheme: Scheme, notes: list[str]
+) -> list[RatedDialogue]:
+    """The dialogues that were rated and can be judged, in their order, with their targets.
+
+    A metric on which all scores are equal is left out, since a judge could learn nothing but that number.
+
+    Args:
+        dialogues: with ids as ``item_id`` of the ratings.
+        ratings: as ``calibration.read_ratings`` returns them.
+        scheme: what the rubric rates.
+        notes: is added what a reader should know, a sentence each.
+
+    Raises:
+        InputError: nothing is left to learn from.
+    """
+    ratings = ratings[ratings["metric"].isin(scheme.metrics)]
+    differing = ratings.groupby("metric")["score"].nunique()
+    constant = sorted(str(metric) for metric in differing.index[differing == 1])
+    if constant:
+        notes.append(f"Left out, as all scores on it are equal: {', '.join(constant)}.")
+        ratings = ratings[~ratings["metric"].isin(constant)]
+    if ratings.empty:
+        raise InputError("--annotations: no metric has scores that differ, so there is nothing to learn; rate more")
+    if ratings["annotator"].nunique() == 1:
+        notes.append("All ratings are by one annotator: the judge learns to agree with that one.")
+    each = ratings.groupby(["item_id", "metric", "annotator"], sort=False)["score"].mean().reset_index()
+    given = {item: part for item, part in each.groupby("item_id", sort=False)}
+    first = ratings.drop_duplicates("item_id").set_index("item_id")
+    weights = 1 / first["inclusion_probability"] if "inclusion_probability" in first else None
+    rated, unanswered = [], 0
+    for dialogue in dialogues:
+        if dialogue.id not in given:
+            continue
+        if not dialogue.is_answered:
+            unanswered += 1
+            continue
+        scores = given[dialogue.id].groupby("metric")["score"]
+        targets = {
+            metric: soft_target(scores.get_group(metric).tolist(), levels)
+            for metric, levels in scheme.levels.items()
+            if metric in scores.groups
+        }
+        group = str(first["group"][dialogue.id])
+        rated.append(
+            RatedDialogue(
+                dialogue,
+                dialogue.scenario if group == dialogue.id else group,
+                targets,
+                1.0 if weights is None else float(weights[dialogue.id]),
+            )
+        )
+    if unanswered:
+        notes.append(f"Rated dialogues left out, as a reply in them is blank: {unanswered:,}.")
+    if lost := len(given) - len(rated) - unanswered:
+        notes.append(f"Rated dialogues that are not among the data: {lost:,} of {len(given):,}.")
+    if not rated:
+        raise InputError("--annotations: no dialogue of the data is rated; check how both name them")
+    mean = float(np.mean([one.weight for one in rated]))
+    return [RatedDialogue(one.dialogue, one.group, one.targets, one.weight / mean) for one in rated]
+
+
+def data_digest(rated: Sequence[RatedDialogue]) -> str:
+    """Hash of all that is learned from: names, texts, groups, targets and weights (32 hexadecimal digits)."""
+    return digest([[one.dialogue.id, one.dialogue.content_digest, one.group, one.targets, one.weight] for one in rated])
