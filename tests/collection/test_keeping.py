@@ -30,7 +30,8 @@ def options(url: str, out: Path, **more: Any) -> CollectOptions:
 
 def kept(folder: Path) -> set[int]:
     """The seeds of the replies that are on the disk."""
-    with sqlite3.connect(f"file:{folder / 'replies.sqlite'}?mode=ro", uri=True) as table:
+    # Not read-only: what a killed process was in the middle of writing is undone by whoever opens it next.
+    with sqlite3.connect(folder / "replies.sqlite") as table:
         found = {seed for (seed,) in table.execute("SELECT seed FROM reply")}
     table.close()
     return found
