@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,6 +91,13 @@ def made_folder(folder: Path, make: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def temporary_database() -> sqlite3.Connection:
+    """An empty SQLite database in a private file that goes with the process: for sorting and sums beyond the memory."""
+    database = sqlite3.connect("", isolation_level=None)
+    database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000")
+    return database
 
 
 def cache_folder() -> Path:

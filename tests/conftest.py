@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from judge.data.dialogues import example_dialogues
 from judge.models.stand_in import stand_in_folder
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import STAND_IN_MARK, Dialogue, Turn
+from tests.helpers.object_store import object_store
 from tests.helpers.rubric import ByStandIn, write_short_rubric
 
 
@@ -141,3 +142,14 @@ def chatanime(shared_data: Path) -> dict[str, dict[str, list[Dialogue]]]:
 def _dialogue(source: str, character: str, row: dict[str, str]) -> Dialogue:
     turns = tuple(Turn(row[f"question_r{i}"], row[f"answer_r{i}"]) for i in (1, 2))
     return Dialogue(source, character, str(row["dialog_id"]), turns)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[None]:
+    """A store with an empty bucket, for this process and those that it starts."""
+    if "MOTO_SERVER" not in os.environ:
+        pytest.skip("no moto_server: `make test-store` installs it")
+    with object_store() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield

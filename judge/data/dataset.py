@@ -14,6 +14,7 @@ from pathlib import Path
 
 from judge.data.dialogues import Problem, Record, read_dialogues
 from judge.errors import InputError, listed, plain
+from judge.files import temporary_database
 from judge.types import Dialogue, Turn, digest
 
 BATCH_DIALOGUES = 64
@@ -102,9 +103,8 @@ class Corpus:
         judged_role: str | None = None,
         default_character: str | None = None,
     ) -> None:
-        self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
-        self._table.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
+        self._table = temporary_database()
+        self._table.execute(
             "CREATE TABLE dialogue (character TEXT, profile TEXT, source TEXT, sort TEXT, scenario TEXT, turns TEXT,"
             " place TEXT, lot TEXT, PRIMARY KEY (source, character, scenario)) WITHOUT ROWID"
         )

@@ -6,7 +6,6 @@ gives on average over dialogues like these. Its confidence interval is over scen
 
 from __future__ import annotations
 
-import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 from scipy import stats
 
-from judge.files import write_csv
+from judge.files import temporary_database, write_csv
 from judge.types import Dialogue, Scheme
 
 MOST_DIALOGUES = 200
@@ -205,9 +204,8 @@ class _Sums:
         self._columns, places = columns, range(len(columns))
         fields = ["dialogues INT", *(f"sum{place} REAL" for place in places), *(f"n{place} INT" for place in places)]
         names = [field.split()[0] for field in fields]
-        self._table = sqlite3.connect("", isolation_level=None)  # a private file on disk that goes with the process
+        self._table = temporary_database()
         self._table.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000;"
             f"CREATE TABLE scenario (judge TEXT, source TEXT, scenario TEXT, {', '.join(fields)},"
             " PRIMARY KEY (judge, source, scenario)) WITHOUT ROWID; BEGIN"
         )

@@ -1,8 +1,6 @@
 """Characters and scenarios that are in an object store, which stays an address wherever it is written down."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,21 +8,10 @@ import pytest
 from judge import CollectOptions, InputError, collect, plan_collection
 from judge.remote import write
 from tests.helpers.commands import typed
-from tests.helpers.object_store import BUCKET, object_store
+from tests.helpers.object_store import BUCKET
 from tests.helpers.paths import EXAMPLE
 from tests.helpers.serving import serving
 from tests.helpers.talkers import Talker
-
-
-@pytest.fixture
-def store() -> Iterator[None]:
-    """A store with an empty bucket, for this process."""
-    if "MOTO_SERVER" not in os.environ:
-        pytest.skip("no moto_server: `make test-store` installs it")
-    with object_store() as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield
 
 
 @pytest.mark.store

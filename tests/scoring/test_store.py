@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,11 @@ from judge.data.dialogues import Record
 from judge.errors import EngineError, plain
 from judge.remote import address_of, fetched, put, refresh, shown, working_copy
 from tests.helpers.commands import esrp_judge, refused
-from tests.helpers.object_store import BUCKET, object_store
+from tests.helpers.object_store import BUCKET
 from tests.helpers.paths import EXAMPLE
 from tests.scoring.test_ray import nodes, same_judgments
 
 needs_store = pytest.mark.store
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[None]:
-    """A store with an empty bucket, for this process and those that it starts."""
-    if "MOTO_SERVER" not in os.environ:
-        pytest.skip("no moto_server: `make test-store` installs it")
-    with object_store() as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield
 
 
 def names(folder: str) -> set[str]:
