@@ -1,27 +1,37 @@
 """The loss of a dialogue and its gradient: cross-entropy with a soft target in each answer slot.
 
-The tree is trained as it is scored: one pass computes the trunk once for all leaves. Here the whole tree is one row
-with nothing computed before it, since what is taken from an earlier pass has no gradient.
+Trees are trained as they are scored: a root is computed once for the dialogues of a step that share it, and a dialogue
+once for all its leaves. The root stands above each row, where attention has a gradient; it is no prefix of the pass,
+since parts that are merged by their log-sum-exps have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from judge.engines.packed.engine import LONGEST_ROW, PackedEngine, short_piece
+from judge.engines.packed.engine import LONGEST_ROW, PackedEngine, by_budget, short_piece
 from judge.engines.packed.tree_layers import led_along
-from judge.engines.packed.tree_pass import Computed, Row, TreePass
+from judge.engines.packed.tree_pass import Computed, Place, Row, TreePass
 from judge.errors import one_line
 from judge.prompting.prompt_tree import Ids, PromptTree, PromptWriter
 from judge.training.targets import RatedDialogue
 
 GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 """By precision, how far packed gradients may be from plain ones, relative to these, on the short tree of the check."""
+
+
+TOGETHER = 4096
+"""Tokens of dialogues, their root left out, that one pass takes, as it keeps what each layer made of all of them."""
+
+
+Leaves = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Some leaves of a pass: logits, targets, own levels (a line each) and weights, shape (leaves,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Trainer:
     """
 
     def __init__(self, engine: PackedEngine, level_ids: Sequence[Ids], mass_weight: float) -> None:
-        self.engine, self.model = engine, engine.model
+        self.engine, self.model, self.device = engine, engine.model, engine.device
         self.level_ids, self.mass_weight = level_ids, mass_weight
         self.refused = engine.refused.get("packed", "")
 
@@ -98,57 +108,88 @@ class Trainer:
         if self.refused:
             return
         short = short_piece(example.tree)
-        piece = Example(short, example.targets[: len(short.leaves)], example.own[: len(short.leaves)], 1.0)
-        found = []
-        for packed in (False, True):
+        leaves = len(short.leaves)
+        piece = Example(short, example.targets[:leaves], example.own[:leaves], 1.0)
+        found: list[tuple[float, Tensor]] = []
+        for passes in (self._plain_passes, self._packed_passes):
             try:
-                loss = self._add(piece, 1.0, packed)
+                loss = self._add(passes([piece, piece]), 1.0)
             except RuntimeError as error:
-                if not packed:
+                if not found:
                     raise
                 self.refused = f"it fails on this model: {one_line(error)}"
-                break
+                return
             finally:
                 gradient = [value.grad for value in self.parameters.values() if value.grad is not None]
                 whole = torch.cat([part.flatten().float() for part in gradient]) if gradient else torch.zeros(1)
                 self.model.zero_grad(set_to_none=True)
             found.append((loss, whole))
-        if self.refused:
-            return
         (plain_loss, plain), (loss, whole) = found
         apart = float((whole - plain).norm() / plain.norm().clamp_min(1e-12))
         apart = max(apart, abs(loss - plain_loss) / max(abs(plain_loss), 1e-12))
         if not apart <= GRADIENT_TOLERANCE[self.model.dtype]:
             self.refused = f"its gradient differs from plain by {apart:.2g} of it"
 
-    def add(self, example: Example, scale: float) -> float:
-        """Add the gradient of ``scale`` times an example's loss, summed over leaves; returns that loss, unscaled."""
-        fits = example.tokens <= LONGEST_ROW and self.engine.is_steady(example.tree)
-        return self._add(example, scale, packed=fits and not self.refused)
+    def add(self, examples: Sequence[Example], scale: float) -> float:
+        """Add the gradient of ``scale`` times the loss of some examples; returns that loss, unscaled.
 
-    def _add(self, example: Example, scale: float, packed: bool) -> float:
-        device, tree, total = self.model.device, example.tree, 0.0
-        targets, own = example.targets.to(device), example.own.to(device)
-        leaves = [slice(None)] if packed else [slice(leaf, leaf + 1) for leaf in range(len(tree.leaves))]
-        for part in leaves:
-            logits = self._packed_logits(tree) if packed else self._plain_logits(tree.prompt(part.start))
-            loss = leaf_losses(logits, self.level_ids, targets[part], own[part], self.mass_weight).sum()
+        The loss is summed over leaves, each with the weight of its example.
+        """
+        packed: list[Example] = []
+        plain: list[Example] = []
+        for one in examples:
+            fits = one.tokens <= LONGEST_ROW and self.engine.is_steady(one.tree)
+            (packed if fits and not self.refused else plain).append(one)
+        return self._add(self._packed_passes(packed), scale) + self._add(self._plain_passes(plain), scale)
+
+    def _add(self, passes: Iterable[Leaves], scale: float) -> float:
+        total = 0.0
+        for logits, targets, own, weights in passes:
+            loss = (weights * leaf_losses(logits, self.level_ids, targets, own, self.mass_weight)).sum()
             (scale * loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
 
-    def _packed_logits(self, tree: PromptTree) -> Tensor:
-        """Logits at all leaves, shape (leaves, vocabulary), by one pass."""
-        trunk = tree.root + tree.character + tree.opening + tree.dialogue
-        row = Row(len(trunk), tuple(map(len, tree.leaves)))
-        along = TreePass([row], Computed(), Computed(), self.model.device)
-        tokens = torch.tensor([[*trunk, *(token for leaf in tree.leaves for token in leaf)]], device=self.model.device)
-        with led_along(self.model, along) as more:
-            logits: Tensor = self.model(input_ids=tokens, use_cache=False, logits_to_keep=along.last, **more).logits[0]
-        return logits
+    def _plain_passes(self, examples: Sequence[Example]) -> Iterator[Leaves]:
+        """A pass for each leaf, of its whole prompt."""
+        for one in examples:
+            weights = torch.full((1,), one.weight, device=self.device)
+            for leaf, prompt in enumerate(one.tree.prompts):
+                tokens = torch.tensor([prompt], device=self.device)
+                logits = self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[0]
+                part = slice(leaf, leaf + 1)
+                yield logits, one.targets[part].to(self.device), one.own[part].to(self.device), weights
 
-    def _plain_logits(self, prompt: Ids) -> Tensor:
-        """Logits at the end of one prompt, shape (1, vocabulary)."""
-        tokens = torch.tensor([prompt], device=self.model.device)
-        logits: Tensor = self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[0]
-        return logits
+    def _packed_passes(self, examples: Sequence[Example]) -> Iterator[Leaves]:
+        """A pass for some examples that share a root, and for all their leaves."""
+
+        def root(one: Example) -> Ids:
+            return one.tree.root
+
+        for shared, group in groupby(sorted(examples, key=root), key=root):
+            for some in by_budget(group, lambda one: one.tokens - len(one.tree.root), TOGETHER):
+                logits = self._logits(shared, [one.tree for one in some])
+                targets, own = (torch.cat([getattr(one, name) for one in some]) for name in ("targets", "own"))
+                weights = torch.tensor([one.weight for one in some for _ in one.targets])
+                yield logits, targets.to(self.device), own.to(self.device), weights.to(self.device)
+
+    def _logits(self, root: Ids, trees: Sequence[PromptTree]) -> Tensor:
+        """Logits at all leaves of trees with one root, shape (leaves, vocabulary)."""
+        above = self._run(root, [Row(len(root))], Computed())[1]
+        trunks = [tree.character + tree.opening + tree.dialogue for tree in trees]
+        rows = [
+            Row(len(trunk), tuple(map(len, tree.leaves)), Place(1, 0, len(root)))
+            for trunk, tree in zip(trunks, trees, strict=True)
+        ]
+        ids = [
+            token for trunk, tree in zip(trunks, trees, strict=True) for part in (trunk, *tree.leaves) for token in part
+        ]
+        return self._run(ids, rows, above)[0]
+
+    def _run(self, ids: Sequence[int], rows: Sequence[Row], above: Computed) -> tuple[Tensor, Computed]:
+        """One pass over some rows, with gradients: logits at their leaves, and what later passes need."""
+        along = TreePass(rows, Computed(), above, self.device)
+        tokens = torch.tensor([ids], device=self.device)
+        with led_along(self.model, along) as more:
+            output = self.model(input_ids=tokens, use_cache=False, logits_to_keep=along.last, **more)
+        return output.logits[0], along.computed

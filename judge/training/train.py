@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from judge.engines.packed.engine import PackedEngine
+from judge.engines.packed.engine import PackedEngine, by_budget
 from judge.errors import EngineError, InputError, Interrupted, one_line
 from judge.human_ratings.agreement import metric_names, read_annotations
 from judge.models.checkpoint import Checkpoint
@@ -241,19 +241,6 @@ def _record(
     }
 
 
-def batches(tokens: Sequence[int], most: int, order: Sequence[int]) -> list[list[int]]:
-    """The dialogues of each step of an epoch, in ``order``: as many as hold ``most`` tokens together, or one."""
-    found: list[list[int]] = []
-    held = 0
-    for place in order:
-        if not found or held + tokens[place] > most:
-            found.append([])
-            held = 0
-        found[-1].append(place)
-        held += tokens[place]
-    return found
-
-
 def rate_at(step: int, steps: int, highest: float) -> float:
     """The learning rate of a step, counted from 0: it rises to ``highest`` and then falls to 0, both linearly."""
     rising = max(1, math.ceil(WARM_UP * steps))
@@ -287,8 +274,10 @@ class Training:
         self.steps = [
             (epoch, places)
             for epoch in range(how.epochs)
-            for places in batches(
-                tokens, how.batch_tokens, np.random.default_rng([how.seed, epoch]).permutation(len(tokens)).tolist()
+            for places in by_budget(
+                np.random.default_rng([how.seed, epoch]).permutation(len(tokens)).tolist(),
+                lambda place: tokens[place],
+                how.batch_tokens,
             )
         ]
 
@@ -325,7 +314,7 @@ class Training:
         """One step over some examples; returns their loss before it, the weighted mean over answer slots."""
         examples = [self.examples[place] for place in places]
         slots = sum(example.weight * len(example.targets) for example in examples)
-        loss = sum(example.weight * self.trainer.add(example, example.weight / slots) / slots for example in examples)
+        loss = self.trainer.add(examples, 1 / slots) / slots
         if not math.isfinite(loss):
             raise EngineError(f"the loss is no number at step {number + 1}; lower --rate, and remove {self.folder}")
         torch.nn.utils.clip_grad_norm_(self.weights.values(), LARGEST_GRADIENT)

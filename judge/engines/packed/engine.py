@@ -17,7 +17,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import accumulate, groupby
@@ -306,7 +306,7 @@ class PackedEngine:
             above, places = self._computed_openings([trees[i] for i in short], prefix)
             # By length, so that the rows of a batch are about as long as each other: masks are as wide as the longest.
             short.sort(key=lambda i: trees[i].own)
-            batches = list(_by_budget(short, lambda i: trees[i].own, self.batch_tokens))
+            batches = list(by_budget(short, lambda i: trees[i].own, self.batch_tokens))
             # On a GPU all batches are on their way before the first result is fetched, since fetching waits for it.
             passes = (read(self._leaf_logits([trees[i] for i in batch], prefix, above, places)) for batch in batches)
             for batch, taken in zip(batches, passes if self.device.type == "cpu" else list(passes), strict=True):
@@ -355,7 +355,7 @@ class PackedEngine:
                 self._run(
                     [token for ids in batch for token in ids], [Row(len(ids)) for ids in batch], prefix, Computed()
                 )
-                for batch in _by_budget(openings, len, self.batch_tokens)
+                for batch in by_budget(openings, len, self.batch_tokens)
             ]
             return Computed.beside([computed for _, computed in passes]), places
 
@@ -391,7 +391,7 @@ def short_piece(tree: PromptTree) -> PromptTree:
     return PromptTree(root, character, opening, dialogue, tuple(leaf[-CHECKED:] for leaf in tree.leaves[:2]))
 
 
-def _by_budget(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+def by_budget(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
     """Consecutive items whose sizes add up to at most ``most``; an item that is larger stands alone."""
     batch: list[Item] = []
     for item in items:
