@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 DEFAULTS = TrainOptions()
 
 
-HEADS = ("metric", "dialogues", "scenarios", "base", "trained", "gain", "95%")
-
-
 def train(
     annotations: Annotations,
     out: Annotated[Path, typer.Option(help="The model folder to write, which is not there yet.")],
@@ -67,13 +64,22 @@ def train(
     mass_weight: Annotated[
         float, typer.Option(help="Weight of the term that keeps probability on the levels.")
     ] = DEFAULTS.mass_weight,
+    severity: Annotated[
+        bool, typer.Option("--severity", help="Take each annotator's severity out of what is learned.")
+    ] = DEFAULTS.severity,
     held_out: Annotated[
         float, typer.Option(help="Share of scenarios, and of characters, that are held out.")
     ] = DEFAULTS.held_out,
+    left_out_system: Annotated[
+        str | None, typer.Option(help="The system (source) that is left out, or none; by default one of 4 or more.")
+    ] = DEFAULTS.left_out_system,
     patience: Annotated[
         int, typer.Option(help="Stop after so many epochs without a better validation loss.")
     ] = DEFAULTS.patience,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = DEFAULTS.save_every,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Write what lora learned beside its base, not merged into it.")
+    ] = DEFAULTS.adapter,
     seed: Annotated[int, typer.Option(help="Random seed of split, order and adapters.")] = DEFAULTS.seed,
     as_json: Json = False,
 ) -> int:
@@ -83,7 +89,21 @@ def train(
     """
     from judge.cli.console import terminal_progress
 
-    how = TrainOptions(method, epochs, rate, rank, batch_tokens, mass_weight, held_out, patience, save_every, seed)
+    how = TrainOptions(
+        method=method,
+        epochs=epochs,
+        rate=rate,
+        rank=rank,
+        batch_tokens=batch_tokens,
+        mass_weight=mass_weight,
+        severity=severity,
+        held_out=held_out,
+        left_out_system=left_out_system,
+        patience=patience,
+        save_every=save_every,
+        adapter=adapter,
+        seed=seed,
+    )
     options = Options(
         judge=judge,
         rubric=rubric,
@@ -117,28 +137,18 @@ def train(
 
 
 def show_trained(trained: Trained) -> None:
-    """Print what base and trained judge reach on the held-out dialogues, and where the trained one is."""
-    from judge.cli.console import cell, console, line, plain_table
+    """Print what base and trained judge reach on what was held out, and where the trained one is."""
+    from judge.cli.console import console, line, plain_table
+    from judge.training.tables import tables_of
 
     screen = console()
-    rows = [
-        (
-            one.metric,
-            f"{one.dialogues:,}",
-            f"{one.groups:,}",
-            cell(one.base),
-            cell(one.trained),
-            cell(one.gain.value, "+.2f"),
-            cell(None) if one.gain.low is None else f"{one.gain.low:+.2f} to {one.gain.high:+.2f}",
-        )
-        for one in trained.figures
-    ]
-    title = f"Spearman with the mean human ratings on held-out dialogues: {trained.base} and the trained judge"
-    screen.print(plain_table(title, HEADS, rows))
+    screen.print(line(f"base: {trained.base}; gains with 95% intervals over scenarios, where there are enough"))
+    for table in tables_of(trained.figures, trained.record["split"]["left_out_system"]):
+        screen.print(plain_table(table.title, table.heads, table.rows))
     losses = trained.losses
     screen.print(
         line(
-            f"loss on the same dialogues: base {losses['base']:.3f}, trained {losses['trained']:.3f}, "
+            f"loss on all that was held out: base {losses['base']:.3f}, trained {losses['trained']:.3f}, "
             f"always the mean of what was learned from {losses['constant']:.3f}"
         )
     )

@@ -152,7 +152,7 @@ def resolve(judge: str, files: Sequence[str] = FILES, option: str = "--judge") -
     if judge == "stand-in":
         return stand_in()
     if judge and os.path.isdir(judge):
-        return Checkpoint(Path(judge).resolve().name, Path(judge))
+        return _of_folder(Path(judge).resolve().name, Path(judge))
     if judge.lower().endswith(".gguf"):
         if not os.path.isfile(judge):
             raise InputError(f"{option} {judge}: no such file; check the path")
@@ -166,9 +166,16 @@ def resolve(judge: str, files: Sequence[str] = FILES, option: str = "--judge") -
     if judge in PRESETS:
         return Checkpoint(judge, _fetch(PRESETS[judge].repository, files, option))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", judge) and not judge.startswith("."):
-        return Checkpoint(judge, _fetch(judge, files, option))
+        return _of_folder(judge, _fetch(judge, files, option))
     presets = ", ".join((*PRESETS, PACKAGED, "stand-in"))
     raise InputError(f"{option} {judge}: neither a preset ({presets}), a model folder, a .gguf file nor a Hub id")
+
+
+def _of_folder(asked: str, folder: Path) -> Checkpoint:
+    """The checkpoint of a folder with a model, or with an adapter."""
+    from judge.models.adapter import is_adapter, merged
+
+    return Checkpoint(asked, merged(folder) if is_adapter(folder) else folder)
 
 
 def stand_in(levels: tuple[int, ...] | None = None) -> Checkpoint:

@@ -1,11 +1,11 @@
-"""The outcome: an ordinary model folder with merged weights, the record of its training and a model card."""
+"""The outcome: a model folder with merged weights, or with an adapter, the record of its training and a model card."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from judge.files import as_json_text, made_folder
 from judge.models.checkpoint import TOKENIZER_FILES, TRAINING, Checkpoint
 from judge.scoring.parts import telling
 from judge.training.checkpoints import as_os_error
+from judge.training.tables import TextTable
 
 NOT_COPIED = {"config.json", "model.safetensors.index.json", TRAINING}
 """Files of the base's folder that are of its weights, or written anew."""
@@ -27,14 +28,17 @@ def licence_of(base: Checkpoint) -> str | None:
     return str(said) if said else None
 
 
-def write_model(out: Path, network: Any, base: Checkpoint, record: Mapping[str, Any]) -> None:
+def write_model(
+    out: Path, weights: Any, base: Checkpoint, record: Mapping[str, Any], tables: Iterable[TextTable]
+) -> None:
     """Write the model folder, which appears whole by one rename; EngineError where it cannot be written.
 
     Args:
         out: the folder, which is not there yet.
-        network: a model of transformers, with all that was trained merged.
+        weights: a model of transformers, with all that was trained merged; or a folder with its adapter.
         base: where tokenizer, chat template and licence are copied from.
         record: what ``training.json`` says.
+        tables: the figures, for the model card.
     """
 
     def write(beside: Path) -> None:
@@ -43,9 +47,12 @@ def write_model(out: Path, network: Any, base: Checkpoint, record: Mapping[str, 
                 if file.name not in NOT_COPIED and file.is_file():
                     shutil.copyfile(file, beside / file.name)
         with as_os_error():
-            network.save_pretrained(beside)
+            if isinstance(weights, Path):
+                shutil.copytree(weights, beside, dirs_exist_ok=True)
+            else:
+                weights.save_pretrained(beside)
         (beside / TRAINING).write_text(as_json_text(dict(record)) + "\n", encoding="utf-8")
-        (beside / "README.md").write_text(card(record), encoding="utf-8")
+        (beside / "README.md").write_text(card(record, tables), encoding="utf-8")
         for file in beside.iterdir():
             os.chmod(file, 0o644)  # weights and folder were made for this user alone
         os.chmod(beside, 0o755)
@@ -54,24 +61,11 @@ def write_model(out: Path, network: Any, base: Checkpoint, record: Mapping[str, 
         made_folder(out, write)
 
 
-def card(record: Mapping[str, Any]) -> str:
+def card(record: Mapping[str, Any], tables: Iterable[TextTable]) -> str:
     """The model card, in Markdown."""
     base, data, judge = record["base"], record["split"]["dialogues"], record["judge"]
     front = [f"license: {base['licence']}"] if base["licence"] else []
 
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.2f}"
-
-    def gain(figure: Mapping[str, Any]) -> str:
-        one = figure["gain"]
-        ends = "" if one["low"] is None else f" ({one['low']:.2f} to {one['high']:.2f})"
-        return number(one["value"]) + ends
-
-    rows = [
-        f"| {one['metric']} | {one['dialogues']} | {one['groups']} | {number(one['base'])} | "
-        f"{number(one['trained'])} | {gain(one)} |"
-        for one in record["figures"]
-    ]
     unknown = "unknown: see where the base is from"
     lines = [
         *(["---", *front, "---", ""] if front else []),
@@ -82,15 +76,17 @@ def card(record: Mapping[str, Any]) -> str:
         f"{data['held_out']:,} of scenarios or characters that it never saw are what the table is about.",
         f"Data {record['data_digest']}, seed {record['options']['seed']}; splits, options and losses: `{TRAINING}`.",
         "",
-        "Spearman's correlation with the mean human ratings (gain: with its paired 95% interval over scenarios, where "
-        "there are scenarios enough):",
-        "",
-        "| metric | dialogues | scenarios | base | trained | gain |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
+        *(line for table in tables for line in (f"{table.title}:", "", *_markdown(table), "")),
         f"Trained for rubric {judge['rubric']}, language {judge['language']}, layout {judge['layout']}, answer form "
         f"{judge['answer_form']}: of other rubrics and other annotators nothing is known.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _markdown(table: TextTable) -> Iterator[str]:
+    """The lines of a table."""
+    yield f"| {' | '.join(table.heads)} |"
+    yield "|---" * len(table.heads) + "|"
+    for row in table.rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"

@@ -21,9 +21,11 @@ class TrainOptions:
 
     ``rate`` None is that of the method in ``RATES``; ``rank`` is of the adapters. A step is taken after dialogues of
     ``batch_tokens`` tokens, each token of a prompt tree counted once. ``mass_weight`` weighs the term that keeps the
-    label mass; at 1 the loss is the cross-entropy over the whole vocabulary. ``held_out`` is the share of scenarios and
-    of characters that are held out. Training stops after ``patience`` epochs without a better validation loss. A
-    checkpoint is written every ``save_every`` steps.
+    label mass; at 1 the loss is the cross-entropy over the whole vocabulary. ``severity`` takes each annotator's
+    severity out of what is learned. ``held_out`` is the share of scenarios and of characters that are held out, and
+    ``left_out_system`` the system, one that is drawn where None. Training stops after ``patience`` epochs without a
+    better validation loss. A checkpoint is written every ``save_every`` steps. ``adapter`` leaves what lora learned
+    beside the base instead of merging it.
 
     Raises:
         InputError: a value is outside its range.
@@ -35,9 +37,12 @@ class TrainOptions:
     rank: int = 16
     batch_tokens: int = 16384
     mass_weight: float = 1.0
+    severity: bool = False
     held_out: float = 0.2
+    left_out_system: str | None = None
     patience: int = 2
     save_every: int = 50
+    adapter: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,6 +51,8 @@ class TrainOptions:
         for name in ("epochs", "rank", "batch_tokens", "patience", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if self.adapter and self.method != "lora":
+            raise InputError(f"--adapter: --method {self.method} makes none; choose --method lora")
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: must be 0 or more")
         if not 0 < self.held_out <= 0.5:
@@ -62,7 +69,8 @@ class TrainOptions:
 
     @property
     def that_matter(self) -> dict[str, Any]:
-        """What changes the outcome, by name: all but how often a checkpoint is written."""
-        return {name: value for name, value in asdict(self).items() if name != "save_every"} | {
+        """What changes what is learned, by name: all but how often a checkpoint is written and what is written last."""
+        others = {"save_every", "adapter"}
+        return {name: value for name, value in asdict(self).items() if name not in others} | {
             "rate": self.learning_rate
         }

@@ -1,7 +1,8 @@
 """Which dialogues a judge learns from, which say when to stop, and which it is measured on at the end.
 
-Scenarios and characters are drawn, never single dialogues: another answer to a scenario that was learned from is no new
-dialogue. What stops the training is not what is reported, as the best of several looks is too good.
+Scenarios, characters and a system are drawn, never single dialogues: another answer to a scenario that was learned from
+is no new dialogue, and a judge is for systems that nobody has rated yet. What stops the training is not what is
+reported, as the best of several looks is too good.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ LEAST_CHARACTERS = 3
 """With fewer characters none is held out: too little would be left to learn from."""
 
 
+LEAST_SYSTEMS = 4
+"""With fewer systems none is left out unless it is named, as it would take more than a quarter of the ratings along."""
+
+
+NO_SYSTEM = "none"
+"""Named where no system is to be left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Rated dialogues in three parts, and what they were parted by."""
@@ -31,29 +40,32 @@ class Split:
     validation: tuple[RatedDialogue, ...]
     """Of scenarios that are not learned from: their loss says when to stop."""
     held_out: tuple[RatedDialogue, ...]
-    """Of a held-out scenario or character."""
+    """Of a held-out scenario, character or system."""
     validation_groups: tuple[str, ...]
     held_out_groups: tuple[str, ...]
     held_out_characters: tuple[str, ...]
+    left_out_system: str | None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a reader of the outcome should know of it."""
         counts = {name: len(getattr(self, name)) for name in ("training", "validation", "held_out")}
         names = ("validation_groups", "held_out_groups", "held_out_characters")
-        return {"dialogues": counts, **{name: list(getattr(self, name)) for name in names}}
+        lists = {name: list(getattr(self, name)) for name in names}
+        return {"dialogues": counts, **lists, "left_out_system": self.left_out_system}
 
 
-def split(rated: Sequence[RatedDialogue], share: float, seed: int) -> Split:
-    """Hold out a share of scenarios and of characters; then, for validation, the same share of the other scenarios.
+def split(rated: Sequence[RatedDialogue], share: float, seed: int, system: str | None = None) -> Split:
+    """Hold out scenarios, characters and a system; then, for validation, some of the other scenarios.
 
     Args:
         rated: all dialogues.
-        share: above 0, up to a half.
+        share: of scenarios, of characters, and of the other scenarios for validation; above 0, up to a half.
         seed: random seed of the draw.
+        system: the source that is left out, or ``NO_SYSTEM``; None draws one where there are ``LEAST_SYSTEMS``.
 
     Raises:
-        InputError: there are too few scenarios, or nothing is left to learn from.
+        InputError: there are too few scenarios or no such system, or nothing is left to learn from.
     """
     groups = sorted({one.group for one in rated})
     characters = sorted({one.dialogue.character for one in rated})
@@ -69,11 +81,38 @@ def split(rated: Sequence[RatedDialogue], share: float, seed: int) -> Split:
     watched = max(1, round(share * (len(groups) - out)))
     held, watched_groups = set(drawn[:out]), set(drawn[out : out + watched])
     unknown = set(cast[: max(1, round(share * len(cast)))] if len(cast) >= LEAST_CHARACTERS else ())
-    held_out = [one for one in rated if one.group in held or one.dialogue.character in unknown]
-    known = [one for one in rated if one.group not in held and one.dialogue.character not in unknown]
+    left_out = _left_out(rated, system, generator)
+
+    def is_held_out(one: RatedDialogue) -> bool:
+        return one.group in held or one.dialogue.character in unknown or one.dialogue.source == left_out
+
+    held_out = [one for one in rated if is_held_out(one)]
+    known = [one for one in rated if not is_held_out(one)]
     validation = [one for one in known if one.group in watched_groups]
     training = [one for one in known if one.group not in watched_groups]
     if not training or not validation:
         raise InputError(f"--held-out {share}: leaves nothing to learn from or to stop by; lower it or rate more")
-    names = (tuple(sorted(names)) for names in (watched_groups, held, unknown))
-    return Split(tuple(training), tuple(validation), tuple(held_out), *names)
+    return Split(
+        training=tuple(training),
+        validation=tuple(validation),
+        held_out=tuple(held_out),
+        validation_groups=tuple(sorted(watched_groups)),
+        held_out_groups=tuple(sorted(held)),
+        held_out_characters=tuple(sorted(unknown)),
+        left_out_system=left_out,
+    )
+
+
+def _left_out(rated: Sequence[RatedDialogue], system: str | None, generator: np.random.Generator) -> str | None:
+    """The system that is left out; InputError where there is none of that name, or no other."""
+    systems = sorted({one.dialogue.source for one in rated})
+    if system is None:
+        return systems[generator.integers(len(systems))] if len(systems) >= LEAST_SYSTEMS else None
+    if system == NO_SYSTEM:
+        return None
+    if system not in systems or len(systems) == 1:
+        raise InputError(
+            f"--left-out-system {system}: choose among the rated systems ({', '.join(systems)}), of which another must "
+            f"be left to learn from, or {NO_SYSTEM}"
+        )
+    return system

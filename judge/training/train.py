@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,19 +21,32 @@ from judge.engines.packed.engine import PackedEngine, by_budget
 from judge.errors import EngineError, InputError, Interrupted, one_line
 from judge.human_ratings.agreement import metric_names, read_annotations
 from judge.models.checkpoint import Checkpoint
+from judge.models.presets import PRESETS
 from judge.progress import SILENT, Progress, stoppable
 from judge.prompting.rubric import load_rubric
 from judge.scoring.judge import Judge
+from judge.scoring.parts import telling
 from judge.scoring.setup import open_corpus, open_judge, open_model, settle
 from judge.training import checkpoints
 from judge.training.checkpoints import State, partial_folder
-from judge.training.figures import Figure, compared, constant_loss, mean_spearman, measure
+from judge.training.figures import (
+    SCENARIOS,
+    SYSTEM,
+    Figure,
+    Measured,
+    calibrated,
+    constant_loss,
+    figures_of,
+    mean_spearman,
+    measure,
+)
 from judge.training.loss import Example, Trainer
 from judge.training.model_folder import licence_of, write_model
 from judge.training.options import TrainOptions
 from judge.training.split import Split, split
-from judge.training.targets import RatedDialogue, data_digest, rated_dialogues
-from judge.types import Options
+from judge.training.tables import tables_of
+from judge.training.targets import RatedDialogue, data_digest, rated_dialogues, severities, without_severity
+from judge.types import Options, Scheme
 
 WARM_UP = 0.1
 """The share of steps over which the learning rate rises; after them it falls to 0."""
@@ -52,7 +66,7 @@ class Trained:
     losses: dict[str, float]
     """On the held-out dialogues: of the base judge, of the trained one, and of always answering the mean target."""
     figures: tuple[Figure, ...]
-    """What both reach on the held-out dialogues, a metric each."""
+    """What both reach, as they are and calibrated: on the system that was left out, then on the held-out scenarios."""
     record: dict[str, Any]
     """What ``training.json`` says."""
 
@@ -65,6 +79,13 @@ class Lessons:
     digest: str
     """Hash of all that is learned from or measured on."""
     split: Split
+    severities: dict[str, dict[str, float]]
+    """What was taken out of the targets, by metric and annotator; empty where nothing was."""
+
+    @property
+    def known(self) -> tuple[RatedDialogue, ...]:
+        """The dialogues that are not held out."""
+        return self.split.training + self.split.validation
 
 
 def train(
@@ -117,13 +138,15 @@ def train(
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         base, engine = _trainable(judge, how)
         rated = _that_fit(rated, judge, engine.max_tokens, notes)
-        lessons = Lessons(ratings, data_digest(rated), split(rated, how.held_out, how.seed))
-        if not lessons.split.held_out_characters:
-            notes.append("No character is held out, as there are too few: the figures are about other scenarios alone.")
+        lessons = _lessons(rated, ratings, scheme, how)
+        notes += _not_held_out(lessons.split)
         folder = partial_folder(out)
         checkpoints.begin(folder, _plan(judge, lessons, how))
-        with progress.busy(f"measuring {judge.name} on the held-out dialogues"):
-            before = measure(judge, "base", lessons.split.held_out, ratings, how.mass_weight)
+        with progress.busy(f"measuring {judge.name} on the rated dialogues"):
+            before, known = (
+                measure(judge, "base", some, ratings, how.mass_weight)
+                for some in (lessons.split.held_out, lessons.known)
+            )
         adapted = _adapted(engine.model, how)
         training = Training(judge, engine, lessons, how, folder, progress)
         if training.trainer.refused:
@@ -132,19 +155,73 @@ def train(
             progress.note(note)
         with stoppable() as stop:
             state = training.run(stop)
+        weights: Any = _saved_adapter(adapted, base, options.judge, folder) if how.adapter else None
         network = adapted.merge_and_unload() if how.method == "lora" else adapted
         engine.forget()
         with progress.busy("measuring the trained judge on the held-out dialogues"):
-            after = measure(judge, "trained", lessons.split.held_out, ratings, how.mass_weight)
-    figures = tuple(compared(before.pairing, after.pairing, how.seed))
+            after, watched = (
+                measure(judge, "trained", some, ratings, how.mass_weight)
+                for some in (lessons.split.held_out, lessons.split.validation)
+            )
+    with progress.busy("comparing both with people"):
+        figures = _figures(before, known, after, watched, lessons.split, how.seed, notes)
     parts = lessons.split
     constant = constant_loss(parts.training, parts.held_out)
     losses = {"base": before.loss, "trained": after.loss, "constant": constant}
     record = _record(judge, base, lessons, how, state, losses, figures, notes, training.trainer.refused)
     with progress.busy(f"writing {out}"):
-        write_model(out, network, base, record)
+        write_model(out, weights or network, base, record, tables_of(figures, parts.left_out_system))
         shutil.rmtree(folder, ignore_errors=True)
     return Trained(out, judge.name, losses, figures, record)
+
+
+def _lessons(rated: Sequence[RatedDialogue], ratings: pd.DataFrame, scheme: Scheme, how: TrainOptions) -> Lessons:
+    """The rated dialogues in their parts, with targets as they are to be learned."""
+    parts = split(rated, how.held_out, how.seed, how.left_out_system)
+    found: dict[str, dict[str, float]] = {}
+    if how.severity:
+        known = {one.dialogue.id for one in (*parts.training, *parts.validation)}
+        found = severities(ratings[ratings["item_id"].isin(known)])
+        training, validation, held_out = (
+            without_severity(some, ratings, found, scheme)
+            for some in (parts.training, parts.validation, parts.held_out)
+        )
+        parts = replace(parts, training=training, validation=validation, held_out=held_out)
+    return Lessons(ratings, data_digest(rated), parts, found)
+
+
+def _not_held_out(parts: Split) -> list[str]:
+    """What the figures are not about, a sentence each."""
+    said = []
+    if not parts.held_out_characters:
+        said.append(
+            "No character is held out, as there are too few: the figures are about the characters learned from."
+        )
+    if parts.left_out_system is None:
+        said.append("No system is left out: the figures are about the systems that were learned from.")
+    return said
+
+
+def _figures(
+    before: Measured, known: Measured, after: Measured, watched: Measured, parts: Split, seed: int, notes: list[str]
+) -> tuple[Figure, ...]:
+    """All judges on the system that was left out and on the held-out scenarios; the headline first.
+
+    The base is calibrated on all that was not held out, the trained judge on the dialogues that said when to stop.
+    """
+    found = {
+        "base": before.pairing,
+        "calibrated base": calibrated(before, known.pairing, seed, notes),
+        "trained": after.pairing,
+        "calibrated trained": calibrated(after, watched.pairing, seed, notes),
+    }
+    judges = {name: pairing for name, pairing in found.items() if pairing is not None}
+    of_system = [one.dialogue.id for one in parts.held_out if one.dialogue.source == parts.left_out_system]
+    others = [one.dialogue.id for one in parts.held_out if one.dialogue.source != parts.left_out_system]
+    about = ((SYSTEM, of_system), (SCENARIOS, others))
+    return tuple(
+        row for name, chosen in about if chosen for row in figures_of(judges, known.pairing, name, chosen, seed)
+    )
 
 
 def _refuse_untrainable(out: Path, options: Options, how: TrainOptions) -> None:
@@ -198,6 +275,22 @@ def _adapted(network: Any, how: TrainOptions) -> Any:
         return get_peft_model(network, LoraConfig(r=how.rank, lora_alpha=2 * how.rank, target_modules="all-linear"))
 
 
+def _saved_adapter(adapted: Any, base: Checkpoint, asked: str, folder: Path) -> Path:
+    """A folder with the adapter, which names its base: by its Hub id, or by its path on this machine."""
+    named = asked
+    if base.asked in PRESETS:
+        named = PRESETS[base.asked].repository
+    elif os.path.exists(asked):
+        named = os.path.abspath(asked)
+    adapted.peft_config["default"].base_model_name_or_path = named
+    out = folder / "adapter"
+    with telling("written", out):
+        shutil.rmtree(out, ignore_errors=True)
+        with checkpoints.as_os_error():
+            adapted.save_pretrained(out)
+    return out
+
+
 def _plan(judge: Judge, lessons: Lessons, how: TrainOptions) -> dict[str, Any]:
     """What tells this training from others."""
     own = judge.identity
@@ -229,6 +322,7 @@ def _record(
         },
         "data_digest": lessons.digest,
         "split": lessons.split.facts,
+        "severities": lessons.severities,
         "options": how.that_matter,
         "gradients": f"plain ({refused})" if refused else "packed",
         "steps": state.step,

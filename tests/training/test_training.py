@@ -189,6 +189,6 @@ def test_the_command_prints_the_table_and_gives_json(stand_in: Path, short_rubri
     assert found.returncode == 0 and {figure["metric"] for figure in facts["figures"]} >= {"fluency"}
     assert facts["losses"].keys() == {"base", "trained", "constant"}
     said = typed(*command, "other", cwd=tmp_path)
-    assert "on held-out dialogues" in said.stdout and "--judge other" in said.stdout
+    assert "on held-out scenarios and characters" in said.stdout and "--judge other" in said.stdout
     assert "Spearman on the validation dialogues" in said.stderr
     refused(typed(*command, "out", cwd=tmp_path), "--out out", "is there already")
