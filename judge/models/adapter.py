@@ -63,11 +63,8 @@ def _base_of(folder: Path) -> str:
 
 def _refuse_another_base(folder: Path, base: Checkpoint) -> None:
     """InputError where ``train`` noted the base's weights and these are others."""
-    try:
-        noted = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["base"]["weights"]
-    except (OSError, ValueError, KeyError, TypeError):  # another program's adapter
-        return
-    if noted != base.weights_digest:
+    training = Checkpoint(folder.name, folder).training
+    if training and training["base"]["weights"] != base.weights_digest:
         raise InputError(
             f"{folder}: {base.asked} has other weights than the base it was trained on; name that base in {CONFIG}"
         )

@@ -120,14 +120,14 @@ class Checkpoint:
         return digest({key: value for key, value in self.config.items() if key not in ignored})
 
     @property
-    def trained_form(self) -> str | None:
-        """The answer form that it was trained to answer in; None of a model that ``train`` did not make."""
+    def training(self) -> dict[str, Any] | None:
+        """What is noted of its training; None of a model that ``train`` did not make."""
         try:
-            content = json.loads((self.folder / TRAINING).read_text(encoding="utf-8"))
-            form = content["judge"]["answer_form"]
-        except (OSError, ValueError, KeyError, TypeError):  # another program's file of that name
+            content = dict(json.loads((self.folder / TRAINING).read_text(encoding="utf-8")))
+            known = content["judge"]["answer_form"] in ANSWER_FORMS and content["base"].keys() >= {"name", "weights"}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file of that name
             return None
-        return form if form in ANSWER_FORMS else None
+        return content if known else None
 
     def dtype(self, hardware: Hardware) -> str:
         """The precision in which it is run."""

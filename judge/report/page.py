@@ -24,7 +24,7 @@ from judge.errors import InputError
 from judge.files import replacing
 from judge.report import charts, tables
 from judge.report.load_run import Entries, Run, make_entries, read_run
-from judge.report.tables import Check, People, leaderboards, published_table, tables_of, verdicts
+from judge.report.tables import Check, People, Training, leaderboards, published_table, tables_of, verdicts
 from judge.report.texts import (
     LANGUAGES,
     Colour,
@@ -78,6 +78,7 @@ class Content:
     warnings: list[Sentence]
     published: Table | None
     checks: list[Check]
+    training: Training | None
     entries: Entries
 
 
@@ -123,6 +124,7 @@ def write_report(
         verdicts=verdicts(assessment) if assessment else [],
         published=None if published is None else published_table(published, run.scheme),
         checks=tables.read_checks(run),
+        training=tables.training_of(run),
         entries=make_entries(run, dialogues, ratings),
     )
     path = out or folder / REPORT

@@ -20,7 +20,7 @@ from calibration import Assessment, Pairing, rank_ranges, without_ratings
 from calibration.system_means import LABELLED, NEW_SYSTEM
 from judge.errors import InputError, one_line
 from judge.report.load_run import Run
-from judge.report.texts import Cell, Interval, Key, Sentence, Table, metric_key, number, numbers
+from judge.report.texts import Cell, Interval, Key, Sentence, Table, metric_key, number, numbers, visible
 from judge.scoring.run_folder import scores_of
 from judge.types import OVERALL, Scheme
 
@@ -189,6 +189,52 @@ def published_table(found: pd.DataFrame, scheme: Scheme) -> Table:
         counts = [count(row[name]) for name in ("sources", "decided", "alike")]
         rows.append([metric_key(row["metric"]), *counts, *numbers((row[n] for n in list(columns)[3:]), 3)])
     return Table([Key("metric"), *(Key(key) for key in columns.values())], rows)
+
+
+# How the judge was trained
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What ``train`` noted of the judge, and its figures as tables by title."""
+
+    facts: Mapping[str, Any]
+    tables: list[tuple[Key, Table]]
+
+
+def training_of(run: Run) -> Training | None:
+    """How the run's judge was trained, as the manifest has it; None where ``train`` did not make it."""
+    noted = run.manifest["judge"].get("training")
+    if noted is None:
+        return None
+    system = {"system": visible(str(noted["split"]["left_out_system"]))}
+    tables = []
+    for about in dict.fromkeys(one["about"] for one in noted["figures"]):
+        rows = [one for one in noted["figures"] if one["about"] == about]
+        for kind in ("means", "spearman", "errors"):
+            if kind == "means" and about != "system":
+                continue
+            columns = {name: None for one in rows for name in one[kind]}
+            heads = [Key("metric"), *(Key(f"training.{name}") for name in columns)]
+            cells = [
+                [_metric(one["metric"], run.scheme), *(number(one[kind].get(name)) for name in columns)] for one in rows
+            ]
+            if kind == "spearman":
+                gains = {name: None for one in rows for name in one["gains"]}
+                heads += [Key("training.people"), *(Key(f"training.gain.{name}") for name in gains)]
+                for own, one in zip(cells, rows, strict=True):
+                    own += [_interval(one["people"]), *(_interval(one["gains"].get(name)) for name in gains)]
+            tables.append((Key(f"training.{kind}.{about}", system), Table(heads, cells)))
+    return Training(noted, tables)
+
+
+def _metric(name: str, scheme: Scheme) -> Cell:
+    known = name in (*scheme.metrics, *scheme.composites)
+    return metric_key(name) if known else Key("training.all")
+
+
+def _interval(found: Mapping[str, Any] | None) -> Interval:
+    return Interval(*(number((found or {}).get(name)) for name in ("value", "low", "high")))
 
 
 # Checks

@@ -30,6 +30,7 @@ from typing_extensions import TypedDict
 from judge.data.dataset import lot
 from judge.data.dialogues import Record, example_files, read_dialogues
 from judge.errors import InputError, discreet, one_line
+from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
 from judge.prompting.rubric import load_rubric
 from judge.remote import put, refuse_address, shown
@@ -386,7 +387,7 @@ def begin(
     own = {
         "format": 1,
         "esrp_judge": version("esrp-judge"),
-        "judge": {"name": judge.name, "judge_id": judge.identity.judge_id},
+        "judge": {"name": judge.name, "judge_id": judge.identity.judge_id, **_trained(judge)},
         "identity": asdict(judge.identity),
         "scheme": asdict(judge.scheme),
         "label_masses_of_answer_forms": judge.answer_form.masses,
@@ -407,6 +408,13 @@ def begin(
             return
         before |= {"finished": None}
     store.write_manifest({**own, **{key: before.get(key, value) for key, value in course.items()}})
+
+
+def _trained(judge: Judge) -> dict[str, Any]:
+    """How the judge was trained and what it reached, where ``train`` made it: for who reads its scores."""
+    noted = judge.model.origin.training if isinstance(judge.model.origin, Checkpoint) else None
+    names = ("base", "data_digest", "split", "options", "held_out_losses", "figures")
+    return {"training": {name: noted[name] for name in names}} if noted else {}
 
 
 def note_share(store: Store, share: str, engines: list[dict[str, Any]], seconds: float, hardware: Hardware) -> None:

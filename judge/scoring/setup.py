@@ -95,8 +95,10 @@ def open_judge(
         judge = judge_with(form)
     elif options.answer_form != "auto":
         judge = judge_with(AnswerForm(options.answer_form))
-    elif isinstance(model.origin, Checkpoint) and (trained := model.origin.trained_form):
-        judge = judge_with(AnswerForm(trained))  # another may have label mass too, and was not learned
+    elif isinstance(model.origin, Checkpoint) and (trained := model.origin.training):
+        judge = judge_with(
+            AnswerForm(trained["judge"]["answer_form"])
+        )  # another may have label mass too, and was not learned
     elif model.name == STAND_IN or not model.takes_ids:
         judge = judge_with(AnswerForm())  # of random weights, or where the server begins the answer itself
     else:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -58,6 +59,27 @@ def partial_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """Makes a folder, gives it and keeps other trainings out of it for as long as this lasts; a kill ends it too.
+
+    Raises:
+        InputError: another process trains in it.
+        EngineError: it cannot be made.
+    """
+    with telling("written", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"{folder}: another process trains in it; wait for it, or give another --out") from error
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
 def begin(folder: Path, plan: Mapping[str, Any]) -> None:
     """Begin a training in a folder, or make sure that the one that is there is the same.
 
@@ -76,7 +98,7 @@ def begin(folder: Path, plan: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{folder}: was begun with other {', '.join(other)}; repeat those, or remove the folder to begin anew"
             )
-        for rest in folder.glob(".*"):  # of a checkpoint that was being written when the process ended
+        for rest in folder.glob(".step-*"):  # of a checkpoint that was being written when the process ended
             shutil.rmtree(rest, ignore_errors=True)
         return
     with telling("written", path), replacing(path) as file:

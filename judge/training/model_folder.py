@@ -65,7 +65,6 @@ def card(record: Mapping[str, Any], tables: Iterable[TextTable]) -> str:
     """The model card, in Markdown."""
     base, data, judge = record["base"], record["split"]["dialogues"], record["judge"]
     front = [f"license: {base['licence']}"] if base["licence"] else []
-
     unknown = "unknown: see where the base is from"
     lines = [
         *(["---", *front, "---", ""] if front else []),
@@ -73,7 +72,7 @@ def card(record: Mapping[str, Any], tables: Iterable[TextTable]) -> str:
         "",
         f"Base: {base['name']} (judge_id `{base['judge_id']}`), licence {base['licence'] or unknown}.",
         f"Trained by esrp-judge on {data['training']:,} rated dialogues; {data['validation']:,} said when to stop, and "
-        f"{data['held_out']:,} of scenarios or characters that it never saw are what the table is about.",
+        f"{data['held_out']:,} of scenarios, characters or a system that it never saw are what the tables are about.",
         f"Data {record['data_digest']}, seed {record['options']['seed']}; splits, options and losses: `{TRAINING}`.",
         "",
         *(line for table in tables for line in (f"{table.title}:", "", *_markdown(table), "")),

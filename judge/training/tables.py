@@ -36,13 +36,12 @@ def tables_of(figures: Sequence[Figure], system: str | None) -> Iterator[TextTab
             heads = ("metric", "people", *JUDGES)
             yield TextTable(f"Mean score of {what}", heads, _numbers(rows, "means", heads[1:]))
         yield TextTable(
-            f"Spearman with the mean human ratings on {what}",
-            ("metric", "dialogues", "scenarios", *JUDGES, "people", *(f"trained − {other}" for other in GAINS)),
+            f"Spearman with the mean human ratings on {what}: "
+            f"{rows[-1].dialogues:,} dialogues, {rows[-1].groups:,} scenarios",
+            ("metric", *JUDGES, "people", *(f"trained − {other}" for other in GAINS)),
             tuple(
                 (
                     one.metric,
-                    f"{one.dialogues:,}",
-                    f"{one.groups:,}",
                     *(number(one.spearman[name]) for name in JUDGES),
                     number(one.people.value),
                     *(gain(one.gains.get(other)) for other in GAINS),

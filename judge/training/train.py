@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -13,12 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from judge.engines.packed.engine import PackedEngine, by_budget
-from judge.errors import EngineError, InputError, Interrupted, one_line
+from judge.engines.packed.engine import PackedEngine
+from judge.errors import EngineError, InputError, one_line
 from judge.human_ratings.agreement import metric_names, read_annotations
 from judge.models.checkpoint import Checkpoint
 from judge.models.presets import PRESETS
@@ -37,23 +34,15 @@ from judge.training.figures import (
     calibrated,
     constant_loss,
     figures_of,
-    mean_spearman,
     measure,
 )
-from judge.training.loss import Example, Trainer
 from judge.training.model_folder import licence_of, write_model
 from judge.training.options import TrainOptions
 from judge.training.split import Split, split
+from judge.training.steps import Lessons, Training
 from judge.training.tables import tables_of
 from judge.training.targets import RatedDialogue, data_digest, rated_dialogues, severities, without_severity
 from judge.types import Options, Scheme
-
-WARM_UP = 0.1
-"""The share of steps over which the learning rate rises; after them it falls to 0."""
-
-
-LARGEST_GRADIENT = 1.0
-"""A longer gradient is shortened to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +58,6 @@ class Trained:
     """What both reach, as they are and calibrated: on the system that was left out, then on the held-out scenarios."""
     record: dict[str, Any]
     """What ``training.json`` says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lessons:
-    """What a judge is trained on."""
-
-    ratings: pd.DataFrame
-    digest: str
-    """Hash of all that is learned from or measured on."""
-    split: Split
-    severities: dict[str, dict[str, float]]
-    """What was taken out of the targets, by metric and annotator; empty where nothing was."""
-
-    @property
-    def known(self) -> tuple[RatedDialogue, ...]:
-        """The dialogues that are not held out."""
-        return self.split.training + self.split.validation
 
 
 def train(
@@ -137,42 +109,70 @@ def train(
     with _telling_of_memory():
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         base, engine = _trainable(judge, how)
-        rated = _that_fit(rated, judge, engine.max_tokens, notes)
-        lessons = _lessons(rated, ratings, scheme, how)
+        lessons = _lessons(_that_fit(rated, judge, engine.max_tokens, notes), ratings, scheme, how)
         notes += _not_held_out(lessons.split)
-        folder = partial_folder(out)
-        checkpoints.begin(folder, _plan(judge, lessons, how))
-        with progress.busy(f"measuring {judge.name} on the rated dialogues"):
-            before, known = (
-                measure(judge, "base", some, ratings, how.mass_weight)
-                for some in (lessons.split.held_out, lessons.known)
-            )
-        adapted = _adapted(engine.model, how)
-        training = Training(judge, engine, lessons, how, folder, progress)
-        if training.trainer.refused:
-            notes.append(f"Each leaf is computed by itself, which is slower: {training.trainer.refused}.")
-        for note in notes:
-            progress.note(note)
-        with stoppable() as stop:
-            state = training.run(stop)
-        weights: Any = _saved_adapter(adapted, base, options.judge, folder) if how.adapter else None
-        network = adapted.merge_and_unload() if how.method == "lora" else adapted
-        engine.forget()
-        with progress.busy("measuring the trained judge on the held-out dialogues"):
-            after, watched = (
-                measure(judge, "trained", some, ratings, how.mass_weight)
-                for some in (lessons.split.held_out, lessons.split.validation)
-            )
+        with checkpoints.held(partial_folder(out)) as folder:
+            checkpoints.begin(folder, _plan(judge, lessons, how))
+            learned = _learn(judge, engine, lessons, how, folder, notes, progress)
+            record = _record(judge, base, lessons, how, learned, notes)
+            with progress.busy(f"writing {out}"):
+                weights = _as_adapter(learned, base, options.judge, folder) if how.adapter else learned.merge()
+                write_model(out, weights, base, record, tables_of(learned.figures, lessons.split.left_out_system))
+                shutil.rmtree(folder, ignore_errors=True)
+    return Trained(out, judge.name, learned.losses, learned.figures, record)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A model after its training, and what it reaches."""
+
+    adapted: Any
+    """The model of transformers or, with adapters in it, of peft."""
+    state: State
+    refused: str
+    """Why trees were not packed; "" where they were."""
+    losses: dict[str, float]
+    figures: tuple[Figure, ...]
+
+    def merge(self) -> Any:
+        """The model with what adapters learned in its own weights; they are gone then."""
+        merge = getattr(self.adapted, "merge_and_unload", None)
+        return merge() if merge else self.adapted
+
+
+def _learn(
+    judge: Judge,
+    engine: PackedEngine,
+    lessons: Lessons,
+    how: TrainOptions,
+    folder: Path,
+    notes: list[str],
+    progress: Progress,
+) -> Learned:
+    """Measure the judge, train it, measure it again and compare; says and adds to ``notes`` what should be known."""
+    parts, ratings = lessons.split, lessons.ratings
+    with progress.busy(f"measuring {judge.name} on the rated dialogues"):
+        before, known = (
+            measure(judge, "base", some, ratings, how.mass_weight) for some in (parts.held_out, lessons.known)
+        )
+    adapted = _adapted(engine.model, how)
+    training = Training(judge, engine, lessons, how, folder, progress)
+    if training.trainer.refused:
+        notes.append(f"Each leaf is computed by itself, which is slower: {training.trainer.refused}.")
+    for note in notes:
+        progress.note(note)
+    with stoppable() as stop:
+        state = training.run(stop)
+    engine.forget()
+    with progress.busy("measuring the trained judge on the held-out dialogues"):
+        after, watched = (
+            measure(judge, "trained", some, ratings, how.mass_weight) for some in (parts.held_out, parts.validation)
+        )
     with progress.busy("comparing both with people"):
-        figures = _figures(before, known, after, watched, lessons.split, how.seed, notes)
-    parts = lessons.split
+        figures = _figures(before, known, after, watched, parts, how.seed, notes)
     constant = constant_loss(parts.training, parts.held_out)
     losses = {"base": before.loss, "trained": after.loss, "constant": constant}
-    record = _record(judge, base, lessons, how, state, losses, figures, notes, training.trainer.refused)
-    with progress.busy(f"writing {out}"):
-        write_model(out, weights or network, base, record, tables_of(figures, parts.left_out_system))
-        shutil.rmtree(folder, ignore_errors=True)
-    return Trained(out, judge.name, losses, figures, record)
+    return Learned(adapted, state, training.trainer.refused, losses, figures)
 
 
 def _lessons(rated: Sequence[RatedDialogue], ratings: pd.DataFrame, scheme: Scheme, how: TrainOptions) -> Lessons:
@@ -275,19 +275,18 @@ def _adapted(network: Any, how: TrainOptions) -> Any:
         return get_peft_model(network, LoraConfig(r=how.rank, lora_alpha=2 * how.rank, target_modules="all-linear"))
 
 
-def _saved_adapter(adapted: Any, base: Checkpoint, asked: str, folder: Path) -> Path:
+def _as_adapter(learned: Learned, base: Checkpoint, asked: str, folder: Path) -> Path:
     """A folder with the adapter, which names its base: by its Hub id, or by its path on this machine."""
     named = asked
     if base.asked in PRESETS:
         named = PRESETS[base.asked].repository
     elif os.path.exists(asked):
         named = os.path.abspath(asked)
-    adapted.peft_config["default"].base_model_name_or_path = named
+    learned.adapted.peft_config["default"].base_model_name_or_path = named
     out = folder / "adapter"
-    with telling("written", out):
-        shutil.rmtree(out, ignore_errors=True)
-        with checkpoints.as_os_error():
-            adapted.save_pretrained(out)
+    shutil.rmtree(out, ignore_errors=True)
+    with telling("written", out), checkpoints.as_os_error():
+        learned.adapted.save_pretrained(out, save_embedding_layers=False)  # which otherwise asks the Hub for the base
     return out
 
 
@@ -299,18 +298,10 @@ def _plan(judge: Judge, lessons: Lessons, how: TrainOptions) -> dict[str, Any]:
 
 
 def _record(
-    judge: Judge,
-    base: Checkpoint,
-    lessons: Lessons,
-    how: TrainOptions,
-    state: State,
-    losses: dict[str, float],
-    figures: Sequence[Figure],
-    notes: Sequence[str],
-    refused: str,
+    judge: Judge, base: Checkpoint, lessons: Lessons, how: TrainOptions, learned: Learned, notes: Sequence[str]
 ) -> dict[str, Any]:
     """What ``training.json`` says."""
-    own = judge.identity
+    own, state = judge.identity, learned.state
     return {
         "base": {"name": judge.name, "judge_id": own.judge_id, "weights": own.weights, "licence": licence_of(base)},
         "judge": {
@@ -324,120 +315,15 @@ def _record(
         "split": lessons.split.facts,
         "severities": lessons.severities,
         "options": how.that_matter,
-        "gradients": f"plain ({refused})" if refused else "packed",
+        "gradients": f"plain ({learned.refused})" if learned.refused else "packed",
         "steps": state.step,
         "losses": state.losses,
         "epochs": state.epochs,
         "best_epoch": None if state.best is None else state.best + 1,
-        "held_out_losses": losses,
-        "figures": [asdict(figure) for figure in figures],
+        "held_out_losses": learned.losses,
+        "figures": [asdict(figure) for figure in learned.figures],
         "notes": list(notes),
     }
-
-
-def rate_at(step: int, steps: int, highest: float) -> float:
-    """The learning rate of a step, counted from 0: it rises to ``highest`` and then falls to 0, both linearly."""
-    rising = max(1, math.ceil(WARM_UP * steps))
-    return highest * min((step + 1) / rising, (steps - step) / max(1, steps - rising))
-
-
-class Training:
-    """The steps of one training.
-
-    Args:
-        judge: the judge, whose model is changed.
-        engine: what runs it, with adapters in its model where there are to be any.
-        lessons: what it is trained on.
-        how: how.
-        folder: where checkpoints are.
-        progress: who is told how far it is.
-    """
-
-    def __init__(
-        self, judge: Judge, engine: PackedEngine, lessons: Lessons, how: TrainOptions, folder: Path, progress: Progress
-    ) -> None:
-        self.judge, self.engine, self.lessons, self.how = judge, engine, lessons, how
-        self.folder, self.progress = folder, progress
-        self.examples = [Example.of(one, judge.writers[0]) for one in lessons.split.training]
-        self.trainer = Trainer(engine, judge.level_ids, how.mass_weight)
-        self.trainer.verify(self.examples[0])
-        self.weights = self.trainer.parameters
-        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=how.learning_rate, weight_decay=0.0)
-        tokens = [example.tokens for example in self.examples]
-        # The order of an epoch depends on the seed and the epoch alone, so that a resumed training has the same steps.
-        self.steps = [
-            (epoch, places)
-            for epoch in range(how.epochs)
-            for places in by_budget(
-                np.random.default_rng([how.seed, epoch]).permutation(len(tokens)).tolist(),
-                lambda place: tokens[place],
-                how.batch_tokens,
-            )
-        ]
-
-    def run(self, stop: threading.Event) -> State:
-        """Take all steps that are left, or as many as help; the weights are then those of the best epoch.
-
-        Raises:
-            EngineError: the loss is no number, or a checkpoint cannot be written or read.
-            Interrupted: ``stop`` was set; a checkpoint was written.
-        """
-        state, best = checkpoints.load(self.folder, self.weights, self.optimizer)
-        sizes = [len(places) for _, places in self.steps]
-        self.progress.begin("training", sum(sizes), sum(sizes[: state.step]), "dialogues")
-        while state.step < len(self.steps) and state.waited < self.how.patience:
-            if stop.is_set():
-                checkpoints.save(self.folder, state, self.weights, best, self.optimizer)
-                raise Interrupted(f"stopped after step {state.step} of {len(self.steps)};", can_go_on=True)
-            epoch, places = self.steps[state.step]
-            state.losses.append(self._step(state.step, places))
-            state.step += 1
-            self.progress.advance(len(places), sum(self.examples[place].tokens for place in places))
-            if is_last := state.step == len(self.steps) or self.steps[state.step][0] > epoch:
-                self._end_epoch(state)
-                if state.waited == 0:
-                    best = {name: value.detach().clone() for name, value in self.weights.items()}
-            if is_last or state.step % self.how.save_every == 0:
-                checkpoints.save(self.folder, state, self.weights, best, self.optimizer)
-        with torch.no_grad():
-            for name, value in self.weights.items():
-                value.copy_(best[name])
-        return state
-
-    def _step(self, number: int, places: Sequence[int]) -> float:
-        """One step over some examples; returns their loss before it, the weighted mean over answer slots."""
-        examples = [self.examples[place] for place in places]
-        slots = sum(example.weight * len(example.targets) for example in examples)
-        loss = self.trainer.add(examples, 1 / slots) / slots
-        if not math.isfinite(loss):
-            raise EngineError(f"the loss is no number at step {number + 1}; lower --rate, and remove {self.folder}")
-        torch.nn.utils.clip_grad_norm_(self.weights.values(), LARGEST_GRADIENT)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(number, len(self.steps), self.how.learning_rate)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss
-
-    def _end_epoch(self, state: State) -> None:
-        """Measure the judge on the validation dialogues, and say how it stands."""
-        epoch = len(state.epochs)
-        taken = [loss for (of, _), loss in zip(self.steps, state.losses, strict=False) if of == epoch]
-        self.engine.forget()
-        with self.progress.busy("measuring on the validation dialogues"):
-            found = measure(
-                self.judge, "trained", self.lessons.split.validation, self.lessons.ratings, self.how.mass_weight
-            )
-        loss, spearman = float(np.mean(taken)), mean_spearman(found.pairing)
-        state.epochs.append(
-            {"steps": state.step, "training_loss": loss, "validation_loss": found.loss, "spearman": spearman}
-        )
-        if state.best is None or found.loss < state.epochs[state.best]["validation_loss"]:
-            state.best = epoch
-        said = "undefined" if spearman is None else f"{spearman:.2f}"
-        self.progress.note(
-            f"epoch {epoch + 1} of {self.how.epochs}: training loss {loss:.3f}, validation loss {found.loss:.3f}, "
-            f"Spearman on the validation dialogues {said} (mean over metrics)"
-        )
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,8 @@ from judge.training import loss as losses
 from judge.training import train as training
 from judge.training.loss import Example, Trainer, leaf_losses
 from judge.training.split import split
-from judge.training.targets import RatedDialogue, rated_dialogues, soft_target
-from judge.training.train import rate_at
+from judge.training.steps import rate_at
+from judge.training.targets import RatedDialogue, rated_dialogues, severities, soft_target, without_severity
 from tests.helpers.chatanime import SCHEME
 from tests.helpers.paths import RATINGS
 from tests.helpers.rubrics import write_rubric
@@ -114,6 +116,62 @@ def test_too_few_scenarios_are_refused() -> None:
         split(rated, 0.2, 0)
 
 
+SYSTEMS = [
+    RatedDialogue(replace(dialogue(str(s), str(c)), source=name), str(s), {}, 1.0)
+    for s in range(6) for c in range(3) for name in "abcd"
+]  # fmt: skip
+
+
+def test_one_system_is_left_out_where_there_are_four() -> None:
+    parts = split(SYSTEMS, 0.2, 0)
+    left = parts.left_out_system
+    assert left in set("abcd") and split(SYSTEMS, 0.2, 0).left_out_system == left
+    assert left not in {one.dialogue.source for one in (*parts.training, *parts.validation)}
+    assert sum(one.dialogue.source == left for one in parts.held_out) == 18
+    three = [one for one in SYSTEMS if one.dialogue.source != "d"]
+    assert split(three, 0.2, 0).left_out_system is None
+    assert split(three, 0.2, 0, "b").left_out_system == "b"
+    assert split(SYSTEMS, 0.2, 0, "none").left_out_system is None
+
+
+@pytest.mark.parametrize("rated", [SYSTEMS, [one for one in SYSTEMS if one.dialogue.source == "x"]])
+def test_a_system_that_is_not_there_is_named_with_those_that_are(rated: list[RatedDialogue]) -> None:
+    with pytest.raises(InputError, match=r"--left-out-system x: choose among the rated systems \(a, b, c, d\)"):
+        split(rated or SYSTEMS, 0.2, 0, "x")
+
+
+def test_severity_is_found_and_taken_out() -> None:
+    """Of a design where nobody rated all: b rates a point higher than a, c a point lower."""
+    draw = np.random.default_rng(0)
+    apart = {"a": 0.0, "b": 1.0, "c": -1.0}
+    worth = {f"s/c/{n}": draw.uniform(2, 4) for n in range(60)}
+    rows = [
+        (item, "fluency", name, worth[item] + apart[name])
+        for n, item in enumerate(worth)
+        for name in ("ab", "bc", "ca")[n % 3]
+    ]
+    found = severities(ratings(*rows))["fluency"]
+    assert found["b"] - found["a"] == pytest.approx(1, abs=0.1) and found["c"] - found["a"] == pytest.approx(
+        -1, abs=0.1
+    )
+    assert sum(found.values()) == pytest.approx(0, abs=1e-6)
+    some = rated_dialogues([dialogue(str(n)) for n in range(60)], ratings(*rows), SCHEME, [])
+    level = without_severity(some, ratings(*rows), {"fluency": found}, SCHEME)
+
+    def off(targets: Iterable[RatedDialogue]) -> float:
+        means = [np.dot(one.targets["fluency"], SCHEME.levels["fluency"]) for one in targets]
+        return float(np.abs(np.array(means) - list(worth.values())).mean())
+
+    assert off(level) < 0.1 < 0.3 < off(some)
+
+
+def test_an_annotator_alone_has_no_severity_and_one_of_whom_little_is_known_has_little() -> None:
+    alone = severities(ratings(("s/c/1", "fluency", "a", 5), ("s/c/2", "fluency", "b", 1)))["fluency"]
+    assert alone == {"a": pytest.approx(0), "b": pytest.approx(0)}
+    once = severities(ratings(("s/c/1", "fluency", "a", 5), ("s/c/1", "fluency", "b", 1)))["fluency"]
+    assert 0.2 < once["a"] < 1.5
+
+
 def test_the_loss_is_the_cross_entropy_over_the_metrics_own_levels_and_the_lost_mass() -> None:
     """Tokens 0 and 1 write the first level, 2 the second, 3 the third, which is not the metric's; 4 writes none."""
     chances = torch.tensor([[0.1, 0.2, 0.3, 0.15, 0.25]])
@@ -139,7 +197,7 @@ def test_packed_gradients_equal_plain_ones(
     draw = np.random.default_rng(0)
     metrics = rubric.scheme.metrics if shape == "full" else ("fit", "care")
     some = []
-    for dialogue, weight in zip(example[:3], (0.5, 1.0, 1.5), strict=True):
+    for dialogue, weight in zip(example, (0.5, 1.5) if shape == "full" else (0.5, 1.0, 1.5), strict=False):
         targets = {metric: tuple(draw.dirichlet(np.ones(len(rubric.scheme.levels[metric])))) for metric in metrics}
         some.append(Example.of(RatedDialogue(dialogue, "1", targets, weight), writer))
     engine = PackedEngine.load(folder)

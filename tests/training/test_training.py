@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from judge import EngineError, InputError, Interrupted, Options, Trained, TrainOptions, load_judgments, score, train
 from judge.data.dialogues import example_files
-from judge.models.checkpoint import Checkpoint
+from judge.models.checkpoint import Checkpoint, stand_in
 from judge.progress import Silent
+from judge.report.page import write_report
 from judge.scoring.run_folder import read_manifest
 from judge.training import checkpoints
 from judge.training.checkpoints import partial_folder
@@ -40,6 +45,15 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def options(stand_in: Path, short_rubric: Path) -> Options:
     return Options(judge="stand-in", rubric=short_rubric)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ratings on two metrics."""
+    path = tmp_path_factory.mktemp("ratings") / "ratings.csv"
+    table = pd.read_csv(RATINGS)
+    table[table["metric"].isin(["fluency", "emotional_value"])].to_csv(path, index=False)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -93,33 +107,100 @@ def test_the_folder_says_how_it_came_about(trained: Trained) -> None:
     record = json.loads((trained.folder / "training.json").read_text(encoding="utf-8"))
     assert record == json.loads(json.dumps(trained.record))
     card = (trained.folder / "README.md").read_text(encoding="utf-8")
-    assert all(f"| {figure.metric} | {figure.dialogues} |" in card for figure in trained.figures)
-    assert Checkpoint("x", trained.folder).trained_form == record["judge"]["answer_form"]
+    assert all(f"\n| {figure.metric} | {figure.spearman['base']:.2f} |" in card for figure in trained.figures)
+    assert Checkpoint("x", trained.folder).training == record
     assert not partial_folder(trained.folder).exists()
     assert {file.stat().st_mode & 0o777 for file in trained.folder.iterdir()} == {0o644}
 
 
+def test_what_it_reaches_stands_in_the_folder_the_manifest_and_the_report(
+    trained: Trained, options: Options, tmp_path: Path
+) -> None:
+    judges = {name for figure in trained.figures for name, value in figure.spearman.items() if value is not None}
+    assert judges >= {"base", "trained", "calibrated trained"}
+    own = Options(judge=str(trained.folder), rubric=options.rubric, run=tmp_path / "run", min_mass=0, limit=4)
+    run = score(example_files()[:1], own).run
+    assert read_manifest(run)["judge"]["training"]["figures"] == trained.record["figures"]
+    page = write_report(run).read_text(encoding="utf-8")
+    gained = f"{trained.figures[0].gains['base'].value:.2f}"
+    assert "这个评分器是怎样训练的" in page and gained in page.partition("这个评分器是怎样训练的")[2]
+
+
+def test_a_calibration_of_the_base_is_refused(few: Path, trained: Trained, options: Options, tmp_path: Path) -> None:
+    base = ["score", example_files()[0], "--judge", "stand-in", "--rubric", options.rubric]
+    assert typed(*base, "--run", "base", cwd=tmp_path).returncode == 0
+    fit = ["calibrate", tmp_path / "base", "--annotations", few, "--out", tmp_path / "maps.json"]
+    assert typed(*fit, cwd=tmp_path).returncode == 0
+    judged = ["score", example_files()[0], "--judge", trained.folder, "--rubric", options.rubric, "--min-mass", 0]
+    judged += ["--run", tmp_path / "own", "--calibration", tmp_path / "maps.json"]
+    refused(typed(*judged, cwd=tmp_path), "the calibration was fitted on another judge", "weights differs")
+
+
+def test_an_adapter_beside_its_base_is_the_same_judge_as_one_merged_into_it(
+    few: Path, options: Options, tmp_path: Path
+) -> None:
+    merged = train(example_files()[:1], few, tmp_path / "merged", options, TrainOptions(**QUICK))
+    apart = train(example_files()[:1], few, tmp_path / "apart", options, TrainOptions(**QUICK, adapter=True))
+    assert not (apart.folder / "config.json").exists() and apart.record == merged.record
+    ids = set()
+    for folder in (merged.folder, apart.folder):
+        own = Options(
+            judge=str(folder), rubric=options.rubric, run=tmp_path / f"run-{folder.name}", min_mass=0, limit=4
+        )
+        found = load_judgments(score(example_files()[:1], own).run)
+        ids.add((tuple(found["judge_id"].unique()), tuple(found["score"].round(5))))
+    assert len(ids) == 1
+
+
+def test_an_adapter_of_another_base_is_refused(few: Path, options: Options, tmp_path: Path) -> None:
+    apart = train(example_files()[:1], few, tmp_path / "apart", options, TrainOptions(**QUICK, adapter=True))
+    config = apart.folder / "adapter_config.json"
+
+    def based_on(base: str) -> CompletedProcess[str]:
+        config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
+        return typed("score", example_files()[0], "--judge", apart.folder, "--run", "run", cwd=tmp_path)
+
+    other = tmp_path / "other"
+    shutil.copytree(stand_in((1, 2)).folder, other)
+    tensors = load_file(other / "model.safetensors")
+    save_file({name: value + 1 for name, value in tensors.items()}, other / "model.safetensors", {"format": "pt"})
+    refused(based_on("../other"), "has other weights than the base it was trained on", "adapter_config.json")
+    refused(based_on("../gone"), "its base ../gone: neither a preset")
+    config.write_text("{}")
+    refused(typed("score", example_files()[0], "--judge", apart.folder, "--run", "run", cwd=tmp_path), "names no base")
+
+
+def test_two_trainings_into_one_folder_are_told_apart(few: Path, options: Options, tmp_path: Path) -> None:
+    with (
+        checkpoints.held(partial_folder(tmp_path / "out")),
+        pytest.raises(InputError, match=r"out.partial: another process trains in it"),
+    ):
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK))
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_training_that_was_stopped_ends_with_the_weights_of_an_unbroken_one(
-    options: Options, tmp_path: Path, method: str
+    few: Path, options: Options, tmp_path: Path, method: str
 ) -> None:
     how = TrainOptions(method=method, **QUICK)
-    unbroken = train(example_files()[:1], RATINGS, tmp_path / "unbroken", options, how)
+    unbroken = train(example_files()[:1], few, tmp_path / "unbroken", options, how)
     with pytest.raises(KeyboardInterrupt):  # between two checkpoints
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, how, Stopping(3))
+        train(example_files()[:1], few, tmp_path / "out", options, how, Stopping(3))
     assert not (tmp_path / "out").exists()
     assert [path.name for path in partial_folder(tmp_path / "out").glob("step-*")] == ["step-00000002"]
     with pytest.raises(Interrupted, match="stopped after step"):
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, how, Stopping(3, politely=True))
-    resumed = train(example_files()[:1], RATINGS, tmp_path / "out", options, how)
+        train(example_files()[:1], few, tmp_path / "out", options, how, Stopping(3, politely=True))
+    resumed = train(example_files()[:1], few, tmp_path / "out", options, how)
     assert weights(resumed.folder) == weights(unbroken.folder)
     assert resumed.record == unbroken.record
 
 
 @pytest.mark.long
-def test_a_training_that_was_killed_ends_with_the_weights_of_an_unbroken_one(options: Options, tmp_path: Path) -> None:
+def test_a_training_that_was_killed_ends_with_the_weights_of_an_unbroken_one(
+    few: Path, options: Options, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "judge", "train", *map(str, example_files()[:1]), "--judge", "stand-in"]
-    command += ["--annotations", str(RATINGS), "--rubric", str(options.rubric), "--batch-tokens", "1000"]
+    command += ["--annotations", str(few), "--rubric", str(options.rubric), "--batch-tokens", "1000"]
     command += ["--save-every", "1", "--out"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "unbroken")], check=True, env=alone, capture_output=True)
@@ -138,18 +219,16 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_an_unbroken_one(opt
     assert weights(out) == weights(tmp_path / "unbroken")
 
 
-def test_checkpoints_of_another_training_are_not_gone_on_with(options: Options, tmp_path: Path) -> None:
+def test_checkpoints_of_another_training_are_not_gone_on_with(few: Path, options: Options, tmp_path: Path) -> None:
     how = TrainOptions(**QUICK)
     with pytest.raises(KeyboardInterrupt):
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, how, Stopping(3))
+        train(example_files()[:1], few, tmp_path / "out", options, how, Stopping(3))
     with pytest.raises(InputError, match=r"begun with other rate, seed; repeat those"):
-        train(
-            example_files()[:1], RATINGS, tmp_path / "out", options, TrainOptions(**{**QUICK, "rate": 1e-4, "seed": 1})
-        )
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**{**QUICK, "rate": 1e-4, "seed": 1}))
 
 
 def test_a_full_disk_is_named_and_nothing_half_written_is_taken_for_whole(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(tensors: object, path: Path) -> None:
         path.write_bytes(b"half")
@@ -157,32 +236,34 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_taken_for_whole(
 
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(EngineError, match=r"step-00000002: cannot be written \(No space left.* MB free of"):
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, TrainOptions(**QUICK))
-    assert [path.name for path in partial_folder(tmp_path / "out").iterdir()] == ["plan.json"]
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK))
+    assert {path.name for path in partial_folder(tmp_path / "out").iterdir()} == {".lock", "plan.json"}
 
 
 def test_out_of_memory_is_said_in_a_line_and_can_go_on(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lack(*_: object) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(Trainer, "add", lack)
     with pytest.raises(EngineError, match=r"out of memory .*Tried to allocate.*choose a smaller judge") as error:
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, TrainOptions(**QUICK))
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK))
     assert error.value.can_go_on and not (tmp_path / "out").exists()
 
 
-def test_a_damaged_checkpoint_is_named(options: Options, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named(few: Path, options: Options, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, TrainOptions(**QUICK), Stopping(3))
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK), Stopping(3))
     (partial_folder(tmp_path / "out") / "step-00000002" / "tensors.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(EngineError, match=r"step-00000002: damaged .*begin anew"):
-        train(example_files()[:1], RATINGS, tmp_path / "out", options, TrainOptions(**QUICK))
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK))
 
 
-def test_the_command_prints_the_table_and_gives_json(stand_in: Path, short_rubric: Path, tmp_path: Path) -> None:
-    command = ["train", example_files()[0], "--annotations", RATINGS, "--judge", "stand-in", "--rubric", short_rubric]
+def test_the_command_prints_the_table_and_gives_json(
+    few: Path, stand_in: Path, short_rubric: Path, tmp_path: Path
+) -> None:
+    command = ["train", example_files()[0], "--annotations", few, "--judge", "stand-in", "--rubric", short_rubric]
     command += ["--epochs", 1, "--batch-tokens", 4000, "--out"]
     found = typed(*command, "out", "--json", cwd=tmp_path)
     facts = json.loads(found.stdout)
