@@ -24,9 +24,16 @@ from tests.training.test_training import Stopping
 
 pytestmark = pytest.mark.models
 
-WORRIES = ["I failed my exam.", "My dog is ill.", "I lost my job.", "My friend left me.", "I cannot sleep.", "I feel alone."]
+WORRIES = [
+    "I failed my exam.",
+    "My dog is ill.",
+    "I lost my job.",
+    "My friend left me.",
+    "I cannot sleep.",
+    "I feel alone.",
+]
 REPLIES = {
-    "kind": ["Oh no, that hurts. I am here for you.", "I am so sorry. Tell me all about it.", "That must be hard. You are brave."],
+    "kind": ["Oh no. I am here for you.", "I am so sorry. Tell me all about it.", "That is hard. You are brave."],
     "cold": ["So what. Not my problem.", "Stop whining and go away.", "Whatever. You are so boring."],
 }  # fmt: skip
 
@@ -62,7 +69,8 @@ def files(dialogues: list[Dialogue], tmp_path_factory: pytest.TempPathFactory) -
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     draw = np.random.default_rng(0)
     ratings = [
-        {"item_id": one.id, "source": one.source, "metric": metric, "annotator": name, "score": 3 if one.source == "kind" else 1}
+        {"item_id": one.id, "source": one.source, "metric": metric, "annotator": name,
+         "score": 3 if one.source == "kind" else 1}
         for one in dialogues for metric in ("warmth", "respect") for name in "ab"
     ]  # fmt: skip
     table = pd.DataFrame(ratings)
