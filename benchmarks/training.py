@@ -57,9 +57,10 @@ def main(judge: str = "stand-in", rubric: str = "chatanime", dialogues: int = 32
             raise SystemExit(f"this judge is not packed: {training.trainer.refused}")
         ratios.append(apart / together)
         examples = training.examples
+        tokens = statistics.mean(one.tokens for one in examples)
         print(
-            f"round {number}: {len(examples)} dialogues of {statistics.mean(one.tokens for one in examples):,.0f} tokens,"
-            f" root {len(examples[0].tree.root):,}: packed {together:.1f} s, plain {apart:.1f} s, ratio {ratios[-1]:.1f}"
+            f"round {number}: {len(examples)} dialogues of {tokens:,.0f} tokens, root {len(examples[0].tree.root):,}: "
+            f"packed {together:.1f} s, plain {apart:.1f} s, ratio {ratios[-1]:.1f}"
         )
     print(f"median ratio {statistics.median(ratios):.1f}")
 
