@@ -33,6 +33,9 @@ class JudgeTokenizer(ChatTokenizer):
         self.place = str(folder)
         self._fast = _load(folder)
         self.trusted = self._fast.backend_tokenizer
+        # A file may hold the length to which texts were cut or filled up in training.
+        self.trusted.no_truncation()
+        self.trusted.no_padding()
         # The tokenizer with nothing added: no tokens, and no blank before a text, which stands in the midst of ours.
         serialized = self.trusted.to_str()
         from tokenizers import Tokenizer
