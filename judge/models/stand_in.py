@@ -101,8 +101,8 @@ def stand_in_folder(levels: tuple[int, ...] | None = None) -> Path:
         return made_folder(folder, lambda beside: build(beside, rubrics, levels or own))
     except OSError as error:
         raise EngineError(
-            f"the stand-in cannot be put into {folder.parent} ({error.strerror or one_line(error)}); set ESRP_CACHE to a "
-            "folder that is yours, with 30 MB of room"
+            f"the stand-in cannot be put into {folder.parent} ({error.strerror or one_line(error)}); set ESRP_CACHE to "
+            "a folder that is yours, with 30 MB of room"
         ) from error
 
 
