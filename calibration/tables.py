@@ -34,8 +34,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from calibration.columns import Long, absent, arranged, fold
+from calibration.columns import Long, absent, arranged
 from calibration.errors import Problem, TableError
+from calibration.names import fold
 from calibration.records import Records, read_records
 
 Scale = tuple[float, float] | Mapping[str, tuple[float, float]] | None

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.names import meant
 from judge.data.dialogues import Problem, Record, read_dialogues
+from judge.data.fields import shortened
 from judge.errors import InputError, listed, plain
 from judge.files import temporary_database
 from judge.types import Dialogue, Turn, digest
@@ -258,9 +260,11 @@ class Corpus:
     def _keep(self, column: str, wanted: Sequence[str]) -> None:
         """Remove all but some systems or characters; InputError where one is not in the data."""
         known = self.values(column) if wanted else []
+        kept = []
         for name in wanted:
-            if name not in known:
-                raise InputError(f"--{column}s {name}: not in the data, which has {', '.join(known[:30])}")
+            if (found := meant(name, known)) is None:
+                raise InputError(f"--{column}s {name}: not in the data, which has {shortened(known, 30)}")
+            kept.append(found)
         if wanted:
-            marks = ", ".join("?" * len(wanted))
-            self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", tuple(wanted))
+            marks = ", ".join("?" * len(kept))
+            self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", kept)

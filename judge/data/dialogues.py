@@ -6,13 +6,15 @@ problems of all files can be shown at once. Nothing here knows of judges.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from calibration.errors import TableError
+from calibration.names import fold
 from calibration.text_files import KINDS, NO_VALUE, TABLES, DataFile, data_files, is_readable
 from judge.data.chat_log import JUDGED, USERS, is_chat_log, read_chat_log, turns_of
 from judge.data.columns import NAMES, ColumnMap, Columns, columns_of, missing_remedy, parse_map
@@ -21,6 +23,10 @@ from judge.data.records import RawRecord, parsed, raw_records
 from judge.errors import InputError, one_line
 from judge.remote import fetched
 from judge.types import Dialogue
+
+MOST_NAMES = 10_000
+"""Systems and characters whose spellings are compared, so that memory stays flat; data with more have ids for names."""
+
 
 MOST_SHAPES = 1000
 """Sets of fields of a file's records that are remembered, so that memory stays flat."""
@@ -32,10 +38,16 @@ class Record:
 
     place: str
     dialogue: Dialogue
+    spelled: str = ""
+    """How the file spells a system or character that was read as another's name; empty where none was."""
 
     def twice(self, first: str) -> str:
         """The problem that a dialogue of the same names was read before, at ``first``."""
         stands = f"dialogue {self.dialogue.id} stands already at {first}"
+        if self.spelled:
+            return (
+                f"{self.place}: {stands}, as {self.spelled}; remove one, or give the two names that differ in letters"
+            )
         return f"{self.place}: {stands}; remove one or rename its scenario"
 
 
@@ -77,6 +89,35 @@ class FileFacts:
         if self.ends_with_user:
             found.append(f"{self.file}: dialogues that end with the user, without a reply: {self.ends_with_user:,}")
         return found
+
+
+class Spellings:
+    """Systems, or characters, whose names differ in case, width or blanks only are one, under the name read first."""
+
+    def __init__(self, called: str) -> None:
+        self._called = called
+        self._names: dict[str, str] = {}
+        self._by_key: dict[str, str] = {}
+        self._counts = Counter[str]()
+
+    def one(self, name: str) -> str:
+        """The name by which a spelling goes."""
+        if name not in self._names:
+            if len(self._names) == MOST_NAMES:
+                return name
+            self._names[name] = self._by_key.setdefault(fold(name), name)
+        found = self._names[name]
+        self._counts[name] += found != name
+        return found
+
+    def read_as(self, name: str) -> str:
+        """A spelling and the name that it goes by, in words."""
+        return f"{self._called} {name!r} was read as {self._names[name]!r}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was joined, a sentence each."""
+        return [f"{self.read_as(name)} (dialogues: {count:,})" for name, count in self._counts.items() if count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +164,7 @@ def _read_files(
     on_warning: Callable[[str], None],
 ) -> Iterator[Record | Problem]:
     """Every dialogue of every file; arguments as those of ``read_dialogues``."""
+    sources, characters = Spellings("source"), Spellings("character")
     for path in [file for given in paths for file in _files(given, on_warning)]:
         # A fault that ends a file is one more problem, so that the other files are still read.
         try:
@@ -134,10 +176,24 @@ def _read_files(
             on_warning(f"{path}: left out of it: {shortened(others)}")
         for file in files:
             facts = FileFacts(str(file), file.kind)
-            yield from _read(file, reading, facts)
+            for item in _read(file, reading, facts):
+                yield _in_one_spelling(item, sources, characters) if isinstance(item, Record) else item
             on_file(facts)
             for warning in facts.warnings:
                 on_warning(warning)
+    for warning in (*sources.warnings, *characters.warnings):
+        on_warning(warning)
+
+
+def _in_one_spelling(record: Record, sources: Spellings, characters: Spellings) -> Record:
+    """The record under the names that its system and character go by."""
+    was = record.dialogue
+    source, character = sources.one(was.source), characters.one(was.character)
+    if (source, character) == (was.source, was.character):
+        return record
+    joined = [sources.read_as(was.source)] if source != was.source else []
+    joined += [characters.read_as(was.character)] if character != was.character else []
+    return replace(record, dialogue=replace(was, source=source, character=character), spelled=" and ".join(joined))
 
 
 def example_files() -> list[Path]:

@@ -32,6 +32,7 @@ from calibration import (
     rank_ranges,
 )
 from calibration.calibrators.panel import PANEL, common_remarks
+from calibration.names import meant
 from calibration.records import read_records
 from calibration.stats.correlation import MIN_CORRELATED
 from judge.data.columns import map_pairs
@@ -477,6 +478,8 @@ def estimate_all(pairing: Pairing, characters: bool) -> pd.DataFrame:
 
 def compare_all(pairing: Pairing, a: str, b: str, characters: bool) -> dict[str, Comparison]:
     """Two sources on every metric."""
+    there = dict.fromkeys(str(source) for one in pairing.metrics.values() for source in one.sources)
+    a, b = (meant(name, there) or name for name in (a, b))
     try:
         return {name: compare(one, a, b, characters=characters) for name, one in pairing.metrics.items()}
     except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from calibration.columns import fold
+from calibration.names import fold
 from calibration.records import read_parts
 from judge.errors import InputError
 from judge.human_ratings.agreement import metric_names, packaged_scheme

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import pandas as pd
 
-from calibration.columns import fold
+from calibration.names import fold
 from judge.human_ratings.blinding import (
     Aside,
     Entry,

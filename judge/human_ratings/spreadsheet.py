@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from calibration.columns import fold
+from calibration.names import fold
 from calibration.records import Part
 from judge.errors import InputError
 from judge.human_ratings.blinding import (

@@ -1,4 +1,4 @@
-"""What a judge needs and is not there: a library, an address, a folder to write to. One line each, whose remedy works."""
+"""What a judge needs and lacks: a library, an address, a folder to write to; one line each, whose remedy works."""
 
 from __future__ import annotations
 
