@@ -243,8 +243,10 @@ def _read_both(path: Path, annotations: Path, scale: str | None, average_repeats
         notes=notes,
     )
     if is_run(path):
-        notes += _about_another_scale(scales, scheme_of(read_manifest(path)).scales)
-    return _Both(scales, ratings, _with_sources(scores, ratings), tuple(notes))
+        both = judged & set(ratings["metric"])
+        own = {metric: ends for metric, ends in scheme_of(read_manifest(path)).scales.items() if metric in both}
+        notes += _about_another_scale(scales, own)
+    return _Both(scales, ratings, _with_sources(path, scores, ratings), tuple(notes))
 
 
 def _about_another_scale(scale: Scale, own: Mapping[str, tuple[float, float]]) -> Iterator[str]:
@@ -259,10 +261,22 @@ def _about_another_scale(scale: Scale, own: Mapping[str, tuple[float, float]]) -
             )
 
 
-def _with_sources(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Scores of a table without the sources of its items, with those that the ratings say."""
+def _with_sources(path: Path, scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Scores of a table without the sources of its items, with those that the ratings say.
+
+    InputError where an item is known by character and scenario alone, and the ratings are of several systems.
+    """
     if (scores["source"] != UNKNOWN).any():
         return scores
+    if "character" in scores and (scores["item_id"].str.startswith(f"{UNKNOWN}/")).all():
+        systems = sorted(ratings["source"].unique())
+        if len(systems) > 1:
+            found = ", ".join(systems[:10])
+            raise InputError(
+                f"{path}: no column 'source', and the ratings are of several systems ({found}); add the column"
+            )
+        items = systems[0] + scores["item_id"].str.removeprefix(UNKNOWN)
+        return scores.assign(source=systems[0], item_id=items)
     known = dict(zip(ratings["item_id"], ratings["source"], strict=True))
     return scores.assign(source=[known.get(item, UNKNOWN) for item in scores["item_id"]])
 

@@ -16,7 +16,9 @@ SYSTEMS, CHARACTERS, SCENARIOS, METRICS = ("GPT-4", "Qwen"), ("Anna", "爱丽丝
 
 def dialogues(spelled: Callable[[dict[str, str]], dict[str, str]] = lambda row: row) -> list[dict[str, str]]:
     return [
-        spelled({"source": s, "character": c, "scenario": f"{n}", "question_r1": f"问 {n}", "answer_r1": f"{s} {c} {n}"})
+        spelled(
+            {"source": s, "character": c, "scenario": f"{n}", "question_r1": f"问 {n}", "answer_r1": f"{s} {c} {n}"}
+        )
         for s in SYSTEMS
         for c in CHARACTERS
         for n in SCENARIOS
@@ -63,7 +65,9 @@ def test_two_systems_that_differ_in_case_only_are_refused_with_a_remedy_that_wor
     rows = dialogues()[:4] + [{**row, "source": "gpt-4"} for row in dialogues()[:4]]
     result = score(written(tmp_path / "a.jsonl", rows), tmp_path / "run", "--metrics", "fluency")
     assert result.returncode == 2
-    assert "source 'gpt-4' was read as 'GPT-4'; remove one, or give the two names that differ in letters" in result.stderr
+    assert (
+        "source 'gpt-4' was read as 'GPT-4'; remove one, or give the two names that differ in letters" in result.stderr
+    )
     renamed = rows[:4] + [{**row, "source": "gpt-4-small"} for row in rows[4:]]
     assert score(written(tmp_path / "a.jsonl", renamed), tmp_path / "run", "--metrics", "fluency").returncode == 0
 
@@ -95,7 +99,10 @@ def ratings(folder: Path, spelled: Callable[[dict[str, str]], dict[str, str]]) -
     [
         other,
         lambda row: {**row, "source": row["source"].upper()},
-        lambda row: {"source": row["source"].lower(), "item_id": f"{row['source']}/{row['character']}/{row['scenario']} "},
+        lambda row: {
+            "source": row["source"].lower(),
+            "item_id": f"{row['source']}/{row['character']}/{row['scenario']} ",
+        },
     ],
 )
 def test_ratings_under_other_spellings_are_those_of_the_run(
@@ -120,4 +127,26 @@ def test_an_item_that_an_annotator_rated_under_two_spellings_is_refused(run: Pat
     how = ("agree", run, "--annotations", "twice.csv")
     refused(typed(*how, cwd=tmp_path), "annotator 'anna' rated 'qwen/Anna/0' and 'Qwen/Anna/0'", "keep one")
     table.to_csv(tmp_path / "twice.csv", index=False)
+    assert typed(*how, cwd=tmp_path).returncode == 0
+
+
+def test_ratings_from_1_to_7_beside_a_run_from_1_to_5_are_not_compared_as_they_are(run: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(ratings(tmp_path, lambda row: row))
+    table.assign(score=[1 + n % 7 for n in range(len(table))]).to_csv(tmp_path / "seven.csv", index=False)
+    how = ("agree", run, "--annotations", "seven.csv", "--json")
+    refused(typed(*how, cwd=tmp_path), "off the scale: they go from 1 to 7", "--scale LOWEST-HIGHEST, such as 1-7")
+    result = typed(*how, "--scale", "1-7", cwd=tmp_path)
+    said = [text for text in json.loads(result.stdout)["remarks"] if "differences mean nothing" in text]
+    assert [text.split()[1] for text in said] == list(METRICS)
+
+
+def test_a_table_of_scores_without_systems_takes_the_only_one_that_was_rated(tmp_path: Path) -> None:
+    rated = pd.read_csv(ratings(tmp_path, lambda row: row), dtype=str)
+    scores = rated[rated["annotator"] == "bo"].drop(columns="annotator")
+    scores[scores["source"] == "Qwen"].drop(columns="source").to_csv(tmp_path / "scores.csv", index=False)
+    how = ("agree", "scores.csv", "--annotations", "ratings.csv")
+    refused(typed(*how, cwd=tmp_path), "no column 'source'", "several systems (GPT-4, Qwen); add the column")
+    rated[rated["source"] == "Qwen"].to_csv(tmp_path / "one.csv", index=False)
+    assert typed("agree", "scores.csv", "--annotations", "one.csv", cwd=tmp_path).returncode == 0
+    scores.to_csv(tmp_path / "scores.csv", index=False)  # with the column, as the message says
     assert typed(*how, cwd=tmp_path).returncode == 0
