@@ -1,4 +1,4 @@
-"""Names that differ in case, width or blanks are one name, in dialogues, ratings and options; what was joined is said."""
+"""Names that differ in case, width or blanks are one, in dialogues, ratings and options; what was joined is said."""
 
 from __future__ import annotations
 
