@@ -146,7 +146,9 @@ def _by_character(file: DataFile, found: Mapping[str, Any]) -> Iterator[RawRecor
     """
     for character, records in found.items():
         if not isinstance(records, list):
-            wrong = Wrong(f"is {type(records).__name__}, not a list of dialogues of the character; see docs/data.md")
+            wrong = Wrong(
+                f"is {type(records).__name__}, not a list of dialogues of that character; make it one, or take it out"
+            )
             yield RawRecord(f"{file}: {character}", 1, wrong)
             continue
         for number, fields in enumerate(records, start=1):

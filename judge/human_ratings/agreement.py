@@ -116,11 +116,23 @@ def read_judge_scores(
         scale: what scores of a table must lie within.
         source: the system of all items, where a table does not say it.
         notes: is added what a reader should know of how a table was read.
+
+    Raises:
+        InputError: the table cannot be used, or the run holds no score of any dialogue.
     """
     from calibration import read_scores
 
     if is_run(path):
-        return load_scores(path)
+        table = load_scores(path)
+        if table.empty:
+            asked = ", ".join(read_manifest(path)["metrics"])
+            raise InputError(
+                f"{path}: holds no scores of dialogues, as {asked} is of answers together; score with "
+                "other --metrics into another --run"
+            )
+        if table["score"].isna().all():
+            raise InputError(f"{path}: all of its judgments are missing; `esrp-judge tables {path}` says why")
+        return table
     return read_scores(path, scale, source=source, notes=notes)
 
 
@@ -460,7 +472,7 @@ def compare_with_published(scores: Path) -> Published | None:
         return None  # before judgments are read, which may be very many
     means = mean_scores(scores)
     path = scores / "diversity.csv"
-    if path.is_file():
+    if path.is_file() and DIVERSITY in manifest["metrics"]:  # an empty file is left in runs of earlier versions
         # The judge's rating of diversity, and distinct-2, which needs no judge, as two metrics more.
         both = {DIVERSITY: DIVERSITY, "distinct_2": DISTINCT}
         try:

@@ -188,14 +188,17 @@ def _fetch(repository: str, files: Sequence[str], option: str) -> Path:
         _check_space(repository, files)
         return Path(snapshot_download(repository, allow_patterns=list(files)))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"{option} {repository}: the Hub has no such model (or it is gated); check the id") from error
+        raise InputError(
+            f"{option} {repository}: the Hub has no such model, or it is gated; check the id, or set HF_TOKEN"
+        ) from error
     except (LocalEntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # of the disk, and not of the network
             raise EngineError(
                 f"{repository} cannot be kept in {constants.HF_HUB_CACHE} ({error.strerror}: {error.filename}); set "
                 f"HF_HOME to a folder that is yours, or give {option} a local folder"
             ) from error
-        remedy = f"set HF_ENDPOINT to a mirror, or give {option} a local folder"
+        way = "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "set HF_ENDPOINT to a mirror"
+        remedy = f"{way}, or give {option} a local folder"
         raise EngineError(f"{repository} cannot be fetched ({one_line(error)}); {remedy}") from error
 
 

@@ -151,9 +151,9 @@ def _load(folder: Path) -> Any:
             # drops every Chinese character.
             fast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a broken file fails in many ways inside the library
-        raise InputError(
-            f"{folder}: its tokenizer cannot be read ({one_line(error)}); fetch the folder again"
-        ) from error
+        own = (folder / "tokenizer.json").is_file()
+        remedy = "fetch the folder again" if own else "install what it asks for, or use a judge with a tokenizer.json"
+        raise InputError(f"{folder}: its tokenizer cannot be read ({one_line(error)}); {remedy}") from error
     if not fast.is_fast:
         raise InputError(f"{folder}: its tokenizer has no tokenizer.json form; use another judge")
     return fast

@@ -46,7 +46,13 @@ def test_patterns_reach_the_command_as_they_are(tmp_path: Path) -> None:
     assert found == wanted.split()
 
 
-STRANGE = ["my data (1).jsonl", "l'été \"quoted\".jsonl", "对话 记录［一］.jsonl", "a&b;c|d#e!.jsonl", "$HOME `x` $(y).jsonl"]
+STRANGE = [
+    "my data (1).jsonl",
+    'l\'été "quoted".jsonl',
+    "对话 记录［一］.jsonl",
+    "a&b;c|d#e!.jsonl",
+    "$HOME `x` $(y).jsonl",
+]
 
 
 @pytest.mark.parametrize("name", STRANGE)
