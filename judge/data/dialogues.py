@@ -33,6 +33,10 @@ MOST_NAMES = 10_000
 """Systems and characters whose spellings are compared, so that memory stays flat; data with more have ids for names."""
 
 
+MOST_SPELLINGS = 10
+"""Spellings of names that are told before the others are counted."""
+
+
 MOST_SHAPES = 1000
 """Sets of fields of a file's records that are remembered, so that memory stays flat."""
 
@@ -133,8 +137,10 @@ class Spellings:
 
     @property
     def warnings(self) -> list[str]:
-        """What was joined, a sentence each."""
-        return [f"{self.read_as(name)} (dialogues: {count:,})" for name, count in self._counts.items() if count]
+        """What was joined, a sentence each; of very many spellings the first."""
+        joined = [f"{self.read_as(name)} (dialogues: {count:,})" for name, count in self._counts.items() if count]
+        more = len(joined) - MOST_SPELLINGS
+        return [*joined[:MOST_SPELLINGS], *([f"{self._called}s in other spellings: {more:,} more"] if more > 0 else [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,9 @@ def _load(folder: Path) -> Any:
         )
     try:
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        if (folder / "tokenizer.json").is_file() and PROBE not in fast.decode(fast.encode(PROBE)):
+        if (folder / "tokenizer.json").is_file() and PROBE not in fast.decode(
+            fast.encode(PROBE), clean_up_tokenization_spaces=False
+        ):
             # A class of the library's may build its own steps in place of the file's: Llama's, which DeepSeek-V3 names,
             # drops every Chinese character.
             fast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)

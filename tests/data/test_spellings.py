@@ -150,3 +150,12 @@ def test_a_table_of_scores_without_systems_takes_the_only_one_that_was_rated(tmp
     assert typed("agree", "scores.csv", "--annotations", "one.csv", cwd=tmp_path).returncode == 0
     scores.to_csv(tmp_path / "scores.csv", index=False)  # with the column, as the message says
     assert typed(*how, cwd=tmp_path).returncode == 0
+
+
+def test_of_very_many_spellings_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    rows = [{**row, "character": f"c{n}{c}", "scenario": f"{n}"} for n, row in enumerate(dialogues()) for c in "aA"]
+    rows = [{**row, "scenario": f"{n}"} for n, row in enumerate(rows)]
+    result = typed("data", "preview", written(tmp_path / "a.jsonl", rows), "--json", cwd=tmp_path)
+    said = json.loads(result.stdout)["warnings"]
+    assert len([text for text in said if "was read as" in text]) == 10
+    assert "characters in other spellings: 6 more" in said
