@@ -24,6 +24,18 @@ SHORT_TORTURE := guard=2000 fuzz=300 spoilt=100 writes=10 kills=4 clashes=1
 # vLLM for a GPU is in $(VENV); its build for CPUs, made by a third party, is kept apart.
 SERVING := $(if $(NVIDIA),$(VENV),$(VLLM_VENV))
 
+# As they were typed, for the shell to read from the environment: no letter of a path is then one of make's or the shell's.
+override DATA := $(value DATA)
+override RUN := $(value RUN)
+override JUDGE := $(value JUDGE)
+export DATA RUN JUDGE
+
+# Puts the files that DATA names into "$$@": the one of that very name, or several, of which one with blanks is in quotes.
+# Patterns and addresses are the command's to read.
+FILES = set --; if [ -e "$$DATA" ]; then set -- "$$DATA"; else \
+  while IFS= read -r file; do set -- "$$@" "$${file/\#~\//$$HOME/}"; done \
+  < <(xargs -r printf '%s\n' <<<"$$DATA" 2>/dev/null || tr -s '[:blank:]' '\n' <<<"$$DATA"); fi
+
 .DEFAULT_GOAL := help
 .PHONY: help setup judge report serve test test-rest test-all test-models test-vllm test-report test-store test-label-studio test-llama-cpp torture lint bench constraints clean
 
@@ -31,6 +43,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'make judge [DATA="FILE…"] [JUDGE=auto|stand-in|qwen3-0.6b|…|FOLDER] [RUN=FOLDER] [ARGS="--limit 100 …"]'
+	@echo 'DATA is one path, whatever its letters, or several, of which one with blanks stands in quotes.'
 	@echo 'make judge MODEL_URL=ADDRESS [MODEL=NAME] [JUDGE=…] [DATA=…] [ARGS="--judge-url …"] collects dialogues from a model, then scores them with the others'
 	@echo 'make serve [JUDGE=…] [PORT=8000], then make judge DATA="FILE…" ARGS="--url http://127.0.0.1:8000"'
 	@echo 'make bench [DATA="FOLDER"] [ARGS="--only packed vllm …"]'
@@ -40,14 +53,15 @@ setup: $(VENV)/.ready ## make .venv with the dependencies for the hardware found
 
 judge: $(VENV)/.ready ## score dialogues: DATA, or ChatAnime where fetched and judge or GPU are up to it, or the example
 ifeq ($(MODEL_URL)$(filter command,$(origin MODEL)),)
-	@$(BIN)/esrp-judge score $(DATA) $(if $(JUDGE),--judge "$(JUDGE)") $(if $(RUN),--run "$(RUN)") $(ARGS)
+	@$(FILES); $(BIN)/esrp-judge score "$$@" $${JUDGE:+--judge "$$JUDGE"} $${RUN:+--run "$$RUN"} $(ARGS)
 else
-	@$(BIN)/esrp-judge collect $(foreach file,$(DATA),--from '$(file)') $(if $(MODEL_URL),--url "$(MODEL_URL)") \
-	  $(if $(MODEL),--model "$(MODEL)") --judge "$(or $(JUDGE),auto)" $(if $(RUN),--run "$(RUN)") $(ARGS)
+	@$(FILES); from=(); for file in "$$@"; do from+=(--from "$$file"); done; \
+	  $(BIN)/esrp-judge collect "$${from[@]}" $(if $(MODEL_URL),--url "$(MODEL_URL)") $(if $(MODEL),--model "$(MODEL)") \
+	  --judge "$${JUDGE:-auto}" $${RUN:+--run "$$RUN"} $(ARGS)
 endif
 
 report: $(VENV)/.ready ## write report.html of RUN, one file that opens offline; ARGS="--annotations FILE"
-	@$(BIN)/esrp-judge report "$(or $(RUN),$(error name a run: make report RUN=results/…))" $(ARGS)
+	@$(BIN)/esrp-judge report "$$RUN"$(if $(RUN),,$(error name a run: make report RUN=results/…)) $(ARGS)
 
 serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
 	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
@@ -94,7 +108,7 @@ lint: $(VENV)/.ready-dev ## check style, types, and that imports go one way
 
 bench: $(VENV)/.ready ## time the packed engine beside vLLM and other judges; about half an hour
 	-@$(MAKE) --no-print-directory --keep-going $(VLLM_VENV)/.ready $(addsuffix /.ready,$(PEER_VENVS))
-	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data $(DATA)) $(ARGS)
+	@$(FILES); $(BIN)/python -m benchmarks.bench $${1:+--data "$$@"} $(ARGS)
 
 constraints: $(VENV)/.ready-browser $(VLLM_VENV)/.ready ## write the versions that are installed here, once tests pass, to constraints.txt
 	{ grep ^# constraints.txt; for venv in $(VLLM_VENV) $(VENV); do $$venv/bin/python -m pip freeze --exclude-editable; done \

@@ -7,7 +7,6 @@ row. Both come out long, and each row keeps the record of the file that it came 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibration.errors import TableError
+from calibration.names import fold
 
 IDS = ("item_id", "source", "character", "scenario", "metric", "annotator")
 
@@ -44,13 +44,6 @@ _NO_SCORES = {
     "sd", "std", "stdev", "std_dev", "min", "max", "均分", "平均", "平均分", "总分", "均值", "中位数", "标准差", "合计"
 }  # fmt: skip
 """Headings of numbers that are no scores of a metric or by an annotator."""
-
-
-def fold(name: object) -> str:
-    """A name without what nobody means by it: case, full width, blanks around it or in a row, unseen marks."""
-    text = unicodedata.normalize("NFKC", str(name))
-    seen = "".join(char for char in text if unicodedata.category(char) != "Cf")
-    return " ".join(seen.split()).casefold()
 
 
 @dataclass(frozen=True, slots=True)

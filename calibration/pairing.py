@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration.columns import fold
 from calibration.errors import TableError
+from calibration.names import fold
 from calibration.stats.intervals import Floats, Labels
 from calibration.tables import Scale, level_columns
 
@@ -239,6 +239,7 @@ def pair(
     if annotators:
         ratings = ratings[ratings["annotator"].isin(_annotators(ratings, annotators))]
     every = one_judge(scores, judge)
+    ratings, spelled = _in_one_spelling(ratings, every)
     if "inclusion_probability" in ratings:
         chances = ratings.groupby(KEY)["inclusion_probability"].nunique(dropna=False)
         for item, metric in chances.index[chances > 1][:1]:
@@ -276,7 +277,7 @@ def pair(
         remarks=(),
         composites=tuple(name for name in composites or () if name in metrics),
     )
-    return replace(pairing, remarks=(*notes, *_warnings(pairing, ratings, every, scale is None)))
+    return replace(pairing, remarks=(*notes, *spelled, *_warnings(pairing, ratings, every, scale is None)))
 
 
 def without_ratings(
@@ -330,6 +331,44 @@ def _annotators(ratings: pd.DataFrame, names: Sequence[str]) -> list[str]:
             raise TableError("ratings", [(0, f"no annotator {name!r} (found: {', '.join(there[:20])})")])
         chosen += same
     return chosen
+
+
+def _in_one_spelling(ratings: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Ratings with items and sources as the scores write them, where they differ by case, width or blanks only.
+
+    Returns:
+        The ratings, and a sentence where any were written otherwise.
+
+    Raises:
+        TableError: two items are one by this, and an annotator rated both.
+    """
+    by_key: dict[str, list[str]] = {}
+    for item in scores["item_id"].unique():
+        by_key.setdefault(fold(item), []).append(item)
+    known = {item for items in by_key.values() for item in items}
+    rated = ratings["item_id"].unique()
+    same = {item: by_key[fold(item)][0] for item in rated if item not in known and len(by_key.get(fold(item), ())) == 1}
+    first = scores.drop_duplicates("item_id").set_index("item_id")
+    items = ratings["item_id"].map(same).where(ratings["item_id"].isin(list(same)), ratings["item_id"])
+    sources = items.map(first["source"])
+    pairs = zip(sources, ratings["source"], strict=True)
+    alike = np.array([isinstance(one, str) and fold(one) == fold(own) for one, own in pairs], dtype=bool)
+    written = ratings.assign(item_id=items, source=sources.where(alike, ratings["source"]))
+    if not same:
+        return written, []
+    of_one = [*KEY, "annotator"]
+    clash = written.duplicated(of_one, keep=False) & ~ratings.duplicated(of_one, keep=False)
+    if clash.any():
+        row = ratings[clash & ratings["item_id"].isin(list(same))].iloc[0]
+        text = (
+            f"annotator {row['annotator']!r} rated {row['item_id']!r} and {same[row['item_id']]!r} on "
+            f"{row['metric']!r}, which differ in case, width or blanks only; keep one"
+        )
+        raise TableError("ratings", [(0, text)])
+    one, other = next(iter(same.items()))
+    return written, [
+        f"Items written otherwise in the ratings were read as the judge's: {len(same):,} ({one!r} as {other!r})."
+    ]
 
 
 def _refuse_other_items(ratings: pd.DataFrame, scores: pd.DataFrame) -> NoReturn:

@@ -377,7 +377,9 @@ def _check(budget: int, unrated: int, overlap: int, raters: int) -> None:
     if budget > unrated:
         raise InputError(f"a budget of {budget} is more than the {unrated} items left to rate; give at most {unrated}")
     if not 0 <= overlap <= budget:
-        raise InputError(f"a budget of {budget} holds no overlap of {overlap} items; raise it, or lower the overlap")
+        raise InputError(
+            f"a budget of {budget} holds no overlap of {overlap} items; raise it, or lower the overlap (--overlap)"
+        )
     if overlap and raters < 2:
         raise InputError(f"an overlap rated by {raters} people shows no agreement; give at least 2, or no overlap")
 

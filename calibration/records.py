@@ -29,6 +29,10 @@ _MOST_COLUMNS = 10_000
 """A table with more columns is refused, as one that was written by mistake or to do harm."""
 
 
+LEAST_COLUMNS = 3
+"""Columns of a table from which on another one that has all of them, and more, is of the same kind."""
+
+
 _FORMULA = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 """A text that a spreadsheet would take for a formula, made safe by a ``'`` before it."""
 
@@ -77,8 +81,9 @@ def read_records(path: Path) -> Records:
     CSV is text with a header and a comma, tab or semicolon between cells. All cells are texts; a ``'`` that keeps a
     spreadsheet from taking a cell for a formula is removed. JSONL has one JSON object a line, JSON is a list of them; a
     name that an object does not have is NaN there. Parquet columns keep their types, and those that pandas took for an
-    index are columns again. Tables of a workbook or ``.zip`` with the same columns come one below the other; of sheets
-    with different ones those are read that have most records, and the others are named in the notes.
+    index are columns again. Tables of a workbook or ``.zip`` with the same columns, or with all of the others' and some
+    more, come one below the other; of sheets with different ones those are read that have most records, and the others
+    are named in the notes.
 
     Args:
         path: the file.
@@ -93,15 +98,23 @@ def read_records(path: Path) -> Records:
         raise TableError(path, [(0, "no records; give at least one")])
     together: dict[frozenset[str], list[Part]] = {}
     for part in parts:
-        together.setdefault(
-            frozenset(name for name in map(str, part.table) if not _UNNAMED.fullmatch(name)), []
-        ).append(part)
-    chosen = max(together.values(), key=lambda alike: sum(len(part.table) for part in alike))
+        together.setdefault(_named_columns(part), []).append(part)
+    most = max(together, key=lambda columns: sum(len(part.table) for part in together[columns]))
+    chosen = [part for columns, own in together.items() if _are_alike(most, columns) for part in own]
     if others := [part.name for part in parts if part not in chosen]:
         notes.append(f"Not read, as their columns are others: {', '.join(others)} of {path.name}.")
     table = pd.concat([_with_sheet(part, len(parts)) for part in chosen], ignore_index=True)
     places = [(f"{part.name}: " if part.name else "", number) for part in chosen for number in part.numbers]
     return Records(table, tuple(places), tuple(notes))
+
+
+def _named_columns(part: Part) -> frozenset[str]:
+    return frozenset(name for name in map(str, part.table) if not _UNNAMED.fullmatch(name))
+
+
+def _are_alike(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two tables have the same columns, or one has all of the other's, and some more (a comment)."""
+    return one == other or (min(len(one), len(other)) >= LEAST_COLUMNS and (one < other or other < one))
 
 
 def read_parts(path: Path) -> tuple[list[Part], list[str]]:

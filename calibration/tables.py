@@ -34,8 +34,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from calibration.columns import Long, absent, arranged, fold
+from calibration.columns import Long, absent, arranged
 from calibration.errors import Problem, TableError
+from calibration.names import fold
 from calibration.records import Records, read_records
 
 Scale = tuple[float, float] | Mapping[str, tuple[float, float]] | None
@@ -79,7 +80,7 @@ _TOLERANCE = 1e-3
 """How far the probabilities of a judgment may be from a sum of 1, as they may be rounded."""
 
 
-_MANY_OFF, _SHARE_OFF = 50, 0.1
+_MANY_OFF, _SHARE_OFF = 10, 0.1
 """So many scores off the scale, and this share of all, are on another scale and not mistakes."""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from importlib.metadata import version
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
@@ -39,6 +41,22 @@ data_app = typer.Typer(help="Files of dialogues: how they are understood; the Ch
 
 
 rubric_app = typer.Typer(help="Rubrics of your own: begin one, check one.")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, where that is what was asked for."""
+    if wanted:
+        print(f"esrp-judge {version('esrp-judge')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    wanted: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What may stand before a command."""
 
 
 app.command()(collect.collect)

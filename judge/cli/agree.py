@@ -307,7 +307,9 @@ def agree(
         raise InputError("several judges are put beside human ratings: give them (--annotations), or one run")
     published = compare_with_published(scores[0]) if len(scores) == 1 else None
     if annotations is None and published is None:
-        raise InputError(f"{scores[0]}: no published means of its sources; give human ratings (--annotations FILE)")
+        raise InputError(
+            f"{scores[0]}: no published means of its sources, or of too few; give human ratings (--annotations FILE)"
+        )
     assessment = None
     if annotations is not None:
         with terminal_progress() as progress, progress.busy("measuring agreement with human ratings"):

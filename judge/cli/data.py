@@ -70,6 +70,8 @@ def _facts(facts: FileFacts, contents: Contents) -> dict[str, Any]:
         "speakers": facts.roles,
         "joined_messages": facts.joined,
         "end_with_the_user": facts.ends_with_user,
+        "words_for_no_value": facts.no_values,
+        "left_sheets": list(facts.left_sheets),
         "empty_answers": contents.unanswered,
         "first": first
         and {
@@ -97,12 +99,15 @@ def _show(facts: FileFacts, contents: Contents) -> None:
     ]
     if facts.unused:
         lines.append(f"  not used: {_names(known['unused'])}")
+    if facts.left_sheets:
+        lines.append(f"  sheets that are left out: {_names(list(facts.left_sheets))}")
     if facts.roles:
         said = {"user": "the user", "judged": "the character, who is judged", "profile": "the profile"}
         lines.append("  speakers: " + ", ".join(f"{role} is {said[side]}" for role, side in facts.roles.items()))
     counts = {
         "messages joined to one before by the same speaker": facts.joined,
         "dialogues that end with the user, without a reply": facts.ends_with_user,
+        "messages that are but a word such as 'nan' or 'None', judged as they stand": facts.no_values,
         "dialogues with an empty answer, which are not judged (empty_answer)": contents.unanswered,
     }
     lines += [f"  {what}: {count:,}" for what, count in counts.items() if count]

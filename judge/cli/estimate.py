@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibration.names import meant
 from judge.cli.common import (
     Annotations,
     Annotators,
@@ -50,10 +51,12 @@ labels: rated items, and how many would be as tight without the judge; ranks: by
 def chosen(table: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
     """The metrics to show: those named; else the overall mean, or all where there is none."""
     there = list(dict.fromkeys(table["metric"]))
+    found = []
     for metric in metrics:
-        if metric not in there:
+        if (known := meant(metric, there)) is None:
             raise InputError(f"--metrics {metric}: not rated and judged; choose from {', '.join(there)}")
-    return list(metrics) or ([OVERALL] if OVERALL in there else there)
+        found.append(known)
+    return found or ([OVERALL] if OVERALL in there else there)
 
 
 def show_estimates(pairing: Pairing, table: pd.DataFrame, metrics: list[str]) -> None:

@@ -174,7 +174,9 @@ def columns_of(keys: Sequence[str], mapping: ColumnMap, called: str = "column") 
         if (known := _looks_like(key, of, settled, bool(lists or numbers or "turns" in settled))) is not None:
             there = known in of or known in settled
             way = "rename it to the round it is" if there else f'rename it, or --map "{known}={key}"'
-            raise Wrong(f"{called} {key!r} looks like {known!r} and is not read; {way} (or leave it out: ignore={key})")
+            raise Wrong(
+                f'{called} {key!r} looks like {known!r} and is not read; {way} (or leave it out: --map "ignore={key}")'
+            )
     return Columns(of, tuple(lists), max(numbers, default=0), unused)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.names import fold, meant
 from judge.data.dialogues import Problem, Record, read_dialogues
+from judge.data.fields import shortened
 from judge.errors import InputError, listed, plain
 from judge.files import temporary_database
 from judge.types import Dialogue, Turn, digest
@@ -125,13 +127,15 @@ class Corpus:
             if rated is not None:
                 some = next(iter(self)).id
                 self._table.execute("CREATE TEMP TABLE rated (id TEXT PRIMARY KEY)")
-                self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(rated)))
-                name = "source || '/' || character || '/' || scenario"
+                self._table.executemany("INSERT INTO rated VALUES (?)", ((item,) for item in set(map(fold, rated))))
+                self._table.create_function("fold", 1, fold, deterministic=True)
+                name = "fold(source || '/' || character || '/' || scenario)"
                 self._table.execute(f"DELETE FROM dialogue WHERE {name} NOT IN (SELECT id FROM rated)")
                 if not len(self):  # the names of both kinds are shown
                     raise InputError(
                         f"--annotations: none of its {len(set(rated)):,} items is among the dialogues, which are named "
-                        f"like {plain(some)} (source/character/scenario), not {plain(min(rated))}"
+                        f"like {plain(some)} (source/character/scenario), not {plain(min(rated))}; give the dialogues "
+                        "that were rated, or write their names alike"
                     )
             if limit is not None:
                 if limit < 1:
@@ -258,9 +262,11 @@ class Corpus:
     def _keep(self, column: str, wanted: Sequence[str]) -> None:
         """Remove all but some systems or characters; InputError where one is not in the data."""
         known = self.values(column) if wanted else []
+        kept = []
         for name in wanted:
-            if name not in known:
-                raise InputError(f"--{column}s {name}: not in the data, which has {', '.join(known[:30])}")
+            if (found := meant(name, known)) is None:
+                raise InputError(f"--{column}s {name}: not in the data, which has {shortened(known, 30)}")
+            kept.append(found)
         if wanted:
-            marks = ", ".join("?" * len(wanted))
-            self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", tuple(wanted))
+            marks = ", ".join("?" * len(kept))
+            self._table.execute(f"DELETE FROM dialogue WHERE {column} NOT IN ({marks})", kept)

@@ -6,21 +6,36 @@ problems of all files can be shown at once. Nothing here knows of judges.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from calibration.errors import TableError
+from calibration.names import fold
 from calibration.text_files import KINDS, NO_VALUE, TABLES, DataFile, data_files, is_readable
 from judge.data.chat_log import JUDGED, USERS, is_chat_log, read_chat_log, turns_of
 from judge.data.columns import NAMES, ColumnMap, Columns, columns_of, missing_remedy, parse_map
-from judge.data.fields import Fields, Wrong, folded, name_of, shortened, text_of
+from judge.data.fields import Fields, NoDialogues, Wrong, folded, name_of, shortened, text_of
 from judge.data.records import RawRecord, parsed, raw_records
 from judge.errors import InputError, one_line
 from judge.remote import fetched
 from judge.types import Dialogue
+
+LONGEST_NO_VALUE = 12
+"""Characters of a text that is looked up among the words for no value."""
+
+
+MOST_NAMES = 10_000
+"""Systems and characters whose spellings are compared, so that memory stays flat; data with more have ids for names."""
+
+
+MOST_SPELLINGS = 10
+"""Spellings of names that are told before the others are counted."""
+
 
 MOST_SHAPES = 1000
 """Sets of fields of a file's records that are remembered, so that memory stays flat."""
@@ -32,10 +47,16 @@ class Record:
 
     place: str
     dialogue: Dialogue
+    spelled: str = ""
+    """How the file spells a system or character that was read as another's name; empty where none was."""
 
     def twice(self, first: str) -> str:
         """The problem that a dialogue of the same names was read before, at ``first``."""
         stands = f"dialogue {self.dialogue.id} stands already at {first}"
+        if self.spelled:
+            return (
+                f"{self.place}: {stands}, as {self.spelled}; remove one, or give the two names that differ in letters"
+            )
         return f"{self.place}: {stands}; remove one or rename its scenario"
 
 
@@ -65,6 +86,10 @@ class FileFacts:
     """Messages that were joined to one before, by the same speaker."""
     ends_with_user: int = 0
     """Dialogues whose last message is the user's, without a reply."""
+    no_values: int = 0
+    """Messages that are but a word which programs write where there is nothing."""
+    left_sheets: dict[str, str] = field(default_factory=dict)
+    """Sheets of a workbook without any column of a dialogue, and what else is wrong with each."""
 
     @property
     def warnings(self) -> list[str]:
@@ -76,7 +101,46 @@ class FileFacts:
             found.append(f"{self.file}: columns that are not used: {shortened(list(self.unused))}")
         if self.ends_with_user:
             found.append(f"{self.file}: dialogues that end with the user, without a reply: {self.ends_with_user:,}")
+        if self.no_values:
+            words = "a word such as 'nan', 'None' or 'NULL', which programs write where there is nothing"
+            found.append(
+                f"{self.file}: messages that are but {words}: {self.no_values:,}; they are judged as they stand"
+            )
+        if self.left_sheets:
+            sheets = shortened(list(self.left_sheets))
+            found.append(f"{self.file}: sheets that are left out, as no column of theirs is of a dialogue: {sheets}")
         return found
+
+
+class Spellings:
+    """Systems, or characters, whose names differ in case, width or blanks only are one, under the name read first."""
+
+    def __init__(self, called: str) -> None:
+        self._called = called
+        self._names: dict[str, str] = {}
+        self._by_key: dict[str, str] = {}
+        self._counts = Counter[str]()
+
+    def one(self, name: str) -> str:
+        """The name by which a spelling goes."""
+        if name not in self._names:
+            if len(self._names) == MOST_NAMES:
+                return name
+            self._names[name] = self._by_key.setdefault(fold(name), name)
+        found = self._names[name]
+        self._counts[name] += found != name
+        return found
+
+    def read_as(self, name: str) -> str:
+        """A spelling and the name that it goes by, in words."""
+        return f"{self._called} {name!r} was read as {self._names[name]!r}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was joined, a sentence each; of very many spellings the first."""
+        joined = [f"{self.read_as(name)} (dialogues: {count:,})" for name, count in self._counts.items() if count]
+        more = len(joined) - MOST_SPELLINGS
+        return [*joined[:MOST_SPELLINGS], *([f"{self._called}s in other spellings: {more:,} more"] if more > 0 else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +187,30 @@ def _read_files(
     on_warning: Callable[[str], None],
 ) -> Iterator[Record | Problem]:
     """Every dialogue of every file; arguments as those of ``read_dialogues``."""
-    for path in [file for given in paths for file in _files(given, on_warning)]:
+    sources, characters = Spellings("source"), Spellings("character")
+    for given in paths:
+        passed: dict[str, Problem] = {}
+        is_read = False
+        for item in _read_path(given, reading, passed, on_file, on_warning):
+            is_read = True
+            yield _in_one_spelling(item, sources, characters) if isinstance(item, Record) else item
+        if passed and not is_read:
+            yield next(iter(passed.values()))
+        elif passed:
+            on_warning(f"{given}: left out, as they hold no dialogues: {shortened(list(passed))}")
+    for warning in (*sources.warnings, *characters.warnings):
+        on_warning(warning)
+
+
+def _read_path(
+    given: Path,
+    reading: Reading,
+    passed: dict[str, Problem],
+    on_file: Callable[[FileFacts], None],
+    on_warning: Callable[[str], None],
+) -> Iterator[Record | Problem]:
+    """What a file, folder or ``.zip`` holds; files among several that are about something else go into ``passed``."""
+    for path in _files(given, on_warning):
         # A fault that ends a file is one more problem, so that the other files are still read.
         try:
             files, others = data_files(path)
@@ -134,10 +221,25 @@ def _read_files(
             on_warning(f"{path}: left out of it: {shortened(others)}")
         for file in files:
             facts = FileFacts(str(file), file.kind)
-            yield from _read(file, reading, facts)
+            try:
+                yield from _read(file, reading, facts)
+            except NoDialogues as wrong:
+                passed[file.member or file.path.name] = Problem(f"{file}: {wrong}")
+                continue
             on_file(facts)
             for warning in facts.warnings:
                 on_warning(warning)
+
+
+def _in_one_spelling(record: Record, sources: Spellings, characters: Spellings) -> Record:
+    """The record under the names that its system and character go by."""
+    was = record.dialogue
+    source, character = sources.one(was.source), characters.one(was.character)
+    if (source, character) == (was.source, was.character):
+        return record
+    joined = [sources.read_as(was.source)] if source != was.source else []
+    joined += [characters.read_as(was.character)] if character != was.character else []
+    return replace(record, dialogue=replace(was, source=source, character=character), spelled=" and ".join(joined))
 
 
 def example_files() -> list[Path]:
@@ -175,7 +277,25 @@ def _files(path: Path, on_warning: Callable[[str], None]) -> list[Path]:
 
 
 def _read(file: DataFile, reading: Reading, facts: FileFacts) -> Iterator[Record | Problem]:
-    """The dialogues of a file; what is found out about it goes into ``facts``."""
+    """The dialogues of a file, and what ends it early; what is found out about it goes into ``facts``.
+
+    Raises:
+        NoDialogues: it is about something else.
+    """
+    try:
+        yield from _records(file, reading, facts)
+    except NoDialogues:
+        raise
+    except Wrong as wrong:
+        yield Problem(f"{file}: {wrong}")
+    except TableError as error:
+        yield Problem(str(error))
+    except OSError as error:
+        yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
+
+
+def _records(file: DataFile, reading: Reading, facts: FileFacts) -> Iterator[Record | Problem]:
+    """The dialogues of a file, with what is wrong with records; what ends the file is raised."""
 
     def encoded(name: str) -> None:
         facts.encoding = name
@@ -183,39 +303,47 @@ def _read(file: DataFile, reading: Reading, facts: FileFacts) -> Iterator[Record
     called = "column" if file.kind in TABLES or file.kind == ".parquet" else "field"
     known: dict[tuple[str, ...], Columns] = {}
     count = 0
+    for raw in raw_records(file, encoded):
+        count += 1
+        keys = () if isinstance(raw.fields, Wrong) else tuple(raw.fields)
+        try:
+            if isinstance(raw.fields, Wrong):
+                raise raw.fields
+            if keys not in known:
+                # A record of JSON may have other fields than the one before; most have the same.
+                columns = _understood(keys, reading, called)
+                if len(known) == MOST_SHAPES:
+                    known.clear()
+                known[keys] = columns
+                _note_columns(columns, reading, facts)
+            cells = _Cells(raw.fields, known[keys], called == "column")
+            dialogue = _dialogue(raw, cells, file, reading, facts)
+            found: Record | Problem = Record(raw.place, dialogue)
+        except Wrong as wrong:
+            if raw.sheet and keys not in known and not _may_hold_dialogues(keys, reading):
+                facts.left_sheets.setdefault(raw.sheet, f"{raw.place}: {wrong}")
+                continue
+            if keys and not known:
+                # The columns of the first record do not make a dialogue: nor would those of the others.
+                yield Problem(f"{file if called == 'column' else raw.place}: {wrong}")
+                return
+            found = Problem(f"{raw.place}: {wrong}")
+        yield found
+    if not count:
+        yield Problem(f"{file}: no dialogues in it; remove it or fill it")
+    elif facts.left_sheets and not known:
+        yield Problem(next(iter(facts.left_sheets.values())))
+
+
+def _may_hold_dialogues(keys: tuple[str, ...], reading: Reading) -> bool:
+    """Whether a column is, or may be meant as, something that is said in a dialogue."""
+    if any(folded(column.split(".")[0]) in map(folded, keys) for column in reading.mapping.columns.values()):
+        return True
     try:
-        for raw in raw_records(file, encoded):
-            count += 1
-            keys = () if isinstance(raw.fields, Wrong) else tuple(raw.fields)
-            try:
-                if isinstance(raw.fields, Wrong):
-                    raise raw.fields
-                if keys not in known:
-                    # A record of JSON may have other fields than the one before; most have the same.
-                    columns = _understood(keys, reading, called)
-                    if len(known) == MOST_SHAPES:
-                        known.clear()
-                    known[keys] = columns
-                    _note_columns(columns, reading, facts)
-                cells = _Cells(raw.fields, known[keys], called == "column")
-                dialogue = _dialogue(raw, cells, file, reading, facts)
-                found: Record | Problem = Record(raw.place, dialogue)
-            except Wrong as wrong:
-                if keys and not known:
-                    # The columns of the first record do not make a dialogue: nor would those of the others.
-                    yield Problem(f"{file if called == 'column' else raw.place}: {wrong}")
-                    return
-                found = Problem(f"{raw.place}: {wrong}")
-            yield found
-    except Wrong as wrong:
-        yield Problem(f"{file}: {wrong}")
-    except TableError as error:
-        yield Problem(str(error))
-    except OSError as error:
-        yield Problem(f"{file}: cannot be read ({error.strerror or one_line(error)}); check the file")
-    else:
-        if not count:
-            yield Problem(f"{file}: no dialogues in it; remove it or fill it")
+        columns = columns_of(keys, ColumnMap())
+    except Wrong:
+        return True
+    return bool(columns.lists or columns.rounds)
 
 
 def _understood(keys: tuple[str, ...], reading: Reading, called: str) -> Columns:
@@ -248,8 +376,10 @@ class _Cells:
     is_table: bool
 
     def value(self, name: str) -> Any:
-        """What there is for a field; None where nothing is. An empty cell of a table is nothing."""
+        """What there is for a field; None where nothing is. An empty cell of a table is nothing, as a NaN is."""
         found = self.columns.value(self.fields, name)
+        if isinstance(found, float) and math.isnan(found):
+            return None
         if self.is_table and isinstance(found, str):
             if folded(found) in NO_VALUE:
                 said = f"is {found.strip()!r}, which programs write where there is none"
@@ -292,6 +422,7 @@ def _dialogue(raw: RawRecord, cells: _Cells, file: DataFile, reading: Reading, f
     # Each side that says something in a round takes one message; the others were joined to one of them.
     facts.joined += len(messages) - sum(text is not None for turn in turns for text in (turn.user, turn.character))
     facts.ends_with_user += turns[-1].character is None
+    facts.no_values += sum(len(text) <= LONGEST_NO_VALUE and folded(text) in NO_VALUE for _, text in messages)
     return Dialogue(source, character, scenario, turns, profile)
 
 

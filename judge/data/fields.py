@@ -15,6 +15,10 @@ class Wrong(Exception):
     """What is wrong with a record or a file, and the remedy."""
 
 
+class NoDialogues(Wrong):
+    """A file is of a kind that may hold dialogues, and is plainly about something else."""
+
+
 def folded(name: str) -> str:
     """A name as it is compared: full-width letters are plain ones, in small letters, without blanks around."""
     return normalize("NFKC", name).strip().casefold()

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.text_files import DataFile, content, encoding, tables, text, too_large_parquet
-from judge.data.chat_log import is_chat_log
+from judge.data.chat_log import JUDGED, PROFILE, SPEAKERS, USERS, is_chat_log
 from judge.data.columns import LISTS, ROUND
-from judge.data.fields import Fields, Wrong, folded
+from judge.data.fields import Fields, NoDialogues, Wrong, folded, shortened
 from judge.errors import one_line
 
 WRAPPERS = frozenset({"data", "dialogues", "dialogs", "conversations", "records", "items", "examples", "samples"})
@@ -35,6 +35,8 @@ class RawRecord:
     """Where it stands, in words: ``file: record 3``."""
     number: int
     fields: Fields | Wrong
+    sheet: str = ""
+    """The sheet of a workbook, where several have something in them."""
 
 
 def raw_records(file: DataFile, on_encoding: Callable[[str], None]) -> Iterator[RawRecord]:
@@ -82,7 +84,10 @@ def _loaded(given: str) -> Any:
         return found
 
     try:
-        return json.loads(given, object_pairs_hook=unique)
+        # NaN, which is no JSON, is what some programs write where there is nothing.
+        return json.loads(
+            given, object_pairs_hook=unique, parse_constant=lambda word: None if word == "NaN" else float(word)
+        )
     except json.JSONDecodeError:
         raise
     except (RecursionError, ValueError) as error:
@@ -116,13 +121,21 @@ def _of_json(file: DataFile, found: Any) -> Iterator[RawRecord]:
             if len(wrapped) == 1 and sum(isinstance(value, list) for value in found.values()) == 1:
                 found = wrapped[0]
     if isinstance(found, list):
+        if _is_bare_log(found):
+            found = [found]
         for number, fields in enumerate(found, start=1):
-            wrong = Wrong(f"is {type(fields).__name__}, not an object with the fields of a dialogue; fix the record")
-            yield RawRecord(f"{file}: record {number}", number, fields if isinstance(fields, dict) else wrong)
+            yield RawRecord(f"{file}: record {number}", number, _fields_of(fields))
         return
     if not isinstance(found, Mapping):
         kinds = "a list of dialogues, or an object {character: [dialogue, …]}"
-        raise Wrong(f"is JSON of another kind ({type(found).__name__}); dialogues are {kinds}")
+        raise NoDialogues(f"is JSON of another kind ({type(found).__name__}); dialogues are {kinds}")
+    if found and not any(
+        isinstance(value, list) and any(isinstance(x, Mapping) for x in value) for value in found.values()
+    ):
+        has = shortened(list(map(str, found)))
+        raise NoDialogues(
+            f"holds no dialogues (its keys: {has}); write a list of dialogues, or {{character: [dialogue, …]}}"
+        )
     yield from _by_character(file, found)
 
 
@@ -133,7 +146,9 @@ def _by_character(file: DataFile, found: Mapping[str, Any]) -> Iterator[RawRecor
     """
     for character, records in found.items():
         if not isinstance(records, list):
-            wrong = Wrong(f"is {type(records).__name__}, not a list of dialogues of the character; see docs/data.md")
+            wrong = Wrong(
+                f"is {type(records).__name__}, not a list of dialogues of that character; make it one, or take it out"
+            )
             yield RawRecord(f"{file}: {character}", 1, wrong)
             continue
         for number, fields in enumerate(records, start=1):
@@ -146,6 +161,24 @@ def _by_character(file: DataFile, found: Mapping[str, Any]) -> Iterator[RawRecor
                 if "dialog_id" in fields:
                     names["scenario"] = fields["dialog_id"]
                 yield RawRecord(place, number, {**fields, **names})
+
+
+def _fields_of(record: Any) -> Fields | Wrong:
+    """The fields of a record of JSON; a list of messages is a dialogue whose names are still to be said."""
+    if isinstance(record, dict):
+        return record
+    if is_chat_log(record):
+        return {"messages": record}
+    shape = "{source, character, scenario, messages: [{role, content}, …]}"
+    return Wrong(f"is {type(record).__name__}, not an object; write {shape}")
+
+
+def _is_bare_log(found: list[Any]) -> bool:
+    """Whether a list is the messages of one dialogue, and not a list of dialogues."""
+    if not is_chat_log(found) or _is_dialogue(found[0]):
+        return False
+    speakers = {folded(str(value)) for key, value in found[0].items() if folded(str(key)) in SPEAKERS}
+    return bool(speakers & {*USERS, *JUDGED, *PROFILE})
 
 
 def _is_dialogue(found: Mapping[str, Any]) -> bool:
@@ -172,6 +205,13 @@ def _is_object(line: str) -> bool:
         return False
 
 
+def _is_list(line: str) -> bool:
+    try:
+        return isinstance(parsed(line.lstrip("\ufeff")), list)
+    except Wrong:
+        return False
+
+
 def _jsonl(file: DataFile, encoded: str) -> Iterator[RawRecord]:
     with text(file, encoded, newline="\n") as stream:
         before = []
@@ -180,7 +220,9 @@ def _jsonl(file: DataFile, encoded: str) -> Iterator[RawRecord]:
             if line.strip():
                 break
         if before and before[-1].lstrip("\ufeff \t").startswith("["):
-            yield from _of_json(file, parsed("".join(before) + stream.read()))  # a JSON list under another name
+            whole = "".join(before) + stream.read()
+            is_a_list_a_line = _is_list(before[-1]) and whole.strip() != before[-1].strip()
+            yield from _of_lines(file, whole.split("\n")) if is_a_list_a_line else _of_json(file, parsed(whole))
             return
 
         def lines() -> Iterator[str]:
@@ -197,9 +239,7 @@ def _of_lines(file: DataFile, lines: Iterable[str]) -> Iterator[RawRecord]:
             continue
         found: Any
         try:
-            found = parsed(line.lstrip("\ufeff"))
-            if not isinstance(found, dict):
-                found = Wrong("is not a JSON object; write one object a line")
+            found = _fields_of(parsed(line.lstrip("\ufeff")))
         except Wrong as wrong:
             found = wrong
         yield RawRecord(f"{file}: record {number}", number, found)
@@ -215,10 +255,10 @@ def _tables(file: DataFile, encoded: str | None) -> Iterator[RawRecord]:
                 fits = len(cells) == len(table.header)
                 wrong = Wrong(
                     f"has {len(cells)} cells under {len(table.header)} columns; "
-                    "fix the row: a cell with the separator in it is quoted"
+                    "name every column, or fix the row: a cell with the separator in it is quoted"
                 )
                 fields = dict(zip(table.header, cells, strict=True)) if fits else wrong
-                yield RawRecord(f"{where}: record {number}", number, fields)
+                yield RawRecord(f"{where}: record {number}", number, fields, table.sheet or "")
 
 
 def _parquet(file: DataFile) -> Iterator[RawRecord]:
@@ -240,5 +280,10 @@ def _parquet(file: DataFile) -> Iterator[RawRecord]:
 
 
 def _refuse_twice(columns: list[str]) -> None:
-    if twice := sorted(name for name, count in Counter(columns).items() if count > 1):
-        raise Wrong(f"column {', '.join(map(repr, twice))} stands twice; remove or rename one")
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        rounds = any(ROUND.fullmatch(folded(name)) for name in twice)
+        further = ", or number it as a further round (question_r2, answer_r2)" if rounds else ""
+        named = ", ".join(map(repr, twice))
+        both = f"column {named} stands twice" if len(twice) == 1 else f"columns {named} stand twice each"
+        raise Wrong(f"{both}; remove or rename one of the two{further}")

@@ -32,6 +32,7 @@ from calibration import (
     rank_ranges,
 )
 from calibration.calibrators.panel import PANEL, common_remarks
+from calibration.names import meant
 from calibration.records import read_records
 from calibration.stats.correlation import MIN_CORRELATED
 from judge.data.columns import map_pairs
@@ -115,11 +116,23 @@ def read_judge_scores(
         scale: what scores of a table must lie within.
         source: the system of all items, where a table does not say it.
         notes: is added what a reader should know of how a table was read.
+
+    Raises:
+        InputError: the table cannot be used, or the run holds no score of any dialogue.
     """
     from calibration import read_scores
 
     if is_run(path):
-        return load_scores(path)
+        table = load_scores(path)
+        if table.empty:
+            asked = ", ".join(read_manifest(path)["metrics"])
+            raise InputError(
+                f"{path}: holds no scores of dialogues, as {asked} is of answers together; score with "
+                "other --metrics into another --run"
+            )
+        if table["score"].isna().all():
+            raise InputError(f"{path}: all of its judgments are missing; `esrp-judge tables {path}` says why")
+        return table
     return read_scores(path, scale, source=source, notes=notes)
 
 
@@ -242,8 +255,10 @@ def _read_both(path: Path, annotations: Path, scale: str | None, average_repeats
         notes=notes,
     )
     if is_run(path):
-        notes += _about_another_scale(scales, scheme_of(read_manifest(path)).scales)
-    return _Both(scales, ratings, _with_sources(scores, ratings), tuple(notes))
+        both = judged & set(ratings["metric"])
+        own = {metric: ends for metric, ends in scheme_of(read_manifest(path)).scales.items() if metric in both}
+        notes += _about_another_scale(scales, own)
+    return _Both(scales, ratings, _with_sources(path, scores, ratings), tuple(notes))
 
 
 def _about_another_scale(scale: Scale, own: Mapping[str, tuple[float, float]]) -> Iterator[str]:
@@ -258,10 +273,22 @@ def _about_another_scale(scale: Scale, own: Mapping[str, tuple[float, float]]) -
             )
 
 
-def _with_sources(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Scores of a table without the sources of its items, with those that the ratings say."""
+def _with_sources(path: Path, scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Scores of a table without the sources of its items, with those that the ratings say.
+
+    InputError where an item is known by character and scenario alone, and the ratings are of several systems.
+    """
     if (scores["source"] != UNKNOWN).any():
         return scores
+    if "character" in scores and (scores["item_id"].str.startswith(f"{UNKNOWN}/")).all():
+        systems = sorted(ratings["source"].unique())
+        if len(systems) > 1:
+            found = ", ".join(systems[:10])
+            raise InputError(
+                f"{path}: no column 'source', and the ratings are of several systems ({found}); add the column"
+            )
+        items = systems[0] + scores["item_id"].str.removeprefix(UNKNOWN)
+        return scores.assign(source=systems[0], item_id=items)
     known = dict(zip(ratings["item_id"], ratings["source"], strict=True))
     return scores.assign(source=[known.get(item, UNKNOWN) for item in scores["item_id"]])
 
@@ -445,7 +472,7 @@ def compare_with_published(scores: Path) -> Published | None:
         return None  # before judgments are read, which may be very many
     means = mean_scores(scores)
     path = scores / "diversity.csv"
-    if path.is_file():
+    if path.is_file() and DIVERSITY in manifest["metrics"]:  # an empty file is left in runs of earlier versions
         # The judge's rating of diversity, and distinct-2, which needs no judge, as two metrics more.
         both = {DIVERSITY: DIVERSITY, "distinct_2": DISTINCT}
         try:
@@ -477,6 +504,8 @@ def estimate_all(pairing: Pairing, characters: bool) -> pd.DataFrame:
 
 def compare_all(pairing: Pairing, a: str, b: str, characters: bool) -> dict[str, Comparison]:
     """Two sources on every metric."""
+    there = dict.fromkeys(str(source) for one in pairing.metrics.values() for source in one.sources)
+    a, b = (meant(name, there) or name for name in (a, b))
     try:
         return {name: compare(one, a, b, characters=characters) for name, one in pairing.metrics.items()}
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from calibration.columns import fold
+from calibration.names import fold
 from judge.human_ratings.blinding import Aside, Entry, Found, Key, Wrong
 
 RESPONSES, USERS, STATUS = ".responses", ".responses.users", ".responses.status"

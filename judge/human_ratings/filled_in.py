@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from calibration.columns import fold
+from calibration.names import fold
 from calibration.records import read_parts
 from judge.errors import InputError
 from judge.human_ratings.agreement import metric_names, packaged_scheme
 from judge.human_ratings.argilla import is_argilla, record_entries
 from judge.human_ratings.blinding import WORDINGS, Aside, Found, Imported, Key, import_entries
 from judge.human_ratings.label_studio import task_entries
-from judge.human_ratings.spreadsheet import sheet_entries
+from judge.human_ratings.spreadsheet import id_of, sheet_entries
 
 
 def import_files(files: list[Path], key: Key, mapping: Mapping[str, str]) -> Imported:
@@ -47,10 +47,16 @@ def _entries(
     # A workbook has a sheet with our guide beside those with ratings, and may have others of the user's own.
     guides = {f"sheet {wording.guide!r}" for wording in WORDINGS.values()}
     sheets = [part for part in parts if part.name not in guides] or parts
-    if len(sheets) > 1 and not mapping:
-        filled = [part for part in sheets if any("task" in fold(heading) for heading in part.table)]
+    if len(sheets) > 1:
+        mapped = {fold(column) for column in mapping.values()}
+        filled = [
+            part
+            for part in sheets
+            if any("task" in fold(heading) or fold(heading) in mapped for heading in part.table)
+            or any(id_of(str(heading), names) in key.metrics for heading in part.table)
+        ]
         yield from (
-            Aside(f"records of {part.name}, which has no column task")
+            Aside(f"records of {part.name}, which has no column task and none of a metric")
             for part in sheets
             if filled and part not in filled
             for _ in part.numbers

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import pandas as pd
 
-from calibration.columns import fold
+from calibration.names import fold
 from judge.human_ratings.blinding import (
     Aside,
     Entry,
@@ -123,13 +123,16 @@ def _annotation(place: str, task: str, annotation: Any, key: Key, names: Mapping
     annotator = "" if who is None else str(who).strip()
     given: list[tuple[str, object]] = []
     for control in annotation["result"]:
+        if isinstance(control, dict) and "from_name" not in control:  # a relation, which joins two other answers
+            yield Aside(f"results of kind {str(control.get('type'))!r}, which are of no control")
+            continue
         try:
             name = str(control["from_name"])
-            metric, kind, value = names.get(fold(name)), control["type"], control["value"]
+            metric, kind = names.get(fold(name)), control["type"]
             if metric is None:
                 yield Aside(f"answers to {name!r} ({kind}), which is no metric of this plan")
             elif kind in ("rating", "choices", "number"):
-                given.append((metric, chosen(dict(value))))
+                given.append((metric, chosen(dict(control["value"]))))
             else:
                 yield Wrong(
                     place, f"control {name!r} is of kind {kind!r}, not rating or choices; rate it by one of these"

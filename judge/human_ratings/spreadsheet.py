@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from calibration.columns import fold
-from calibration.records import Part
+from calibration.names import fold
+from calibration.records import SHEET, Part
 from judge.errors import InputError
 from judge.human_ratings.blinding import (
     LONGEST,
@@ -86,12 +86,12 @@ def write_workbook(sheet: pd.DataFrame, rubric: Rubric, metrics: Sequence[str], 
     assert ratings is not None
     ratings.title = wording.ratings
     _fill(
-        ratings, [list(sheet), *sheet.itertuples(index=False)], [WIDTHS.get(_id(str(name), {}), 12) for name in sheet]
+        ratings, [list(sheet), *sheet.itertuples(index=False)], [WIDTHS.get(id_of(str(name), {}), 12) for name in sheet]
     )
     ratings.freeze_panes = "D2"  # the headings, and the columns up to the annotator, stay in view
     for column, name in enumerate(sheet, 1):
-        if _id(str(name), {}) in metrics:
-            _offer_levels(ratings, column, rubric, _id(str(name), {}))
+        if id_of(str(name), {}) in metrics:
+            _offer_levels(ratings, column, rubric, id_of(str(name), {}))
     levels = {metric: rubric.scheme.levels[metric] for metric in metrics}
     guide = [[wording.how.format(cell=wording.cell(levels.values()))], [rubric.texts.rules], []]
     for metric in metrics:
@@ -166,21 +166,23 @@ def sheet_entries(
         key: of the plan.
         names: ids of metrics by their folded names and titles.
         mapping: columns by what they are: ``task``, ``annotator``, ``metric``, ``score`` or a metric; a text in single
-            quotes stands for itself.
+            quotes stands for itself, and ``sheet`` for the name of each sheet, where there are several.
 
     Raises:
         InputError: columns are missing, there twice or of metrics that are not of the plan.
     """
-    table = _mapped(place, part.table, mapping)
+    table = part.table.assign(**{SHEET: part.sheet}) if part.sheet and SHEET not in part.table else part.table
+    table = _mapped(place, table, mapping).drop(columns=[] if SHEET in part.table else [SHEET], errors="ignore")
     headings = [str(heading) for heading in table]
-    ids = [_id(heading, names) for heading in headings]
+    ids = [id_of(heading, names) for heading in headings]
     long = {"metric", "score"} <= set(ids)
     missing = [name for name in ("task", "annotator") if name not in ids]
     if missing or not (long or set(ids) & set(key.metrics)):
         found = ", ".join(heading[:LONGEST] for heading in headings[:MOST_HEADINGS])
         raise InputError(
             f"{place}: no column {', '.join(missing) or 'of a metric'} (of {found}); give a sheet as plan wrote it, "
-            "a table with task, metric, annotator, score, or name the columns: --map task=COLUMN,annotator=COLUMN"
+            "a table with task, metric, annotator, score, or name the columns: --map task=COLUMN,annotator=COLUMN "
+            "(annotator=sheet for the names of the sheets, annotator='NAME' for all rows)"
         )
     if twice := [name for name in ids if name and ids.count(name) > 1]:
         raise InputError(f"{place}: column {twice[0]!r} is there twice; remove one")
@@ -208,6 +210,8 @@ def _mapped(place: str, table: pd.DataFrame, mapping: Mapping[str, str]) -> pd.D
             table = table.assign(**{name: quoted[1]})
             continue
         same = [heading for heading in table if fold(heading) == fold(column)]
+        if not same and SHEET in table and any(fold(heading) == name for heading in table):
+            continue  # of another sheet, whose column is called otherwise
         if len(same) != 1:
             found = ", ".join(map(str, table))
             raise InputError(f"{place}: --map {name}={column}: no such column (found: {found}); correct it")
@@ -224,7 +228,7 @@ _BRACKETS = re.compile(r"\[(\w+)\]\s*$")
 """The id at the end of a heading."""
 
 
-def _id(heading: str, names: Mapping[str, str]) -> str:
+def id_of(heading: str, names: Mapping[str, str]) -> str:
     """What a heading is of: the id at its end, a metric by name or title, or the heading itself."""
     found = _BRACKETS.search(heading)
     name = found[1] if found else heading.strip()

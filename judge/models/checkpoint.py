@@ -17,7 +17,7 @@ from typing import Any
 from judge.errors import EngineError, InputError, one_line
 from judge.files import remembered_sha256
 from judge.models.hardware import GIB, Hardware
-from judge.models.presets import PACKAGED, PRESETS, packaged_gguf
+from judge.models.presets import PACKAGED, PRESETS, packaged_gguf, refuse_wrong_endpoint
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from judge.types import ANSWER_FORMS, STAND_IN, STAND_IN_MARK, digest
 
@@ -187,16 +187,25 @@ def stand_in(levels: tuple[int, ...] | None = None) -> Checkpoint:
 
 def _fetch(repository: str, files: Sequence[str], option: str) -> Path:
     """The folder of a model of the Hub or the mirror in ``HF_ENDPOINT``, fetched into ``HF_HOME`` where it is new."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    refuse_wrong_endpoint()
     try:
         _check_space(repository, files)
         return Path(snapshot_download(repository, allow_patterns=list(files)))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"{option} {repository}: the Hub has no such model (or it is gated); check the id") from error
+        raise InputError(
+            f"{option} {repository}: the Hub has no such model, or it is gated; check the id, or set HF_TOKEN"
+        ) from error
     except (LocalEntryNotFoundError, OSError) as error:
-        remedy = f"set HF_ENDPOINT to a mirror, or give {option} a local folder"
+        if isinstance(error, OSError) and error.filename is not None:  # of the disk, and not of the network
+            raise EngineError(
+                f"{repository} cannot be kept in {constants.HF_HUB_CACHE} ({error.strerror}: {error.filename}); set "
+                f"HF_HOME to a folder that is yours, or give {option} a local folder"
+            ) from error
+        way = "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "set HF_ENDPOINT to a mirror"
+        remedy = f"{way}, or give {option} a local folder"
         raise EngineError(f"{repository} cannot be fetched ({one_line(error)}); {remedy}") from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -80,16 +82,32 @@ def pick(hardware: Hardware) -> tuple[str, str]:
 
 
 def can_be_had(repository: str) -> bool:
-    """Whether a model lies in the cache of the Hub, or the Hub (or the mirror in ``HF_ENDPOINT``) says it has it."""
+    """Whether a model lies in the cache of the Hub, or the Hub (or the mirror in ``HF_ENDPOINT``) says it has it.
+
+    InputError where ``HF_ENDPOINT`` is no address.
+    """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
         return True
+    refuse_wrong_endpoint()
     try:
         HfApi().model_info(repository, revision="main", timeout=HUB_PATIENCE)
     except Exception:  # no answer, or no: each version of this client has another library's errors for that
         return False
     return True
+
+
+def refuse_wrong_endpoint() -> None:
+    """InputError where the Hub would be asked and ``HF_ENDPOINT`` is no address."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or re.match(r"https?://[^/\s]", constants.ENDPOINT):
+        return
+    given = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+    host = re.sub(r"^(\w*:)?/+", "", given).strip("/ ")
+    remedy = f"HF_ENDPOINT=https://{host}" if host else "HF_ENDPOINT=https://HOST, or unset it"
+    raise InputError(f"HF_ENDPOINT={given} is no address of a Hub, which begins with https:// or http://; set {remedy}")
 
 
 def packaged_gguf() -> Path:

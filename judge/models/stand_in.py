@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from judge.data.dialogues import example_dialogues
-from judge.errors import InputError
+from judge.errors import EngineError, InputError, one_line
 from judge.files import cache_folder, made_folder
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import Rubric, languages, load_rubric
@@ -97,7 +97,13 @@ def stand_in_folder(levels: tuple[int, ...] | None = None) -> Path:
     own = rubrics[0].scheme.all_levels
     recipe = [RECIPE, [rubric.digest for rubric in rubrics], *([levels] if levels and levels != own else [])]
     folder = cache_folder() / f"stand-in-{digest(recipe, 12)}"
-    return made_folder(folder, lambda beside: build(beside, rubrics, levels or own))
+    try:
+        return made_folder(folder, lambda beside: build(beside, rubrics, levels or own))
+    except OSError as error:
+        raise EngineError(
+            f"the stand-in cannot be put into {folder.parent} ({error.strerror or one_line(error)}); set ESRP_CACHE to "
+            "a folder that is yours, with 30 MB of room"
+        ) from error
 
 
 def build(folder: Path, rubrics: list[Rubric], levels: Sequence[int]) -> None:

@@ -24,8 +24,18 @@ FULL_WIDTH = {ord("0") + digit: ord("０") + digit for digit in range(10)}
 """Digits as Chinese text may write them."""
 
 
+def bare(text: str) -> str:
+    """A text without white space, which templates and tokenizers change."""
+    return "".join(text.split())
+
+
 class Tokenizer(Protocol):
     """What writes prompts: a tokenizer of a model's, or what stands in its place (``message_tokenizer``)."""
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, for messages to people."""
+        ...
 
     @property
     def control_ids(self) -> frozenset[int]:
@@ -100,25 +110,46 @@ class ChatTokenizer(ABC):
         """What stands around the user's message: the text before it (system message included) and after.
 
         The text after it ends where the words of an answer begin: behind an empty thought, or inside the channel of
-        final answers, where the model has such. A template that knows no system message gets it at the head of the
-        user's. Without a template there is a paragraph for each, behind the token that begins every text.
+        final answers, where the model has such. A template that knows no system message, or leaves it out, gets it at
+        the head of the user's. Without a template there is a paragraph for each, behind the token that begins every
+        text.
+
+        Raises:
+            InputError: the template prints the user's message, or the system message before it, not once and whole.
         """
         if not self.has_template:
             return f"{self.beginning}{system}\n\n", "\n\n"
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": USER_SLOT}]
-        try:
-            self._render(messages)
-        except InputError:
-            messages = [{"role": "user", "content": f"{system}\n\n{USER_SLOT}"}]
-        rendered = self._render(messages)
-        head, slot, tail = rendered.partition(USER_SLOT)
+        messages = self._understood(
+            [{"role": "system", "content": system}, {"role": "user", "content": USER_SLOT}], bare(system)
+        )
+        head, slot, tail = self._render(messages).partition(USER_SLOT)
         if not slot or USER_SLOT in tail:
             raise InputError(
                 f"{self.place}: its chat template does not print the user's message once; use another judge"
             )
         if self.bos and head.startswith(self.bos * 2):
             head = head.removeprefix(self.bos)
-        return head, self._answer_opened(messages, tail)
+        tail = self._answer_opened(messages, tail)
+        before, after = bare(head), bare(tail)
+        if system and (before.count(bare(system)) != 1 or bare(system) in after):
+            twice = "more than once" if bare(system) in before else "not, or not as it stands"
+            raise InputError(
+                f"{self.place}: its chat template prints the rubric {twice}; use another judge, or correct the template"
+            )
+        return head, tail
+
+    def _understood(self, messages: list[dict[str, str]], system: str) -> list[dict[str, str]]:
+        """The messages as a template takes them that fails on a system message or leaves it out: at the user's head.
+
+        ``system`` is what is to be found of it, without white space, before the user's message.
+        """
+        try:
+            if system in bare(self._render(messages).partition(messages[1]["content"])[0]):
+                return messages
+        except InputError:
+            pass  # what is wrong with it is said of the other form, should that fail too
+        first, second, *more = messages
+        return [{"role": "user", "content": f"{first['content']}\n\n{second['content']}"}, *more]
 
     def conversation(self, roles: Sequence[str]) -> list[str]:
         """What stands around the messages of a conversation: the text before each, and that after the last.
@@ -137,12 +168,8 @@ class ChatTokenizer(ABC):
             return [self.beginning, *["\n\n"] * len(roles)]
         slots = [f"\ue000{number}\ue001" for number in range(len(roles) - 1)] + [USER_SLOT]
         asked = [{"role": role, "content": slot} for role, slot in zip(roles, slots, strict=True)]
-        try:
-            self._render(asked)
-        except InputError:
-            if roles[0] != "system":
-                raise
-            asked = [{"role": "user", "content": f"{slots[0]}\n\n{slots[1]}"}, *asked[2:]]
+        if roles[0] == "system":
+            asked = self._understood(asked, slots[0])
         rest, pieces = self._render(asked), []
         for slot in slots:
             before, found, rest = rest.partition(slot)

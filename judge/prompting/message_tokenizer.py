@@ -16,6 +16,10 @@ SYSTEM, USER, ANSWER, LEVEL = "\ue010", "\ue011", "\ue012", "\ue013"
 """Begin the system message, the user's message, the answer, and the anchor of a level (its digit, then its text)."""
 
 
+MARKS = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>", ord(LEVEL): "<level>"}
+"""The names by which people read these."""
+
+
 BRACKETS = {
     "<\uff1c\ufe64": "\u3008",
     ">\uff1e\ufe65": "\u3009",
@@ -39,6 +43,7 @@ def without_brackets(text: str) -> str:
 class TextTokenizer:
     """Stands where a ``JudgeTokenizer`` stands; its ids are code points."""
 
+    place = "the server"
     digest = digest("text, brackets changed")
     has_template = True
     control_ids: frozenset[int] = frozenset()
@@ -54,8 +59,7 @@ class TextTokenizer:
 
     def text(self, ids: Sequence[int]) -> str:
         """What code points write; the marks of messages by their names."""
-        names = {ord(SYSTEM): "<system>", ord(USER): "<user>", ord(ANSWER): "<answer>", ord(LEVEL): "<level>"}
-        return "".join(map(chr, ids)).translate(names)
+        return "".join(map(chr, ids)).translate(MARKS)
 
     def chat(self, system: str) -> tuple[str, str]:
         """What stands before the user's message, and what after it."""

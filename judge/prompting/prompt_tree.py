@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from judge.prompting.message_tokenizer import LEVEL
+from judge.prompting.prompt_guard import PromptGuard
 from judge.types import Dialogue, Metric
 
 if TYPE_CHECKING:
@@ -105,14 +106,25 @@ class Slot:
 
     text: str
 
+    @property
+    def lines(self) -> list[str]:
+        """Its lines, at least one."""
+        return self.text.splitlines() or [""]
+
+    def __str__(self) -> str:
+        """The text as it is quoted."""
+        return "\n".join(f"{QUOTE}{line}" for line in self.lines)
+
 
 class PromptWriter:
     """Writes the prompt trees of one rubric, layout, order of levels and answer form for one tokenizer.
 
     ``levels`` are those of all metrics together, and ``level_ids`` the tokens that stand for each in the answer slot.
+    Each prompt is read back from its tokens before it is given away (``prompt_guard``).
 
     Raises:
-        InputError: the tokenizer has no token of its own for each level there.
+        InputError: the tokenizer has no token of its own for each level there; or the chat template or the tokenizer
+            drops, doubles or cuts the rubric.
     """
 
     def __init__(
@@ -133,6 +145,9 @@ class PromptWriter:
         self.level_ids = tuple(
             tuple(sorted(set.intersection(*map(set, tokens)))) for tokens in zip(*found, strict=True)
         )
+        self._guard = PromptGuard(tokenizer)
+        for text in (self._head, self._set_head, self._tail, *map(self._leaf, rubric.all_metrics)):
+            self._guard.refuse_other_rubric(text, tokenizer.encode(text))
 
     @property
     def root_tokens(self) -> int:
@@ -186,13 +201,17 @@ class PromptWriter:
         closing = f"\n\n{texts.closing}\n\n"
         if self.layout.answer_begun:
             closing += texts.instruction + self._tail
-        return PromptTree(
+        said = [*parts, closing]
+        tree = PromptTree(
             root=self.tokenizer.encode(f"{head}# {texts.character}\n"),
             character=self._ids(who),
             opening=self._ids(opening),
-            dialogue=self._ids([*parts, closing]),
+            dialogue=self._ids(said),
             leaves=tuple(leaves),
         )
+        text = "".join(map(str, [*who, *opening, *said]))
+        self._guard.refuse_other_dialogue(text, tree.character + tree.opening + tree.dialogue)
+        return tree
 
     def _ids(self, parts: Iterable[str | Slot]) -> Ids:
         ids: list[int] = []
@@ -200,7 +219,7 @@ class PromptWriter:
             if isinstance(part, str):
                 ids += self.tokenizer.encode(part)
                 continue
-            for number, line in enumerate(part.text.splitlines() or [""]):
+            for number, line in enumerate(part.lines):
                 ids += self.tokenizer.encode(f"\n{QUOTE}" if number else QUOTE)
                 ids += self.tokenizer.encode_untrusted(line)
         return tuple(ids)

@@ -33,6 +33,9 @@ class JudgeTokenizer(ChatTokenizer):
         self.place = str(folder)
         self._fast = _load(folder)
         self.trusted = self._fast.backend_tokenizer
+        # A file may hold the length to which texts were cut or filled up in training.
+        self.trusted.no_truncation()
+        self.trusted.no_padding()
         # The tokenizer with nothing added: no tokens, and no blank before a text, which stands in the midst of ours.
         serialized = self.trusted.to_str()
         from tokenizers import Tokenizer
@@ -143,14 +146,16 @@ def _load(folder: Path) -> Any:
         )
     try:
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        if (folder / "tokenizer.json").is_file() and PROBE not in fast.decode(fast.encode(PROBE)):
+        if (folder / "tokenizer.json").is_file() and PROBE not in fast.decode(
+            fast.encode(PROBE), clean_up_tokenization_spaces=False
+        ):
             # A class of the library's may build its own steps in place of the file's: Llama's, which DeepSeek-V3 names,
             # drops every Chinese character.
             fast = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a broken file fails in many ways inside the library
-        raise InputError(
-            f"{folder}: its tokenizer cannot be read ({one_line(error)}); fetch the folder again"
-        ) from error
+        own = (folder / "tokenizer.json").is_file()
+        remedy = "fetch the folder again" if own else "install what it asks for, or use a judge with a tokenizer.json"
+        raise InputError(f"{folder}: its tokenizer cannot be read ({one_line(error)}); {remedy}") from error
     if not fast.is_fast:
         raise InputError(f"{folder}: its tokenizer has no tokenizer.json form; use another judge")
     return fast

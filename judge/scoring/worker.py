@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from calibration.names import meant
 from judge.data.dataset import BATCH_DIALOGUES, Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
@@ -214,16 +215,20 @@ class Work:
 
 
 def chosen_metrics(scheme: Scheme, names: Sequence[str]) -> list[str]:
-    """The metrics of a rubric that are to be judged, in its order: those named, or all.
+    """The metrics of a rubric that are to be judged, in its order: those named by id or title, or all.
 
     Raises:
         InputError: the rubric has no such metric.
     """
+    titles = {scheme.titles[metric]: metric for metric in scheme.all_metrics if metric in scheme.titles}
+    ids = titles | {metric: metric for metric in scheme.all_metrics}
+    found = []
     for name in names:
-        if name not in scheme.all_metrics:
-            known = ", ".join(scheme.all_metrics)
-            raise InputError(f"--metrics {name}: not a metric of the rubric {scheme.rubric}; choose from {known}")
-    return [metric for metric in scheme.all_metrics if not names or metric in names]
+        if (known := meant(name, ids)) is None:
+            listed = ", ".join(scheme.all_metrics)
+            raise InputError(f"--metrics {name}: not a metric of the rubric {scheme.rubric}; choose from {listed}")
+        found.append(ids[known])
+    return [metric for metric in scheme.all_metrics if not names or metric in found]
 
 
 def ahead(items: Iterable[Item], work: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:

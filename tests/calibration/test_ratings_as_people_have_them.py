@@ -356,7 +356,7 @@ def test_two_columns_without_a_heading_are_no_columns_there_twice(tmp_path: Path
 
 ITEMS = {
     "ids": (LONG, LONG.assign(item_id="x" + LONG["item_id"]), "check how item_id is written in both", "xi1"),
-    "system": (LONG, LONG.assign(source="S1"), "no source is in both (ratings: 's1'; scores: 'S1')", "write it alike"),
+    "system": (LONG, LONG.assign(source="s9"), "no source is in both (ratings: 's1'; scores: 's9')", "write it alike"),
     "scenario": (LONG, LONG.assign(scenario="7"), "no scenario is in both (ratings: 'i1'; scores: '7')", ""),
     "one of each": (LONG, LONG, "one has item_id, the other source/character/scenario", "use one"),
 }

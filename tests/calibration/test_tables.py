@@ -374,11 +374,11 @@ def test_all_problems_of_a_file_are_told_at_once_in_the_order_of_its_records(wri
 
 
 def test_the_first_20_of_many_problems_are_told_and_how_many_more_there_are(write):
-    said = problem(read_ratings, write(ratings(*[{"score": 9}] * 23))).splitlines()
+    said = problem(read_ratings, write(ratings(*[{"score": 9}] * 23, *[{}] * 300))).splitlines()
     assert said[0] == "23 problems:"
     assert said[20].startswith("  record 20: ")
     assert said[21:] == ["  and 3 more"]
-    assert len(problem(read_ratings, write(ratings(*[{"score": 9}] * 20))).splitlines()) == 21
+    assert len(problem(read_ratings, write(ratings(*[{"score": 9}] * 20, *[{}] * 300))).splitlines()) == 21
 
 
 def test_a_table_error_is_a_value_error():

@@ -372,13 +372,6 @@ def test_a_folder_is_all_files_that_can_be_read_and_says_what_it_leaves_out(tmp_
         )
 
 
-def test_a_stray_file_in_a_folder_is_a_problem_that_names_it(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(text([chat()]))
-    (tmp_path / "config.json").write_bytes(text({"model": "x", "temperature": 0.5}))
-    with pytest.raises(InputError, match=r"config\.json: "):
-        Corpus([tmp_path])
-
-
 def test_every_sheet_of_a_workbook_is_read_and_named_in_the_place(tmp_path: Path) -> None:
     path, book = tmp_path / "a.xlsx", Workbook()
     for sheet, scenario in ((book.active, 1), (book.create_sheet("第二"), 2), (book.create_sheet("bad"), None)):

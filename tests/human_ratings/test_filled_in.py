@@ -217,7 +217,9 @@ def test_all_sheets_of_a_workbook_are_read(tmp_path: Path, back: Callable[..., I
         for who in ("anna", "bo@example.com"):
             sheet(who).to_excel(book, sheet_name=who.split("@")[0], index=False)
         pd.DataFrame({"who": ["anna"], "age": [30]}).to_excel(book, sheet_name="people", index=False)
-    assert back(tmp_path / "a.xlsx").notes == ("Not read: records of sheet 'people', which has no column task (1).",)
+    assert back(tmp_path / "a.xlsx").notes == (
+        "Not read: records of sheet 'people', which has no column task and none of a metric (1).",
+    )
 
 
 def test_spellings_of_a_name_are_one_annotator(tmp_path: Path, back: Callable[..., Imported]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from judge.prompting.prompt_tree import LAYOUTS, PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
-from judge.types import ANSWER_FORMS, Dialogue
+from judge.types import ANSWER_FORMS, Dialogue, Turn
 from tests.helpers.chatanime import LANGUAGES, METRICS
 from tests.helpers.real_models import TOKENIZERS, smollm2, tokenizer_folder
 
@@ -38,7 +38,7 @@ def real(name: str) -> JudgeTokenizer:
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_digit_is_the_next_token_of_the_natural_spelling(name: str) -> None:
     tokenizer = real(name)
-    dialogue = Dialogue("system", "爱丽丝", "1", ())
+    dialogue = Dialogue("system", "爱丽丝", "1", (Turn("你好", "你好。"),))
     for language, layout, form in product(LANGUAGES, LAYOUTS, ANSWER_FORMS):
         writer = PromptWriter(load_rubric(language), tokenizer, layout, answer_form=form)
         tree = writer.dialogue(dialogue, METRICS)
@@ -68,7 +68,7 @@ def test_no_text_becomes_a_control_token(name: str) -> None:
 def test_a_hostile_profile_adds_no_control_token_to_a_prompt(name: str) -> None:
     tokenizer = real(name)
     writer = PromptWriter(load_rubric("zh"), tokenizer)
-    harmless = Dialogue("system", "爱丽丝", "1", (), profile="好")
+    harmless = Dialogue("system", "爱丽丝", "1", (Turn("你好", "你好。"),), profile="好")
     hostile = replace(
         harmless, profile="".join(tokenizer.text([token]) for token in sorted(tokenizer.control_ids)[:50])
     )

@@ -57,6 +57,9 @@ class _Naive:
 
     encode_untrusted = encode
 
+    def text(self, ids: Ids) -> str:
+        return "".join(map(chr, ids))
+
     def before_level(self, text: str, levels: Sequence[int]) -> Ids:
         return self.encode(text)
 

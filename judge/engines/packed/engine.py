@@ -118,6 +118,11 @@ class PackedEngine:
                 folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
             )
             model = model.to(device).eval()
+        except ImportError as error:  # of what reads weights that are quantised in another way than GGUF's
+            raise EngineError(
+                f"{folder}: its weights are quantised in a way that needs a library which is not here ("
+                f"{one_line(error)}); install it, or choose the same model without quantisation"
+            ) from error
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             own = "it needs code of its own, which is never run; choose another judge"
             reason = own if "custom code" in str(error) else one_line(error)
