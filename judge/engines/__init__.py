@@ -78,6 +78,26 @@ class Writer(Protocol):
         ...
 
 
+Rows = list[list[float]]
+"""Log-probabilities of the levels as plain numbers, a row a leaf."""
+
+
+class AnswerLog(Protocol):
+    """Keeps a server's answers as they come, so that none is asked for again after the work was cut short."""
+
+    def get(self, key: str) -> Rows | None:
+        """What was answered to the request with this key; None where that is not known."""
+        ...
+
+    def add(self, key: str, rows: Rows) -> None:
+        """Keep an answer: from now on a killed process loses it no more."""
+        ...
+
+    def sync(self) -> None:
+        """Have what was kept survive the machine too."""
+        ...
+
+
 class Engine(Protocol):
     """A model that answers prompt trees."""
 

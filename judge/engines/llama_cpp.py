@@ -7,6 +7,7 @@ Routes and fields are those of its ``tools/server/README.md``: ``/props``, ``/to
 from __future__ import annotations
 
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from judge.engines.server_protocols import (
     answer_of,
     said,
 )
-from judge.errors import EngineError, InputError, one_line
+from judge.errors import EngineError, InputError, Interrupted, one_line
 from judge.prompting.chat_tokenizer import ChatTokenizer
 from judge.prompting.message_tokenizer import without_brackets
 from judge.prompting.prompt_tree import Ids, PromptTree
@@ -127,6 +128,8 @@ class LlamaCpp(ByIds):
 class LlamaCppTokenizer(ChatTokenizer):
     """The tokenizer and chat template of a llama.cpp server's model, asked over the network.
 
+    Once ``stop`` is set a failing server is not waited for.
+
     Args:
         protocol: how the server is asked.
         url: its address.
@@ -136,10 +139,12 @@ class LlamaCppTokenizer(ChatTokenizer):
     Raises:
         InputError: the server refuses.
         EngineError: it does not answer, or answers nonsense, for too long.
+        Interrupted: ``stop`` was set while it failed.
     """
 
     def __init__(self, protocol: LlamaCpp, url: str, headers: dict[str, str], patience: float) -> None:
         self.protocol, self.place, self._patience = protocol, url, patience
+        self.stop = threading.Event()
         self._client = httpx.Client(headers=headers, timeout=60.0)
         weakref.finalize(self, self._client.close)
         (props,) = self._send("GET", Request(f"/props?model={protocol.model}", {}, lambda answer: [dict(answer)]))
@@ -214,7 +219,8 @@ class LlamaCppTokenizer(ChatTokenizer):
                     raise InputError(f"{self.place} refuses {request.path} ({reason}); check the server")
             if time.monotonic() - began + pause > self._patience:
                 raise EngineError(f"{self.place} fails since {self._patience:.0f} s ({reason})")
-            time.sleep(pause)
+            if self.stop.wait(pause):
+                raise Interrupted(f"stopped while {self.place} failed")
             pause = min(2 * pause, 10.0)
 
 

@@ -40,6 +40,10 @@ STEP_S = 0.2
 """Seconds after which a pause looks whether the user stopped it."""
 
 
+GRACE_S = 1.0
+"""Seconds for which what is in flight may end after an error."""
+
+
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP status codes of failures that may pass, so that another try is worth it."""
 
@@ -131,12 +135,13 @@ async def paced(
             all of ours are; once it has, a refused job is a ``Failure``.
 
     Raises:
-        EngineError: the first that a job raised; what still runs is cancelled.
+        EngineError: the first that a job raised; what still runs a moment later is cancelled.
+        Interrupted: a job raised it; what still ran has ended.
     """
     waiting = deque(enumerate(jobs))
     running: dict[asyncio.Task[Result], int] = {}
     found: dict[int, Result | Failure] = {}
-    refused = 0
+    refused, stopped = 0, None
     pace.begin()
     try:
         while waiting or running:
@@ -147,6 +152,9 @@ async def paced(
                 place = running.pop(task)
                 try:
                     found[place] = task.result()
+                except Interrupted as error:  # what is in flight ends, and nothing begins
+                    stopped = error
+                    waiting.clear()
                 except HttpRefusal as refusal:
                     if refusal.status not in REFUSED:
                         raise
@@ -157,9 +165,13 @@ async def paced(
                     found[place] = Failure(ENGINE_FAILED)
                 pace.done()
     finally:  # the first error ends it all, and what still runs must not outlive the client
+        if running:  # answers that are on their way were paid for
+            await asyncio.wait(running, timeout=GRACE_S)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    if stopped:
+        raise stopped
     return [found[place] for place in range(len(jobs))]
 
 
@@ -176,8 +188,8 @@ class PatientClient:
         key: the environment variable with the server's key.
         models: the path of its list of models.
 
-    ``retries`` counts further tries. ``stop`` ends the pauses between them, and ``note`` is told once that the server
-    fails, where they are set.
+    ``retries`` counts further tries. Once ``stop`` is set nothing more is asked, and no pause is waited out; ``note``
+    is told once that the server fails. Either may be None.
     """
 
     def __init__(
@@ -217,8 +229,9 @@ class PatientClient:
             HttpRefusal: the server refuses the request, and has answered nothing so far; or its status is one that no
                 request is at fault for.
             EngineError: the server fails for too long, or has another model now.
-            Interrupted: the user stopped it while the server failed.
+            Interrupted: the user stopped it, before this was asked or while the server failed.
         """
+        self._heed_stop("")
         first_failure: float | None = None
         tries, pause = 0, 0.5
         while True:
@@ -250,9 +263,12 @@ class PatientClient:
         """Wait; Interrupted as soon as the user stops it."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if self.stop and self.stop.is_set():
-                raise Interrupted(f"stopped while {self.url} failed")
+            self._heed_stop(f" while {self.url} failed")
             await asyncio.sleep(min(left, STEP_S))
+
+    def _heed_stop(self, when: str) -> None:
+        if self.stop and self.stop.is_set():
+            raise Interrupted(f"stopped{when}")
 
     async def _try(self, asked: Request[Value]) -> list[Value] | Failure:
         """One try; ``_Transient`` or an error of the connection where another may succeed."""

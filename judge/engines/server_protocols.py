@@ -19,7 +19,7 @@ import httpx
 from judge.engines import Array, by_level
 from judge.errors import InputError, discreet, flat
 from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree
-from judge.types import TOO_LONG
+from judge.types import TOO_LONG, digest
 
 ROUNDING = 1e-3
 """How far above 0 a log-probability may be: servers round."""
@@ -64,6 +64,11 @@ class Request(Generic[Value]):
     read: Callable[[Any], list[Value]]
     wider: Callable[[], Request[Value]] | None = None
     at_fault: Callable[[httpx.Response], str | None] = too_long
+
+    @property
+    def key(self) -> str:
+        """Hash of what is sent (32 hexadecimal digits)."""
+        return digest([self.path, self.body])
 
 
 class MissingTokens(ValueError):

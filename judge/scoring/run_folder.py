@@ -33,6 +33,7 @@ from judge.errors import InputError, discreet, one_line
 from judge.models.hardware import Hardware
 from judge.prompting.rubric import load_rubric
 from judge.remote import put, refuse_address, shown
+from judge.scoring.answer_log import AnswerLog
 from judge.scoring.judge import Judge
 from judge.scoring.parts import (
     DIALOGUES,
@@ -189,9 +190,15 @@ class Store:
         return self.folder / part_name(kind, batch)
 
     def write_part(self, kind: str, batch: str, rows: list[dict[str, Any]]) -> None:
-        """Write the part of a batch by an atomic write."""
+        """Write the part of a batch by an atomic write; its log of answers goes, unless something is asked again."""
         write_part(self.part(kind, batch), kind, rows)
         put(self.folder, self.part(kind, batch))
+        if not TRANSIENT.intersection(row["error"] for row in rows):
+            self.answers(kind, batch).remove()
+
+    def answers(self, kind: str, batch: str) -> AnswerLog:
+        """The log of a server's answers about a batch."""
+        return AnswerLog(self.folder, kind, batch)
 
     def read_parts(self, kind: str, batches: Iterable[str]) -> Iterator[pd.DataFrame]:
         """The parts of these batches that are there, in order."""
