@@ -49,7 +49,7 @@ class ServerEngine:
         self.served = served
         self.pace = Pace(concurrency, served.slots)
         self._client = PatientClient(
-            served.url, served.model, lambda answer: same_model(answer, served.model), patience, self.pace
+            served.url, served.model, lambda answer: same_model(answer, served.model), patience, self.pace, served.probe
         )
         self.max_tokens = served.max_tokens
         self.on_progress: Callable[[int], None] = silent
@@ -64,7 +64,10 @@ class ServerEngine:
 
     @property
     def report(self) -> dict[str, Any]:
-        """See ``Engine.report``; ``unlisted_levels`` counts levels that were not among the tokens a server listed."""
+        """See ``Engine.report``; ``unlisted_levels`` is there for a server that lists its likeliest tokens alone.
+
+        It counts the levels that were not among them.
+        """
         protocol = self.served.protocol
         return {
             "name": self.name,
@@ -73,7 +76,7 @@ class ServerEngine:
             "takes_token_ids": protocol.takes_ids,
             "dialogues_at_once": self.pace.limit,
             "retries": self._client.retries,
-            "unlisted_levels": self._unlisted,
+            **({} if protocol.lists_all else {"unlisted_levels": self._unlisted}),
             **protocol.report,
         }
 
@@ -130,7 +133,7 @@ class ServerEngine:
         row: list[float] = self.served.protocol.by_level(logprobs, level_ids).tolist()
         return row
 
-    def _all(self, jobs: Sequence[Callable[[], Awaitable[Found]]], logs: Sequence[AnswerLog]) -> list[Found | Failure]:
+    def _all(self, jobs: Sequence[Callable[[], Awaitable[Found]]], logs: Sequence[AnswerLog]) -> list[Found]:
         """What jobs find, each about one dialogue, while logs are synced again and again."""
 
         async def synced() -> None:
@@ -139,9 +142,9 @@ class ServerEngine:
                 for log in logs:
                     await asyncio.to_thread(log.sync)
 
-        async def everything() -> list[Found | Failure]:
+        async def everything() -> list[Found]:
             async with self._client.opened():
-                work = asyncio.ensure_future(paced(jobs, self.pace, lambda: self._client.is_proven))
+                work = asyncio.ensure_future(paced(jobs, self.pace))
                 sync = asyncio.ensure_future(synced())
                 try:  # the second ends by an error alone
                     await asyncio.wait([work, sync], return_when=asyncio.FIRST_COMPLETED)

@@ -441,13 +441,24 @@ def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
         store.write_manifest({**manifest, "engines": engines, "seconds": total, "finished": None})
 
 
-def finish(store: Store, result: dict[str, Any]) -> None:
-    """Write how the run ended, and the time at which what it now holds was first complete."""
-    manifest = store.manifest or {}
+def read_shards(store: Store) -> list[dict[str, Any]]:
+    """What the shares of a run noted of themselves."""
     shards = []
     for path in sorted(store.folder.glob(f"{SHARDS}/*.json")):
         with suppress(OSError, ValueError):  # it tells how a share was judged, and the judgments do not need it
             shards.append(json.loads(path.read_text(encoding="utf-8")))
+    return shards
+
+
+def lists_all(store: Store) -> bool:
+    """Whether the judge's probabilities are of every level, and not of those that a server listed alone."""
+    sessions = [store.manifest or {}, *read_shards(store)]
+    return not any("unlisted_levels" in engine for session in sessions for engine in session.get("engines", []))
+
+
+def finish(store: Store, result: dict[str, Any]) -> None:
+    """Write how the run ended, and the time at which what it now holds was first complete."""
+    manifest, shards = store.manifest or {}, read_shards(store)
     told = {"shards": shards} if shards else {}
     store.write_manifest({**manifest, **told, "finished": manifest.get("finished") or _now(), **result})
 

@@ -36,7 +36,6 @@ def test_a_server_gives_the_scores_of_the_packed_engine(
     (engine,) = manifest(result.run)["engines"]
     assert engine == {
         "name": "server", "url": url, "protocol": "vllm", "takes_token_ids": True, "dialogues_at_once": 8, "retries": 0,
-        "unlisted_levels": 0,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from judge import load_judgments
+from judge.scoring.answer_log import AnswerLog
 from tests.helpers.commands import esrp_judge, typed
 from tests.helpers.serving import Model, serving
 
@@ -79,9 +82,9 @@ def wait_for_answers(server: Slow, count: int, process: subprocess.Popen[str]) -
         time.sleep(0.02)
 
 
-def asked_twice(server: Slow, until: float) -> list[bytes]:
+def asked_twice(server: Slow, until: float, since: float = 0.0) -> list[bytes]:
     """What was answered before a moment and asked for again."""
-    before = {text for moment, text in server.answered if moment < until}
+    before = {text for moment, text in server.answered if since < moment < until}
     asked = Counter(text for _, text in server.answered)
     return [text for text in before if asked[text] > 1]
 
@@ -101,15 +104,65 @@ def test_a_key_that_is_revoked_loses_no_answer_and_the_message_says_how_many_are
     assert not (tmp_path / "run" / "answers").exists()
 
 
-def killed_once(server: Slow, command: list[object], cwd: Path, after: int, delay: float) -> float:
-    """Kill a session of a run some time after so many answers; the moment at which it was killed."""
+@pytest.mark.parametrize("end", ["patience", "terminated", "stopped at once"])
+def test_however_a_run_ends_its_answers_are_counted_as_saved_or_asked_for_no_more(
+    stand_in: Path, command: list[object], tmp_path: Path, end: str
+) -> None:
+    server, failing = Slow(stand_in), threading.Event()
+    server.pause = 0.1
+    fault = lambda path, number: (503, b"{}") if failing.is_set() else None  # noqa: E731
+    how = [*command, "--patience", 2, "--orderings", 2, "--concurrency", 2]
+    with serving(server, fault) as url:
+        with running([*how, "--url", url], tmp_path) as process:
+            wait_for_answers(server, 50, process)  # 40 in one order of the levels, 10 in the other
+            if end == "patience":
+                failing.set()
+            for _ in range({"patience": 0, "terminated": 1, "stopped at once": 2}[end]):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == (3 if end == "patience" else 130)
+        if end == "patience":
+            (saved,) = re.findall(r"(\d+) of 80 judgments are saved", said)
+            assert int(saved) == len(server.answered)  # two judgments in one of two orders each
+        failing.clear()
+        server.pause = 0.0
+        answered = len(server.answered)
+        assert typed(*how, "--url", url, cwd=tmp_path).returncode == 0
+    assert answered >= 50 and len(asked_twice(server, time.monotonic())) <= 2 * (end == "stopped at once")
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+def test_a_line_of_a_log_that_is_not_as_it_was_written_is_asked_again(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path, "judgments", "0" * 16)
+    rows = {key: [[-0.25, -np.inf], [float(number), -1.5]] for number, key in enumerate("abc")}
+    for key, found in rows.items():
+        log.add(key, found)
+    assert {key: AnswerLog(tmp_path, "judgments", "0" * 16).get(key) for key in rows} == rows
+    first, second, third = filter(None, log.path.read_bytes().splitlines())
+    log.path.write_bytes(first + b"\n" + second.replace(b"1.0", b"2.0") + b"\n" + third[:-3])
+    spoilt = AnswerLog(tmp_path, "judgments", "0" * 16)
+    assert [spoilt.get(key) for key in "abc"] == [rows["a"], None, None] and spoilt.rows == 2
+    spoilt.add("c", rows["c"])  # after half a line
+    assert AnswerLog(tmp_path, "judgments", "0" * 16).get("c") == rows["c"]
+    spoilt.remove()
+    assert not (tmp_path / "answers").exists()
+
+
+def killed_once(server: Slow, command: list[object], cwd: Path, after: int, delay: float) -> tuple[float, float]:
+    """Kill a session of a run some time after so many answers; the moments at which it began and was killed."""
+    there = -1
+    while there != len(server.answered):  # it still answers a session that was killed before
+        there = len(server.answered)
+        time.sleep(5 * server.pause)
+    began = time.monotonic()
     with running(command, cwd) as process:
         wait_for_answers(server, len(server.answered) + after, process)
         time.sleep(delay)
         process.kill()
         moment = time.monotonic()
         process.wait()
-        return moment
+        return began, moment
 
 
 def test_a_run_that_is_killed_has_saved_what_was_answered_a_moment_before(
@@ -118,7 +171,7 @@ def test_a_run_that_is_killed_has_saved_what_was_answered_a_moment_before(
     server = Slow(stand_in)
     server.pause = 0.1
     with serving(server) as url:
-        killed = killed_once(server, [*command, "--url", url], tmp_path, after=5, delay=1.0)
+        _, killed = killed_once(server, [*command, "--url", url], tmp_path, after=5, delay=1.0)
         assert 5 <= len(server.answered) < 40 and not list((tmp_path / "run").glob("judgments/*.parquet"))
         server.pause = 0.0
         assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
@@ -139,8 +192,9 @@ def test_twenty_kills_at_any_moment_lose_no_answer_that_was_older_than_five_seco
         moments = [killed_once(server, [*command, "--url", url], tmp_path, 1, draw.uniform(0, 9)) for _ in range(20)]
         server.pause = 0.0
         assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
-    for moment in moments:
-        assert asked_twice(server, moment - SAVED_S) == []
+    for began, killed in moments:
+        assert asked_twice(server, killed - SAVED_S, began) == []
+    assert sum(began < moment < killed - SAVED_S for began, killed in moments for moment, _ in server.answered) > 20
     assert load_judgments(tmp_path / "run")["score"].notna().all()
 
 
