@@ -37,11 +37,12 @@ def is_here(url: str) -> bool:
 
 
 def connecting(url: str, key: str = API_KEY) -> dict[str, Any]:
-    """The arguments of an httpx client for a server: its key, and no proxy where the server is on this machine.
+    """The arguments of an httpx client for a server: its key, and no proxy where none is to be gone through.
 
     InputError where the key cannot be sent.
     """
-    direct = {"trust_env": False, "verify": httpx.create_ssl_context()} if is_here(url) else {}
+    # Left to itself, httpx reads all proxies of the environment first, and fails at those that it cannot use.
+    direct = {} if through(url) else {"trust_env": False, "verify": httpx.create_ssl_context()}
     return {"headers": headers(key), **direct}
 
 

@@ -57,6 +57,7 @@ class LlamaCpp(ByIds):
 
     name = "llama.cpp"
     remedy = "update llama.cpp to a build of 2025 or later"
+    context_option = "-c"
 
     def tokens_of(self, text: str, is_trusted: bool = True, with_beginning: bool = False) -> Request[int]:
         """See ``ByIds.tokens_of``; of text from outside, control tokens are read as the characters that they are."""

@@ -139,15 +139,23 @@ class Pace:
         rate = self._done / max(self._clock() - self._since, 1e-9)
         if self._halving and rate * FASTER < self._best:
             self._is_found, self.limit = True, self.limit * 2
-        elif self._halving or (self._best and rate < FASTER * self._best):
-            self.limit = self.limit if self._halving else max(self.limit // 2, 1)
-            self._best = max(self._best, rate)
-            self._halving = self.limit > 1 and self.limit / self._best > SLOW_S
-            self._is_found, self.limit = not self._halving, self.limit // (1 + self._halving)
+        elif self._halving:
+            self._halve_if_slow(rate)
+        elif self._best and rate < FASTER * self._best:
+            self.limit = max(self.limit // 2, 1)
+            self._halve_if_slow(rate)
         else:
             self._best, self._is_found = rate, self.limit >= MOST
             self.limit = min(self.limit * 2, MOST)
         self.begin()
+
+    def _halve_if_slow(self, rate: float) -> None:
+        """Half as many are to be tried next, where each waits for long; otherwise it stays at these."""
+        self._best = max(self._best, rate)
+        self._halving = self.limit > 1 and self.limit / self._best > SLOW_S
+        if self._halving:
+            self.limit //= 2
+        self._is_found = not self._halving
 
     def slower(self, since: float) -> None:
         """A request sent at ``since`` was too much: half as many, and no more; once for all that were under way."""

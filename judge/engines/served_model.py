@@ -283,7 +283,7 @@ def asking(
         client = httpx.Client(**connecting(url, key), timeout=TIMEOUT)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         reason = one_line(error)
-        raise InputError(f"a proxy of the environment cannot be used ({reason}); correct or unset it") from error
+        raise InputError(f"{url} cannot be asked ({reason}){through(url)}; correct or unset the proxy") from error
     try:
         with client:
             yield client
@@ -376,4 +376,8 @@ def _checkpoint(served: Served, judge: str) -> Checkpoint:
         here = resolve(wanted, TOKENIZER_FILES)
         return here if wanted == judge else replace(here, asked=served.name)
     except InputError as error:
-        raise InputError(f"the server's model is {served.root}, unknown here; name it by --judge ({error})") from error
+        if wanted == judge:
+            raise
+        raise InputError(
+            f"the tokenizer of the server's {served.root} is not here ({error}); name its folder or Hub id by --judge"
+        ) from error

@@ -172,6 +172,8 @@ class ByIds(Protocol):
     exact = "the probability of each level over the whole vocabulary; prompts are token ids"
     remedy: ClassVar[str]
     """What to do about a server that does not give them."""
+    context_option: ClassVar[str]
+    """The option of the server by which it is given a longer context."""
 
     def tokens_of(self, text: str) -> Request[int]:
         """Ask for the ids of a text in the server's tokenizer, control tokens in it read as such."""
@@ -199,6 +201,7 @@ class Vllm(ByIds):
 
     name = "vllm"
     remedy = "serve the model by vLLM 0.32 or later"
+    context_option = "--max-model-len"
 
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: one request for all leaves."""
@@ -235,6 +238,7 @@ class Sglang(ByIds):
 
     name = "sglang"
     remedy = "update SGLang to 0.5 or later"
+    context_option = "--context-length"
 
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: one request for all leaves."""

@@ -386,6 +386,44 @@ def test_a_server_without_certificates_is_known_by_its_answer(stand_in: Path, sc
         assert scored(url, MANY[:1]).returncode == 0
 
 
+def test_a_short_context_is_lengthened_by_the_option_of_its_own_server(stand_in: Path, scored: Command) -> None:
+    class Short(LlamaCppModel):
+        context = 200
+
+        def answer(self, path: str, body: Any) -> Any:
+            answer = super().answer(path, body)
+            return answer | {"default_generation_settings": {"n_ctx": self.context}} if path == "/props" else answer
+
+    server = Short(stand_in)
+    with serving(server) as url:
+        said = scored(url, MANY[:1]).stderr.splitlines()[-1]
+        assert "the context of tiny.gguf holds 199 tokens" in said and "give it more (-c of the server)" in said
+        server.context = 4096
+        assert scored(url, MANY[:1]).returncode == 0
+
+
+def test_a_server_that_lists_few_levels_is_told_from_one_whose_judge_does_not_answer(
+    stand_in: Path, scored: Command
+) -> None:
+    content = {
+        "choices": [{"index": 0, "logprobs": {"content": [{"top_logprobs": [{"token": "嗯", "logprob": 0.0}]}]}}]
+    }
+    fault: Fault = lambda path, number: (200, json.dumps(content).encode()) if "chat" in path else None  # noqa: E731
+    with serving(Model(stand_in, owned_by="somebody"), fault) as url:
+        said = scored(url, MANY[:1]).stderr
+        assert "serve it by vLLM or llama.cpp, which tell every level" in said and "--answer-form" not in said
+    with serving(Model(stand_in)) as url:
+        assert scored(url, MANY[:1], "--run", "exact").returncode == 0
+
+
+def test_a_proxy_that_cannot_be_used_is_gone_without(stand_in: Path, scored: Command) -> None:
+    with far_away(), serving(Model(stand_in)) as url:
+        place, socks = url.replace("127.0.0.1", "judge.example"), {"ALL_PROXY": "socks5://127.0.0.1:9"}
+        said = scored(place, MANY[:1], **socks).stderr.splitlines()[-1]
+        assert "through socks5://127.0.0.1:9, the proxy of the environment's ALL_PROXY" in said
+        assert scored(place, MANY[:1], **socks, no_proxy="judge.example").returncode == 0
+
+
 def test_a_key_that_is_refused_on_the_way_is_said_with_its_variable(stand_in: Path, scored: Command) -> None:
     with serving(Model(stand_in), lambda path, number: (401, b"{}") if number > 6 else None) as url:
         ended = scored(url, MANY)

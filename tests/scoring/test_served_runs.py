@@ -104,6 +104,19 @@ def test_a_key_that_is_revoked_loses_no_answer_and_the_message_says_how_many_are
     assert not (tmp_path / "run" / "answers").exists()
 
 
+def test_what_was_answered_before_does_not_make_a_server_seem_fast(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.refusing_after = 34
+    with serving(server) as url:
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 3
+        server.refusing_after = None
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 0
+    (engine,) = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["engines"]
+    assert engine["dialogues_at_once"] == 8  # of six dialogues nothing more is found
+
+
 @pytest.mark.parametrize("end", ["patience", "terminated", "stopped at once"])
 def test_however_a_run_ends_its_answers_are_counted_as_saved_or_asked_for_no_more(
     stand_in: Path, command: list[object], tmp_path: Path, end: str
