@@ -404,7 +404,7 @@ class PatientClient:
     async def _check_still_there(self) -> None:
         """Raises EngineError where the server has come back with another model, whose texts must not be mixed in."""
         assert self._client, "the connections are not opened"
-        response = await self._client.get(f"{self.url}{self._models}")
+        response = await self._client.get(f"{self.url}{self._models}", timeout=TIMEOUT)
         if response.is_success:
             try:
                 same = self._is_there(response.json())

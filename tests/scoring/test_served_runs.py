@@ -164,10 +164,8 @@ def test_a_line_of_a_log_that_is_not_as_it_was_written_is_asked_again(tmp_path: 
 
 def killed_once(server: Slow, command: list[object], cwd: Path, after: int, delay: float) -> tuple[float, float]:
     """Kill a session of a run some time after so many answers; the moments at which it began and was killed."""
-    there = -1
-    while there != len(server.answered):  # it still answers a session that was killed before
-        there = len(server.answered)
-        time.sleep(5 * server.pause)
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.1)  # the server still answers a session that was killed before
     began = time.monotonic()
     with running(command, cwd) as process:
         wait_for_answers(server, len(server.answered) + after, process)
@@ -197,12 +195,13 @@ def test_twenty_kills_at_any_moment_lose_no_answer_that_was_older_than_five_seco
     stand_in: Path, short_rubric: Path, tmp_path: Path
 ) -> None:
     draw, server = random.Random(21), Slow(stand_in)
-    server.pause = 0.25
-    data = dialogues(tmp_path / "data.jsonl", 1000)
+    server.pause = 0.4
+    data = dialogues(tmp_path / "data.jsonl", 500)
     metrics = ["--metrics", "fluency,coherency"]
-    command = ["score", data, "--rubric", short_rubric, *metrics, "--run", tmp_path / "run", "--no-report"]
+    how = ["--run", tmp_path / "run", "--no-report", "--concurrency", 8]
+    command = ["score", data, "--rubric", short_rubric, *metrics, *how]
     with serving(server) as url:
-        moments = [killed_once(server, [*command, "--url", url], tmp_path, 1, draw.uniform(0, 9)) for _ in range(20)]
+        moments = [killed_once(server, [*command, "--url", url], tmp_path, 1, draw.uniform(0, 8)) for _ in range(20)]
         server.pause = 0.0
         assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
     for began, killed in moments:
@@ -240,3 +239,24 @@ def test_ctrl_c_is_heard_at_once_while_a_server_fails(stand_in: Path, command: l
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)  # and not the 300 s of its patience
     assert process.returncode == 130 and "all judged so far is in" in said
+
+
+def test_ctrl_c_asks_for_no_more_rationales(stand_in: Path, command: list[object], tmp_path: Path) -> None:
+    asked = []
+
+    class Writing(Model):
+        def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+            if "chat" in path and b"logprobs" not in text:
+                asked.append(text)
+                time.sleep(0.5)
+            return super().respond(path, text)
+
+    with serving(Writing(stand_in, owned_by="somebody")) as url:
+        how = [*command, "--url", url, "--rationales", 20, "--limit", 20, "--concurrency", 2, "--min-mass", 0]
+        with running(how, tmp_path) as process:
+            while len(asked) < 2:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "all written so far is in" in said and len(asked) <= 2 + 2
