@@ -67,7 +67,7 @@ def stoppable(quiet: bool = False) -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
         if not quiet:
-            print("stopping after the unit in flight; once more to stop at once", file=sys.stderr, flush=True)
+            print("stopping after what is in flight; once more to stop at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

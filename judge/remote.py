@@ -156,6 +156,13 @@ def put(folder: Path, file: Path) -> None:
     _STORED[file] = state
 
 
+def take_back(folder: Path, file: Path) -> None:
+    """Remove a file of a folder, also from the store where the folder is a working copy."""
+    file.unlink(missing_ok=True)
+    if _STORED.pop(file, None):
+        remove(f"{home_of(folder)}/{file.relative_to(folder).as_posix()}")
+
+
 def write(address: str, content: bytes) -> None:
     """Put an object into a store; EngineError where it cannot be."""
     with _writing(address):

@@ -47,7 +47,11 @@ ENGINE_FAILED = "engine_failed"
 """The engine failed on this dialogue again and again, and answered others meanwhile."""
 
 
-TRANSIENT: frozenset[str] = frozenset({ENGINE_FAILED})
+CONTENT_FILTER = "content_filter"
+"""A server's filter refused the text, or withheld the answer."""
+
+
+TRANSIENT: frozenset[str] = frozenset({ENGINE_FAILED, CONTENT_FILTER})
 """Errors of a judgment that may be gone on another try."""
 
 

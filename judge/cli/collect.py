@@ -163,7 +163,8 @@ def collect(
 @contextmanager
 def judge_asked_by_its_own_key(url: str | None, judge_url: str | None) -> Iterator[None]:
     """While this lasts a judge on a server of its own is asked by its own key: the model's goes to no other server."""
-    from judge.engines.served_model import API_KEY, address
+    from judge.engines.connections import API_KEY
+    from judge.engines.served_model import address
 
     if url is None or judge_url is None or address(url) == address(judge_url, "--judge-url"):
         yield

@@ -109,6 +109,8 @@ def show_result(result: Result, scheme: Scheme) -> None:
         out.print(line(f"missing: {count:,} judgments, {reason}"))
     if result.suspicious:
         out.print(f"suspicious: {result.suspicious:,} dialogues speak to the judge (column suspicious); scores stand")
+    if result.unlisted:
+        out.print(f"unlisted: {result.unlisted:,} judgments have levels that the server does not list: missing mass")
     if result.explained:
         out.print(f"{RATIONALES}: why, of {result.explained:,} dialogues; written after the scores, and no evidence")
 
@@ -267,7 +269,10 @@ def say_result(result: Result, more: str, as_json: bool, also: Mapping[str, Any]
     from judge.scoring.run_folder import read_manifest, scheme_of
 
     if as_json:
-        facts = {name: getattr(result, name) for name in ("judge", "judgments", "missing", "suspicious", "explained")}
+        facts = {
+            name: getattr(result, name)
+            for name in ("judge", "judgments", "missing", "suspicious", "unlisted", "explained")
+        }
         facts |= {"run": shown(result.run), **also}
         print(as_one_json(facts, leaderboard=result.leaderboard, diversity=result.diversity))
     else:

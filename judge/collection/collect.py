@@ -27,9 +27,10 @@ from judge.collection.store import CHARACTER, USER, ReplyStore, Said
 from judge.data.dataset import Corpus, sort_key
 from judge.data.fields import Wrong, name_of
 from judge.engines.chat_server import find_chat_server
+from judge.engines.connections import API_KEY
 from judge.engines.in_process import engine_loader, engine_name
 from judge.engines.patient_client import Pace, paced
-from judge.engines.served_model import API_KEY, address
+from judge.engines.served_model import address
 from judge.errors import EngineError, InputError, Interrupted, discreet
 from judge.files import replacing
 from judge.models.checkpoint import resolve

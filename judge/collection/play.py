@@ -15,10 +15,9 @@ from judge.collection.scenarios import Scene
 from judge.collection.speakers import Speaker
 from judge.collection.store import CHARACTER, USER, ReplyStore, Said
 from judge.engines import Failure, Sampling
-from judge.engines.chat_server import CONTENT_FILTER
 from judge.errors import Interrupted
 from judge.progress import Progress
-from judge.types import EMPTY_ANSWER, Turn, digest
+from judge.types import CONTENT_FILTER, EMPTY_ANSWER, Turn, digest
 
 ONLY_THOUGHTS = "only_thoughts"
 """The reason of a reply that is cut before its thoughts end."""

@@ -126,7 +126,7 @@ class ServedSpeaker:
             found = await self._client.ask(asked)
         except HttpRefusal as refusal:
             if refusal.status in (401, 403):
-                raise InputError(f"{refusal}; it refuses the key: set {self.server.key} to the server's") from refusal
+                raise InputError(str(refusal)) from refusal
             raise
         return found if isinstance(found, Failure) else found[0]
 

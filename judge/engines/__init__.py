@@ -27,8 +27,8 @@ PATIENCE_S = 300.0
 class Failure:
     """Stands where an engine has no answer to one tree although it answers others.
 
-    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG`` or ``ENGINE_FAILED``. ``detail`` is what the
-    engine said, where it said something.
+    ``reason`` becomes the ``error`` of the tree's judgments: ``TOO_LONG``, ``CONTENT_FILTER`` or ``ENGINE_FAILED``.
+    ``detail`` is what the engine said, where it said something.
     """
 
     reason: str
@@ -75,6 +75,26 @@ class Writer(Protocol):
         Raises:
             EngineError: the model or the machine failed.
         """
+        ...
+
+
+Rows = list[list[float]]
+"""Log-probabilities of the levels as plain numbers, a row a leaf."""
+
+
+class AnswerLog(Protocol):
+    """Keeps a server's answers as they come, so that none is asked for again after the work was cut short."""
+
+    def get(self, key: str) -> Rows | None:
+        """What was answered to the request with this key; None where that is not known."""
+        ...
+
+    def add(self, key: str, rows: Rows) -> None:
+        """Keep an answer: from now on a killed process loses it no more."""
+        ...
+
+    def sync(self) -> None:
+        """Have what was kept survive the machine too."""
         ...
 
 
@@ -136,6 +156,7 @@ def by_level(logprobs: Mapping[int, float], level_ids: Sequence[Ids]) -> Array:
         EngineError: the log-probability of a token is missing.
     """
     try:
-        return np.array([np.logaddexp.reduce([logprobs[token] for token in ids]) for ids in level_ids])
+        with np.errstate(invalid="ignore"):  # what a model or a server says may be no number, which is seen later
+            return np.array([np.logaddexp.reduce([logprobs[token] for token in ids]) for ids in level_ids])
     except KeyError as error:
         raise EngineError(f"no log-probability came back for token {error}, which writes a level") from error

@@ -6,7 +6,6 @@ or model shows at once, and so that it is known which fields the server refuses.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -14,36 +13,23 @@ from typing import Any
 import httpx
 
 from judge.engines import Sampling
+from judge.engines.connections import API_KEY
 from judge.engines.message_protocols import THINKING_OFF, THOUGHTS, WAYS, Manner
-from judge.engines.served_model import API_KEY, address, asking, facts, listed_models, short_name
+from judge.engines.served_model import address, asking, facts, listed_models, short_name
 from judge.engines.server_protocols import (
     ABSENT,
     REFUSED,
     UNREADABLE,
+    WITHHELD,
     Request,
     answer_of,
     as_many,
     said,
     told,
-    too_long,
 )
 from judge.errors import InputError, plain
 from judge.prompting.message_tokenizer import without_brackets
-
-CONTENT_FILTER = "content_filter"
-"""The reason of a reply that the server withholds for what it says, or for what was asked."""
-
-
-FILTERED = re.compile(
-    r"content[ _-]?(filter|management|policy|moderation)|data[ _]?inspection|(inappropriate|sensitive|risky) content",
-    re.I,
-)
-"""How servers say that a filter refused a request."""
-
-
-WITHHELD = frozenset({CONTENT_FILTER, "sensitive", "safety"})
-"""How servers name the end of a reply that a filter withholds."""
-
+from judge.types import CONTENT_FILTER
 
 OPTIONAL = ("seed", "top_p")
 """Fields that a server may refuse and that are then left out."""
@@ -126,7 +112,7 @@ class ChatServer:
             **({"stream": True} if self.manner.streamed else {}),
             **THINKING_OFF[self.manner.thinking],
         }
-        return Request(f"{self.prefix}/chat/completions", body, lambda answer: [_reply(answer)], at_fault=_at_fault)
+        return Request(f"{self.prefix}/chat/completions", body, lambda answer: [_reply(answer)])
 
 
 TRIAL = [("system", "请简短地回答。"), ("user", "你好。")]
@@ -213,11 +199,6 @@ def _after(server: ChatServer, refusal: str) -> ChatServer | None:
             return replace(server, left_out=(*server.left_out, name))
     manner = server.manner.after(refusal)
     return replace(server, manner=manner) if manner else None
-
-
-def _at_fault(response: httpx.Response) -> str | None:
-    """Why a server refuses a request, where it says that a filter or the length does."""
-    return CONTENT_FILTER if FILTERED.search(response.text) else too_long(response)
 
 
 def _reply(answer: Any) -> Reply:

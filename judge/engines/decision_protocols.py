@@ -96,19 +96,25 @@ class Decisions(Protocol):
         """Never asked for: such servers write no text."""
         raise NotImplementedError(self.name)
 
-    def tried(self, ask: Ask) -> Protocol:
+    def tried(self, ask: Ask) -> tuple[Protocol, Request[Any]]:
         """See ``Protocol.tried``."""
         path, body = self._asked("1", [("1?", ["no", "yes"])])
-        response = ask(Request(path, body, list))
+        asked = Request(path, body, lambda answer: self._answered(answer, 1))
+        response = ask(asked)
         if response.status_code in REFUSED:
-            raise InputError(f"answers no decisions at {path} (HTTP {response.status_code}: {said(response)})")
+            said_so = f"HTTP {response.status_code}: {said(response)}"
+            raise InputError(
+                f"answers no decisions at {path} ({said_so}); leave out --protocol, or serve the model by vLLM"
+            )
         try:
-            ((probabilities, mass),) = self._answered(answer_of(response.raise_for_status()), 1)
+            ((probabilities, mass),) = asked.read(answer_of(response.raise_for_status()))
         except UNREADABLE as error:
-            raise InputError(f"answers no decisions at {path}{told(error)}") from error
+            raise InputError(
+                f"answers no decisions at {path}{told(error)}; leave out --protocol, or serve the model by vLLM"
+            ) from error
         if probabilities is None:
-            raise InputError(f"refuses a question at {path}, so it cannot be a judge")
-        return replace(self, knows_mass=mass is not None)
+            raise InputError(f"refuses a question at {path}, so it cannot be a judge; have it serve another model")
+        return replace(self, knows_mass=mass is not None), asked
 
 
 @dataclass(frozen=True)

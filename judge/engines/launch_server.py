@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import NoReturn
 
-from judge.engines.served_model import API_KEY
+from judge.engines.connections import API_KEY
 from judge.errors import EngineError
 from judge.models.checkpoint import resolve
 from judge.models.hardware import detect, require_usable

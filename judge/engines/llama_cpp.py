@@ -7,6 +7,7 @@ Routes and fields are those of its ``tools/server/README.md``: ``/props``, ``/to
 from __future__ import annotations
 
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +17,19 @@ from typing import Any
 
 import httpx
 
+from judge.engines.connections import API_KEY, connecting, through
 from judge.engines.server_protocols import (
-    ABSENT,
-    REFUSED,
+    BUSY,
     UNREADABLE,
     ByIds,
     Logprobs,
     Request,
     all_of,
+    all_read,
     answer_of,
     said,
 )
-from judge.errors import EngineError, InputError, one_line
+from judge.errors import EngineError, InputError, Interrupted, one_line
 from judge.prompting.chat_tokenizer import ChatTokenizer
 from judge.prompting.message_tokenizer import without_brackets
 from judge.prompting.prompt_tree import Ids, PromptTree
@@ -55,6 +57,7 @@ class LlamaCpp(ByIds):
 
     name = "llama.cpp"
     remedy = "update llama.cpp to a build of 2025 or later"
+    context_option = "-c"
 
     def tokens_of(self, text: str, is_trusted: bool = True, with_beginning: bool = False) -> Request[int]:
         """See ``ByIds.tokens_of``; of text from outside, control tokens are read as the characters that they are."""
@@ -108,11 +111,15 @@ class LlamaCpp(ByIds):
         wider: Callable[[], Request[Any]] | None = None,
     ) -> Request[Any]:
         """A request for what follows a prompt, of whose answer one field is read."""
+
+        def read_all(answer: Any) -> list[Any]:
+            all_read(answer.get("tokens_evaluated"), [prompt])
+            return [read(answer[field])]
+
         # Greedy; the penalties and samplers that a server may have set would otherwise change what is written.
-        fixed = {"temperature": 0, "samplers": ["temperature"], "cache_prompt": True, "response_fields": [field]}
-        return self._request(
-            "/completion", {"prompt": list(prompt), **fixed, **body}, lambda a: [read(a[field])], wider
-        )
+        fixed = {"temperature": 0, "samplers": ["temperature"], "cache_prompt": True}
+        fields = {"response_fields": [field, "tokens_evaluated"]}
+        return self._request("/completion", {"prompt": list(prompt), **fixed, **fields, **body}, read_all, wider)
 
     def _request(
         self,
@@ -127,20 +134,23 @@ class LlamaCpp(ByIds):
 class LlamaCppTokenizer(ChatTokenizer):
     """The tokenizer and chat template of a llama.cpp server's model, asked over the network.
 
+    Once ``stop`` is set a failing server is not waited for.
+
     Args:
         protocol: how the server is asked.
         url: its address.
-        headers: of every request (the key).
         patience: seconds during which a server that does not answer is asked again.
 
     Raises:
         InputError: the server refuses.
         EngineError: it does not answer, or answers nonsense, for too long.
+        Interrupted: ``stop`` was set while it failed.
     """
 
-    def __init__(self, protocol: LlamaCpp, url: str, headers: dict[str, str], patience: float) -> None:
+    def __init__(self, protocol: LlamaCpp, url: str, patience: float) -> None:
         self.protocol, self.place, self._patience = protocol, url, patience
-        self._client = httpx.Client(headers=headers, timeout=60.0)
+        self.stop = threading.Event()
+        self._client = httpx.Client(**connecting(url), timeout=60.0)
         weakref.finalize(self, self._client.close)
         (props,) = self._send("GET", Request(f"/props?model={protocol.model}", {}, lambda answer: [dict(answer)]))
         self._template = str(props.get("chat_template") or "")
@@ -210,11 +220,19 @@ class LlamaCppTokenizer(ChatTokenizer):
             except (httpx.TransportError, *UNREADABLE) as error:
                 reason = one_line(error) or type(error).__name__
             else:
-                if response.status_code in REFUSED | ABSENT:
-                    raise InputError(f"{self.place} refuses {request.path} ({reason}); check the server")
+                if response.status_code in (401, 403):
+                    way = through(self.place)
+                    raise InputError(f"{self.place} refuses the key ({reason}){way}; set {API_KEY} to the server's key")
+                if response.status_code not in BUSY:
+                    raise InputError(f"{self.place} refuses {request.path} ({reason}); {self.protocol.remedy}")
             if time.monotonic() - began + pause > self._patience:
-                raise EngineError(f"{self.place} fails since {self._patience:.0f} s ({reason})")
-            time.sleep(pause)
+                way = through(self.place)
+                raise EngineError(
+                    f"{self.place} fails since {self._patience:.0f} s ({reason}){way}; run the same command again when "
+                    "it answers"
+                )
+            if self.stop.wait(pause):
+                raise Interrupted(f"stopped while {self.place} failed")
             pause = min(2 * pause, 10.0)
 
 

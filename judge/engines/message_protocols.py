@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,10 +17,12 @@ from judge.engines import Array, by_level
 from judge.engines.server_protocols import (
     REFUSED,
     UNREADABLE,
+    WITHHELD,
     Ask,
     Logprobs,
     Protocol,
     Request,
+    Withheld,
     answer_of,
     as_many,
     checked,
@@ -104,6 +107,7 @@ class Chat(Protocol):
         "server's, and so is what stands behind the model's name"
     )
     takes_ids = False
+    lists_all = False
     layouts: ClassVar[tuple[str, ...]] = tuple(name for name, layout in LAYOUTS.items() if not layout.answer_begun)
     path: ClassVar[str] = "/v1/chat/completions"
 
@@ -112,8 +116,16 @@ class Chat(Protocol):
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: a request a leaf."""
         for prompt in tree.prompts:
-            body = self._body(prompt, 1) | self._listing()
-            yield Request(self.path, body, lambda answer: [likeliest(_choice(answer))])
+            yield self._request(self._body(prompt, 1) | self._listing(), True)
+
+    def _request(self, body: dict[str, Any], may_be_longer: bool) -> Request[Logprobs]:
+        longer = partial(self._request, self._with_more(body), False) if may_be_longer else None
+        return Request(self.path, body, lambda answer: [_read(_choice(answer))], longer=longer)
+
+    def _with_more(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The same with more text in its prompt."""
+        *first, last = body["messages"]
+        return {**body, "messages": [*first, {**last, "content": more_of(last["content"])}]}
 
     def text(self, prompt: Ids, max_tokens: int) -> Request[Ids]:
         """See ``Protocol.text``."""
@@ -129,7 +141,7 @@ class Chat(Protocol):
         """See ``Protocol.report``."""
         return {"asked_in_the_manner": asdict(self.manner)}
 
-    def tried(self, ask: Ask) -> Protocol:
+    def tried(self, ask: Ask) -> tuple[Protocol, Request[Any]]:
         """See ``Protocol.tried``."""
         tokenizer = TextTokenizer()
         head, tail = tokenizer.chat("1–5？")
@@ -145,9 +157,9 @@ class Chat(Protocol):
             _ = thought or request.read(answer)
         except UNREADABLE as error:
             raise InputError(f"gives no log-probabilities{told(error)}, so it cannot be a judge") from error
-        return self._without_thought(thought, ask) if thought else self
+        return self._without_thought(thought, ask) if thought else (self, request)
 
-    def _without_thought(self, thought: str, ask: Ask) -> Protocol:
+    def _without_thought(self, thought: str, ask: Ask) -> tuple[Protocol, Request[Any]]:
         """The protocol told in the next way not to think; InputError where none is left."""
         following = WAYS[WAYS.index(self.manner.thinking) + 1 : -1]  # the last way is to say nothing
         if not following:
@@ -191,12 +203,25 @@ class Completions(Chat):
             **self.manner.fields,
         }
 
+    def _with_more(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "prompt": more_of(body["prompt"])}
+
     def _listing(self) -> dict[str, Any]:
         return {"logprobs": self.manner.listed}
 
     @staticmethod
     def _written(choice: Any) -> Ids:
         return tuple(map(ord, choice["text"] or ""))
+
+
+MORE = 400
+"""The fewest characters by which a longer prompt is longer: some dozens of tokens in any language."""
+
+
+def more_of(text: str) -> str:
+    """A text and a quarter of it again, or ``MORE`` characters."""
+    more = text[: max(len(text) // 4, 1)] or " "
+    return text + "\n" + more * (MORE // len(more) + 1)
 
 
 BLANKS = " \t\r\n\u3000\u2581\u0120\u010a"
@@ -217,7 +242,18 @@ def likeliest(choice: Any) -> Logprobs:
     for text, logprob in _listed(choice["logprobs"]):
         if len(text := text.strip(BLANKS)) == 1:
             found.setdefault(ord(text), []).append(logprob)
-    return checked({token: float(np.logaddexp.reduce(values)) for token, values in found.items()})
+    with np.errstate(invalid="ignore"):  # a server may say NaN
+        return checked({token: float(np.logaddexp.reduce(values)) for token, values in found.items()})
+
+
+def _read(choice: Any) -> Logprobs:
+    """See ``likeliest``; Withheld where a filter left out what it reads."""
+    try:
+        return likeliest(choice)
+    except UNREADABLE as error:
+        if isinstance(choice, dict) and str(choice.get("finish_reason")).lower() in WITHHELD:
+            raise Withheld("a filter withheld the answer") from error
+        raise
 
 
 def _listed(logprobs: Any) -> list[tuple[str, float]]:

@@ -1,8 +1,10 @@
 """Asking a server many things at once, with patience where it is busy, drops requests or restarts.
 
-A request that fails is tried again with growing pauses until ``patience`` is over. A request that keeps failing while
-the server answers others is at fault itself: it becomes a ``Failure``, and the rest goes on. Knows nothing of levels,
-judges or replies: a ``Request`` says what is sent and how the answer is read.
+A request that fails is tried again with growing pauses, until the server has answered nothing at all for ``patience``
+seconds. A request that keeps failing while the server answers others is at fault itself: it becomes a ``Failure``, and
+the rest goes on. How long a request waits in the server's own queue no client can see; so none is given up while the
+server answers others. Knows nothing of levels, judges or replies: a ``Request`` says what is sent and how the answer is
+read.
 """
 
 from __future__ import annotations
@@ -19,10 +21,23 @@ from typing import Any, TypeVar
 import httpx
 
 from judge.engines import Failure
-from judge.engines.served_model import API_KEY, TIMEOUT, headers
-from judge.engines.server_protocols import REFUSED, UNREADABLE, MissingTokens, Request, Value, answer_of, said
+from judge.engines.connections import API_KEY, connecting, through
+from judge.engines.served_model import TIMEOUT
+from judge.engines.server_protocols import (
+    BUSY,
+    REFUSED,
+    UNREADABLE,
+    MissingTokens,
+    PromptCut,
+    Request,
+    Value,
+    Withheld,
+    answer_of,
+    prompt_tokens,
+    said,
+)
 from judge.errors import EngineError, Interrupted, one_line
-from judge.types import ENGINE_FAILED
+from judge.types import CONTENT_FILTER, ENGINE_FAILED
 
 FIRST, MOST = 8, 64
 """How many dialogues are asked about at the same time at first, and at most, where the server does not say."""
@@ -40,12 +55,28 @@ STEP_S = 0.2
 """Seconds after which a pause looks whether the user stopped it."""
 
 
-BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""HTTP status codes of failures that may pass, so that another try is worth it."""
+GRACE_S = 1.0
+"""Seconds for which what is in flight may end after an error."""
 
 
 TOO_MANY = 429
 """The HTTP status code by which a server says that it is asked too much."""
+
+
+TOO_LATE = frozenset({408, 503, 504})
+"""HTTP status codes by which a server, or what stands before it, gives up what waits there for too long."""
+
+
+FEWEST_READ = 256
+"""Tokens. No server cuts prompts to so few, so a smaller count is no sign of it."""
+
+
+SAME_TOKENS = 4
+"""Two prompts that differ by so few tokens are of one length."""
+
+
+SLOW_S = 30.0
+"""Seconds that a dialogue may wait for others: above, it is seen whether fewer at once are answered as fast."""
 
 
 SHOWN_TRY = 2
@@ -80,6 +111,7 @@ class Pace:
     """How many dialogues a server is asked about at the same time: as many as make it faster.
 
     It begins with a few and doubles them while that makes the server faster, or takes what the server has slots for.
+    Of a slow server, where each then waits for long, it tries half as many while that makes it no slower.
 
     Args:
         asked: how many the user wants; None to find it.
@@ -92,7 +124,7 @@ class Pace:
     ) -> None:
         self.limit = asked or min(slots or FIRST, MOST)
         self._is_fixed, self._is_found, self._clock = bool(asked), bool(asked or slots), clock
-        self._best = 0.0
+        self._best, self._halving, self._slowed = 0.0, False, clock()
         self.begin()
 
     def begin(self) -> None:
@@ -105,38 +137,52 @@ class Pace:
         if self._is_found or self._done < self.limit:
             return
         rate = self._done / max(self._clock() - self._since, 1e-9)
-        if self._best and rate < FASTER * self._best:
-            self._is_found, self.limit = True, max(self.limit // 2, 1)
+        if self._halving and rate * FASTER < self._best:
+            self._is_found, self.limit = True, self.limit * 2
+        elif self._halving:
+            self._halve_if_slow(rate)
+        elif self._best and rate < FASTER * self._best:
+            self.limit = max(self.limit // 2, 1)
+            self._halve_if_slow(rate)
         else:
             self._best, self._is_found = rate, self.limit >= MOST
             self.limit = min(self.limit * 2, MOST)
         self.begin()
 
-    def slower(self) -> None:
-        """The server says that it is asked too much: half as many, and no more; once for all that were under way."""
-        if self._done and not self._is_fixed:
-            self._is_found, self.limit = True, max(self.limit // 2, 1)
+    def _halve_if_slow(self, rate: float) -> None:
+        """Half as many are to be tried next, where each waits for long; otherwise it stays at these."""
+        self._best = max(self._best, rate)
+        self._halving = self.limit > 1 and self.limit / self._best > SLOW_S
+        if self._halving:
+            self.limit //= 2
+        self._is_found = not self._halving
+
+    def slower(self, since: float) -> None:
+        """A request sent at ``since`` was too much: half as many, and no more; once for all that were under way."""
+        if since >= self._slowed and not self._is_fixed:
+            self._is_found, self.limit, self._slowed = True, max(self.limit // 2, 1), self._clock()
             self.begin()
 
+    def now(self) -> float:
+        """The time by its clock."""
+        return self._clock()
 
-async def paced(
-    jobs: Sequence[Callable[[], Awaitable[Result]]], pace: Pace, is_proven: Callable[[], bool] = lambda: True
-) -> list[Result | Failure]:
+
+async def paced(jobs: Sequence[Callable[[], Awaitable[Result]]], pace: Pace) -> list[Result]:
     """What jobs return, as many of them at the same time as the pace says.
 
     Args:
         jobs: each is about one dialogue.
         pace: how many at once.
-        is_proven: whether the server has answered anything. Until it has, a request that it refuses may be at fault, or
-            all of ours are; once it has, a refused job is a ``Failure``.
 
     Raises:
-        EngineError: the first that a job raised; what still runs is cancelled.
+        EngineError: the first that a job raised; what still runs a moment later is cancelled.
+        Interrupted: a job raised it; what still ran has ended.
     """
     waiting = deque(enumerate(jobs))
     running: dict[asyncio.Task[Result], int] = {}
-    found: dict[int, Result | Failure] = {}
-    refused = 0
+    found: dict[int, Result] = {}
+    stopped = None
     pace.begin()
     try:
         while waiting or running:
@@ -147,19 +193,18 @@ async def paced(
                 place = running.pop(task)
                 try:
                     found[place] = task.result()
-                except HttpRefusal as refusal:
-                    if refusal.status not in REFUSED:
-                        raise
-                    # Once it answers others it is this dialogue that it finds fault with.
-                    refused += 1
-                    if not is_proven() and (refused >= TRIES or not (waiting or running)):
-                        raise
-                    found[place] = Failure(ENGINE_FAILED)
+                except Interrupted as error:  # what is in flight ends, and nothing begins
+                    stopped = error
+                    waiting.clear()
                 pace.done()
     finally:  # the first error ends it all, and what still runs must not outlive the client
+        if running:  # answers that are on their way were paid for
+            await asyncio.wait(running, timeout=GRACE_S)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    if stopped:
+        raise stopped
     return [found[place] for place in range(len(jobs))]
 
 
@@ -170,14 +215,14 @@ class PatientClient:
         url: its address.
         model: the server's name for the model that is asked, for messages.
         is_there: whether the server's list of models still has that model.
-        patience: seconds during which a failing request is tried again.
-        pace: is told when the server is asked too much.
-        answered: a request that the server has answered already.
+        patience: seconds without any answer during which a failing request is tried again.
+        pace: how many requests are sent at the same time at most; it is told when that is too much.
+        probe: a request that the server has answered already.
         key: the environment variable with the server's key.
         models: the path of its list of models.
 
-    ``retries`` counts further tries. ``stop`` ends the pauses between them, and ``note`` is told once that the server
-    fails, where they are set.
+    ``retries`` counts further tries. Once ``stop`` is set nothing more is asked, and no pause is waited out; ``note``
+    is told once that the server fails. Either may be None.
     """
 
     def __init__(
@@ -187,7 +232,7 @@ class PatientClient:
         is_there: Callable[[Any], bool],
         patience: float,
         pace: Pace,
-        answered: Request[Any] | None = None,
+        probe: Request[Any],
         key: str = API_KEY,
         models: str = "/v1/models",
     ) -> None:
@@ -195,31 +240,33 @@ class PatientClient:
         self.retries = 0
         self.stop: threading.Event | None = None
         self.note: Callable[[str], None] | None = None
-        self._is_there, self._answered, self._key, self._models = is_there, answered, key, models
+        self._is_there, self._probe, self._key, self._models = is_there, probe, key, models
         self._client: httpx.AsyncClient | None = None
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether the server has answered a request."""
-        return self._answered is not None
+        self._answered: Request[Any] | None = None
+        self._answered_at = 0.0
+        self._in_flight, self._refused = 0, 0
+        self._limits: set[asyncio.Timeout] = set()
+        self._checking, self._most_read = asyncio.Lock(), FEWEST_READ
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Connections to the server, for as long as this lasts."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=max(MOST, self.pace.limit))
-        async with httpx.AsyncClient(headers=headers(self._key), timeout=TIMEOUT, limits=limits) as self._client:
+        timeout = httpx.Timeout(None, connect=TIMEOUT.connect)  # the time for an answer is looked after in ``_send``
+        options, self._checking = connecting(self.url, self._key), asyncio.Lock()  # a lock is of one event loop
+        async with httpx.AsyncClient(**options, timeout=timeout, limits=limits) as self._client:
             yield
 
     async def ask(self, asked: Request[Value]) -> list[Value] | Failure:
         """What comes back for each prompt, after as many tries as patience allows; or a failure of this request alone.
 
         Raises:
-            HttpRefusal: the server refuses the request, and has answered nothing so far; or its status is one that no
-                request is at fault for.
+            HttpRefusal: the server refuses whatever it is asked, or by a status that no request is at fault for.
             EngineError: the server fails for too long, or has another model now.
-            Interrupted: the user stopped it while the server failed.
+            Interrupted: the user stopped it, before this was asked or while the server failed.
         """
-        first_failure: float | None = None
+        self._heed_stop("")
+        failing_since: float | None = None
         tries, pause = 0, 0.5
         while True:
             try:
@@ -228,16 +275,15 @@ class PatientClient:
                 return await self._try(asked)
             except (httpx.TransportError, TimeoutError, _Transient) as error:
                 tries += 1
-                # Patience counts from the first failure and not from the request: a large batch may take minutes.
-                first_failure = first_failure or time.monotonic()
-                if tries >= TRIES and self._answered is not None and not isinstance(error, _TooMany):
-                    # Where it answers again what it has answered before, the failing request is at fault.
-                    with suppress(httpx.TransportError, TimeoutError, _Transient):
-                        if await self._try(self._answered):
-                            return Failure(ENGINE_FAILED, one_line(error))
+                # Patience counts from the first failure and not from the request, as a large batch may take minutes;
+                # and anew from every answer to another.
+                failing_since = max(failing_since or time.monotonic(), self._answered_at)
+                if tries >= TRIES and not isinstance(error, _TooMany) and await self._answers_others():
+                    return Failure(ENGINE_FAILED, one_line(error))
                 reason = one_line(error) or type(error).__name__
-                if time.monotonic() - first_failure + pause > self.patience:
-                    raise EngineError(f"{self.url} fails since {self.patience:.0f} s ({reason})") from error
+                if time.monotonic() - failing_since + pause > self.patience:
+                    way = through(self.url)
+                    raise EngineError(f"{self.url} fails since {self.patience:.0f} s ({reason}){way}") from error
                 if self.note and tries == SHOWN_TRY:
                     self.note(f"{self.url} fails ({reason}); it is tried again for {self.patience:.0f} s")
                     self.note = None
@@ -246,45 +292,119 @@ class PatientClient:
             await self._pause(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
+    async def _answers_others(self) -> bool:
+        """Whether the server answers again what it has answered before: then a request that fails is at fault."""
+        with suppress(httpx.TransportError, TimeoutError, _Transient, HttpRefusal):
+            return not isinstance(await self._try(self._answered or self._probe, is_again=True), Failure)
+        return False
+
     async def _pause(self, seconds: float) -> None:
         """Wait; Interrupted as soon as the user stops it."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if self.stop and self.stop.is_set():
-                raise Interrupted(f"stopped while {self.url} failed")
+            self._heed_stop(f" while {self.url} failed")
             await asyncio.sleep(min(left, STEP_S))
 
-    async def _try(self, asked: Request[Value]) -> list[Value] | Failure:
-        """One try; ``_Transient`` or an error of the connection where another may succeed."""
-        assert self._client, "the connections are not opened"
-        async with asyncio.timeout(TIMEOUT.read):  # for all of it: httpx would allow that long for every byte of a body
-            response = await self._client.post(f"{self.url}{asked.path}", json=asked.body)
+    def _heed_stop(self, when: str) -> None:
+        if self.stop and self.stop.is_set():
+            raise Interrupted(f"stopped{when}")
+
+    async def _try(self, asked: Request[Value], is_again: bool = False) -> list[Value] | Failure:
+        """One try; ``_Transient`` or an error of the connection where another may succeed.
+
+        ``is_again``: the server has answered it before, so that a refusal is not its fault.
+        """
+        response = await self._send(asked)
         answer = f"HTTP {response.status_code}: {said(response)}"
         if response.status_code == TOO_MANY:
-            self.pace.slower()
             raise _TooMany(answer)
         if response.status_code in BUSY:
             raise _Transient(answer)
-        if response.status_code in REFUSED and (reason := asked.at_fault(response)):
-            return Failure(reason, answer)
-        # Refused at once it is this prompt that the server finds fault with, but only if it has taken others.
-        if response.status_code in REFUSED and self._answered:
-            return Failure(ENGINE_FAILED, answer)
+        if response.status_code in REFUSED and not is_again:
+            if reason := asked.at_fault(response):
+                return Failure(reason, answer)
+            # Refused at once it is this prompt that the server finds fault with, but only if it takes others.
+            self._refused += 1
+            if self._answered or (self._refused < TRIES and await self._answers_others()):
+                return Failure(ENGINE_FAILED, answer)
         if not response.is_success:
-            raise HttpRefusal(f"{self.url} answers {answer}", response.status_code)
+            raise HttpRefusal(self._refusal(response, answer), response.status_code)
         try:
-            found = asked.read(answer_of(response))
+            whole = answer_of(response)
+            found = asked.read(whole)
+        except PromptCut as error:
+            raise EngineError(f"{self.url} {error}") from error
         except UNREADABLE as error:
             if isinstance(error, MissingTokens) and asked.wider:
                 return await self._try(asked.wider())
+            if isinstance(error, Withheld):
+                return Failure(CONTENT_FILTER, one_line(error))
             raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
-        self._answered = asked
+        self._heard()
+        if asked.longer:
+            await self._check_all_read(asked.longer, prompt_tokens(whole))
+        if not is_again:
+            self._answered = asked
         return found
+
+    async def _check_all_read(self, longer: Callable[[], Request[Any]], read: int | None) -> None:
+        """EngineError where the server reads as many tokens of a longer prompt: then it cuts prompts to that length.
+
+        It is asked so whenever it has read more than ever before, which happens a few times in a run.
+        """
+        async with self._checking:
+            if read is None or read <= self._most_read:
+                return
+            response, more = await self._send(longer()), None
+            if response.is_success:
+                with suppress(*UNREADABLE):
+                    more = prompt_tokens(answer_of(response))
+            if more is not None and abs(more - read) <= SAME_TOKENS:
+                raise EngineError(f"{self.url} {PromptCut('of one prompt and as many of a longer one', read)}")
+            if more is not None or response.status_code in REFUSED:  # what is too long it refuses and does not cut
+                self._most_read = read
+
+    def _refusal(self, response: httpx.Response, answer: str) -> str:
+        """What is said of a status that another try will not change."""
+        if response.status_code in (401, 403):
+            return f"{self.url} refuses the key ({answer}){through(self.url)}; set {self._key} to the server's key"
+        return f"{self.url} answers {answer}{through(self.url)}"
+
+    async def _send(self, asked: Request[Any]) -> httpx.Response:
+        """The response to a request, which is sent when its turn has come.
+
+        TimeoutError where the server answers nothing at all for as long as ``TIMEOUT`` says: a request may wait behind
+        others in the server's queue, so every answer to another begins its time anew.
+        """
+        assert self._client, "the connections are not opened"
+        while self._in_flight >= self.pace.limit:  # fewer than were begun, since the server was asked too much
+            await self._pause(STEP_S)
+        self._in_flight, sent = self._in_flight + 1, self.pace.now()
+        try:
+            async with asyncio.timeout(TIMEOUT.read) as limit:
+                self._limits.add(limit)
+                response = await self._client.post(f"{self.url}{asked.path}", json=asked.body)
+        except (TimeoutError, httpx.ConnectTimeout):
+            self.pace.slower(sent)
+            raise
+        finally:
+            self._limits.discard(limit)
+            self._in_flight -= 1
+        if response.status_code in {TOO_MANY} | TOO_LATE:
+            self.pace.slower(sent)
+        return response
+
+    def _heard(self) -> None:
+        """The server has answered: whoever waits for an answer of it goes on waiting."""
+        self._answered_at = time.monotonic()
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time() + (TIMEOUT.read or 0.0))
 
     async def _check_still_there(self) -> None:
         """Raises EngineError where the server has come back with another model, whose texts must not be mixed in."""
         assert self._client, "the connections are not opened"
-        response = await self._client.get(f"{self.url}{self._models}")
+        response = await self._client.get(f"{self.url}{self._models}", timeout=TIMEOUT)
         if response.is_success:
             try:
                 same = self._is_there(response.json())

@@ -7,10 +7,9 @@ asked is in ``judge.engines.server_protocols``, scoring by it in ``judge.engines
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,29 @@ from urllib.parse import urlsplit
 import httpx
 
 from judge.engines import PATIENCE_S
+from judge.engines.connections import API_KEY, connecting, is_here, through
 from judge.engines.decision_protocols import OpenAIDecisions, SystemOne
 from judge.engines.llama_cpp import SAMPLE, LlamaCpp, LlamaCppTokenizer
 from judge.engines.message_protocols import Chat, Completions
-from judge.engines.server_protocols import ABSENT, Ask, ByIds, Protocol, Sglang, Vllm, answered, said
-from judge.errors import EngineError, InputError, one_line, plain
+from judge.engines.server_protocols import (
+    ABSENT,
+    REFUSED,
+    Ask,
+    ByIds,
+    PromptCut,
+    Protocol,
+    Request,
+    Sglang,
+    Vllm,
+    answered,
+    said,
+)
+from judge.errors import EngineError, InputError, JudgeError, one_line, plain
 from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
 from judge.models.hardware import Hardware
 from judge.models.presets import PRESETS
 from judge.prompting.chat_tokenizer import Tokenizer
 from judge.prompting.message_tokenizer import TextTokenizer
-
-API_KEY = "ESRP_API_KEY"
-"""The environment variable with the server's key, which is never written anywhere."""
-
 
 TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 """The most seconds for an answer, and for a connection."""
@@ -44,6 +52,10 @@ LONGEST_NAME = 150
 
 NOT_READY = (429, 502, 503, 504)
 """HTTP status codes of a server that loads its model, or has too much to do."""
+
+
+SERVER_FAULT = 500
+"""From here on, HTTP status codes are of a server that failed and not of a wrong request."""
 
 
 UNBOUNDED = 2**31
@@ -64,15 +76,17 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 class Served:
     """A model on a server; it has the attributes that ``Judge`` takes from a ``Checkpoint``.
 
-    ``root`` is where the server says that the model is from. ``max_tokens`` is the length of the longest prompt, and
-    ``slots`` the requests that the server works on at once, where it says so. ``checkpoint`` has the tokenizer on this
-    machine, for a server that takes token ids and not text of which it makes them.
+    ``root`` is where the server says that the model is from. ``probe`` is a request of ours that it has answered.
+    ``max_tokens`` is the length of the longest prompt, and ``slots`` the requests that the server works on at once,
+    where it says so. ``checkpoint`` has the tokenizer on this machine, for a server that takes token ids and not text
+    of which it makes them.
     """
 
     url: str
     model: str
     root: str
     protocol: Protocol
+    probe: Request[Any] = field(compare=False)
     max_tokens: int
     slots: int | None
     checkpoint: Checkpoint | None = None
@@ -91,7 +105,7 @@ class Served:
         if self.checkpoint:
             return self.checkpoint.tokenizer
         if isinstance(self.protocol, LlamaCpp):
-            return LlamaCppTokenizer(self.protocol, self.url, headers(), self.patience)
+            return LlamaCppTokenizer(self.protocol, self.url, self.patience)
         return TextTokenizer()
 
     @property
@@ -210,7 +224,7 @@ def _candidates(client: httpx.Client, url: str, found: dict[str, Any]) -> list[s
 def _tried(client: httpx.Client, url: str, found: dict[str, Any], kind: type[Protocol]) -> Served:
     """The model asked by a protocol; InputError where the server does not give probabilities by it."""
     try:
-        protocol = kind(found["id"]).tried(_asker(client, url))
+        protocol, probe = kind(found["id"]).tried(_asker(client, url))
     except InputError as error:
         remedy = f"; {_remedy(client, url)}" if issubclass(kind, Chat) else ""
         raise InputError(f"{url} {error}{remedy}") from error
@@ -218,7 +232,8 @@ def _tried(client: httpx.Client, url: str, found: dict[str, Any], kind: type[Pro
     longest = found.get("max_model_len") or (props.get("default_generation_settings") or {}).get("n_ctx")
     # One token less than the limit, which counts the answer too.
     limit = int(longest) - 1 if longest and protocol.takes_ids else UNBOUNDED
-    return Served(url, found["id"], str(found.get("root") or found["id"]), protocol, limit, props.get("total_slots"))
+    root, slots = str(found.get("root") or found["id"]), props.get("total_slots")
+    return Served(url, found["id"], root, protocol, probe, limit, slots)
 
 
 def _asker(client: httpx.Client, url: str) -> Ask:
@@ -245,14 +260,6 @@ def facts(client: httpx.Client, address: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def headers(variable: str = API_KEY) -> dict[str, str]:
-    """The header with the key in a variable, where there is one; InputError where it cannot be sent, not showing it."""
-    key = os.environ.get(variable)
-    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise InputError(f"{variable} holds blanks or characters that no key has; set it to the server's key alone")
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
 def same_model(answer: Any, name: str) -> bool:
     """Whether a server's list of models still has the one that is asked."""
     return any(isinstance(model, dict) and model.get("id") == name for model in listed_models(answer))
@@ -262,40 +269,70 @@ def same_model(answer: Any, name: str) -> bool:
 def asking(
     url: str, key: str = API_KEY, remedy: str = "check --url and --judge", option: str = "--url"
 ) -> Iterator[httpx.Client]:
-    """A client for a server; it obeys the environment's proxies.
+    """A client for a server; it obeys the environment's proxies, unless the server is on this machine.
 
     What goes wrong with the client or in the block becomes an InputError or EngineError of one line.
 
     Args:
         url: the server's address.
         key: the environment variable with its key.
-        remedy: what to do where it refuses what it is asked.
+        remedy: what to do where there is no such path, or no such model.
         option: what gave the address.
     """
     try:
-        client = httpx.Client(headers=headers(key), timeout=TIMEOUT)
+        client = httpx.Client(**connecting(url, key), timeout=TIMEOUT)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         reason = one_line(error)
-        raise InputError(f"a proxy of the environment cannot be used ({reason}); correct or unset it") from error
+        raise InputError(f"{url} cannot be asked ({reason}){through(url)}; correct or unset the proxy") from error
     try:
         with client:
             yield client
     except httpx.HTTPStatusError as error:
-        code = error.response.status_code
-        if code in (401, 403):
-            raise InputError(f"{url} refuses the key (HTTP {code}); set {key} to the server's key") from error
-        if code in NOT_READY:
-            raise EngineError(
-                f"{url} is not ready (HTTP {code}: {said(error.response)}); run the same command again when it is"
-            ) from error
-        raise InputError(f"{url} answers HTTP {code} ({said(error.response)}); {remedy}") from error
+        raise _refusal(error.response, url, key, remedy) from error
     except httpx.HTTPError as error:
-        reason = one_line(error) or type(error).__name__
-        raise EngineError(f"no server at {url} ({reason}); start one with `make serve`, or check {option}") from error
+        raise EngineError(_unreachable(error, url, option)) from error
+    except PromptCut as error:
+        raise InputError(f"{url} {error}") from error
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{url} does not answer as an OpenAI-compatible server does; check {option}") from error
+        raise InputError(
+            f"{url} does not answer as an OpenAI-compatible server does{through(url)}; check {option}"
+        ) from error
+
+
+def _refusal(response: httpx.Response, url: str, key: str, remedy: str) -> JudgeError:
+    """What is said where a server, or a proxy before it, answers by a status that is no answer."""
+    code = response.status_code
+    told = f"(HTTP {code}: {said(response)}){through(url)}"
+    if code in (401, 403):
+        return InputError(f"{url} refuses the key {told}; set {key} to the server's key")
+    if code in NOT_READY:
+        return EngineError(f"{url} is not ready {told}; run the same command again when it is")
+    if code >= SERVER_FAULT and code not in ABSENT:
+        return EngineError(f"{url} fails {told}; see its log for why, then run the same command again")
+    if code in REFUSED:
+        return InputError(f"{url} finds fault with what it is asked {told}; see its log for more, or update it")
+    return InputError(f"{url} answers HTTP {code} ({said(response)}){through(url)}; {remedy}")
+
+
+def _unreachable(error: httpx.HTTPError, url: str, option: str) -> str:
+    """What is said where no answer came: what is in the way, and what to do about it."""
+    reason, way = one_line(error) or type(error).__name__, through(url)
+    is_unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+    if isinstance(error, httpx.ProxyError) or (way and is_unconnected):
+        return f"{url} cannot be reached ({reason}){way}; correct the proxy or {option}"
+    if is_unconnected and ("SSL" in reason or "certificate" in reason.lower()):
+        return (
+            f"{url} gives no secure connection ({reason}); write http:// where it has none, or name the file of its "
+            "certificate's authority by SSL_CERT_FILE"
+        )
+    if is_unconnected:
+        start = "start one with `make serve`, or " if is_here(url) and option == "--url" else ""
+        return f"no server at {url} ({reason}); {start}check {option}"
+    if isinstance(error, httpx.TimeoutException):
+        return f"{url} takes requests and does not answer ({reason}){way}; run the same command again when it does"
+    return f"{url} breaks off its answers ({reason}){way}; check that {option} is the address of a server of models"
 
 
 def listed_models(answer: Any) -> list[Any]:
@@ -321,7 +358,9 @@ def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
     # The only model of such a server may be the judge under another name; comparing tokens shows whether it is.
     if len(models) == 1 and (judge == "auto" or models[0].get("owned_by") in (Vllm.name, Sglang.name)):
         return models[0]
-    raise InputError(f"--judge {judge}: {url} serves {', '.join(names) or 'no model'}; name one of them")
+    if not names:
+        raise InputError(f"{url} serves no model; have it load one")
+    raise InputError(f"--judge {judge}: {url} serves {', '.join(names)}; name one of them")
 
 
 def _checkpoint(served: Served, judge: str) -> Checkpoint:
@@ -337,4 +376,8 @@ def _checkpoint(served: Served, judge: str) -> Checkpoint:
         here = resolve(wanted, TOKENIZER_FILES)
         return here if wanted == judge else replace(here, asked=served.name)
     except InputError as error:
-        raise InputError(f"the server's model is {served.root}, unknown here; name it by --judge ({error})") from error
+        if wanted == judge:
+            raise
+        raise InputError(
+            f"the tokenizer of the server's {served.root} is not here ({error}); name its folder or Hub id by --judge"
+        ) from error

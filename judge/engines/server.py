@@ -7,21 +7,30 @@ answers read in ``judge.engines.server_protocols``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from judge.engines import PATIENCE_S, Answer, Array, Failure, Text, silent
+from judge.engines import PATIENCE_S, Answer, AnswerLog, Failure, Rows, Text, silent
+from judge.engines.llama_cpp import LlamaCppTokenizer
 from judge.engines.patient_client import Pace, PatientClient, paced
 from judge.engines.served_model import Served, same_model
-from judge.engines.server_protocols import Logprobs, Request, Value
+from judge.engines.server_protocols import Logprobs
 from judge.prompting.prompt_tree import Ids, PromptTree
 
 WINDOW = 256
 """Dialogues submitted together: enough to keep the server busy, few enough to keep memory flat."""
+
+
+SYNC_S = 2.0
+"""Seconds after which answers that came are made to survive the machine too."""
+
+
+Found = TypeVar("Found")
 
 
 class ServerEngine:
@@ -40,15 +49,25 @@ class ServerEngine:
         self.served = served
         self.pace = Pace(concurrency, served.slots)
         self._client = PatientClient(
-            served.url, served.model, lambda answer: same_model(answer, served.model), patience, self.pace
+            served.url, served.model, lambda answer: same_model(answer, served.model), patience, self.pace, served.probe
         )
         self.max_tokens = served.max_tokens
         self.on_progress: Callable[[int], None] = silent
+        self.log_of: Callable[[PromptTree], AnswerLog | None] = lambda tree: None
         self._unlisted = 0
+
+    def stop_by(self, stop: threading.Event) -> None:
+        """Once ``stop`` is set nothing more is asked: what is in flight ends, and no failing server is waited for."""
+        self._client.stop = stop
+        if isinstance(self.served.tokenizer, LlamaCppTokenizer):
+            self.served.tokenizer.stop = stop
 
     @property
     def report(self) -> dict[str, Any]:
-        """See ``Engine.report``; ``unlisted_levels`` counts levels that were not among the tokens a server listed."""
+        """See ``Engine.report``; ``unlisted_levels`` is there for a server that lists its likeliest tokens alone.
+
+        It counts the levels that were not among them.
+        """
         protocol = self.served.protocol
         return {
             "name": self.name,
@@ -57,7 +76,7 @@ class ServerEngine:
             "takes_token_ids": protocol.takes_ids,
             "dialogues_at_once": self.pace.limit,
             "retries": self._client.retries,
-            "unlisted_levels": self._unlisted,
+            **({} if protocol.lists_all else {"unlisted_levels": self._unlisted}),
             **protocol.report,
         }
 
@@ -65,48 +84,95 @@ class ServerEngine:
         """Nothing to check: prompts are whole."""
 
     def level_logprobs(self, trees: Sequence[PromptTree], level_ids: Sequence[Ids]) -> list[Answer]:
-        """See ``Engine.level_logprobs``.
+        """See ``Engine.level_logprobs``; what the log of a tree has is not asked for again, and the rest is kept there.
 
         From a server that lists only its likeliest tokens, a level that is not among them has probability 0 and is
         missing from the level mass, not filled in.
+
+        Raises:
+            Interrupted: ``stop`` was set; what came before it is in the logs.
         """
-
-        protocol = self.served.protocol
-
-        def levels(logprobs: Logprobs) -> Array:
-            self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
-            return protocol.by_level(logprobs, level_ids)
-
-        # Requests are made one by one, so that those of 256 dialogues are not all written at once.
-        found = self._answers([protocol.levels(tree, level_ids) for tree in trees])
-        return [one if isinstance(one, Failure) else np.stack([levels(row) for row in one]) for one in found]
+        logs = {id(log): log for log in map(self.log_of, trees) if log}
+        found = [self._kept(tree, level_ids) for tree in trees]
+        # Only these: those that are there would be done at once, and the server would seem to be faster than it is.
+        jobs = [partial(self._leaves, tree, level_ids) for tree, kept in zip(trees, found, strict=True) if kept is None]
+        asked = iter(self._all(jobs, list(logs.values())))
+        return [next(asked) if kept is None else kept for kept in found]
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
         """See ``Engine.generate``."""
-        prompts = [prompt for tree in trees for prompt in tree.prompts]
-        found = self._answers([[self.served.protocol.text(prompt, max_tokens)] for prompt in prompts])
-        texts = iter([one if isinstance(one, Failure) else one[0] for one in found])
+
+        async def written(prompt: Ids) -> Text:
+            answer = await self._client.ask(self.served.protocol.text(prompt, max_tokens))
+            self.on_progress(1)
+            return answer if isinstance(answer, Failure) else answer[0]
+
+        texts = iter(self._all([partial(written, prompt) for tree in trees for prompt in tree.prompts], []))
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
-    def _answers(self, asked: Sequence[Iterable[Request[Value]]]) -> list[list[Value] | Failure]:
-        """For each dialogue's requests, the values that came back; or the first failure among them.
+    def _kept(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Answer | None:
+        """The rows of a tree's leaves where its log has them all; None where something is to be asked."""
+        log, rows = self.log_of(tree), Rows()
+        if log is None:
+            return None
+        for request in self.served.protocol.levels(tree, level_ids):
+            if (kept := log.get(request.key)) is None:
+                return None
+            rows += kept
+        self.on_progress(len(rows))
+        return np.array(rows)
 
-        The requests of a dialogue are sent one after another, so that the server's prefix cache serves the later ones.
+    async def _leaves(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Answer:
+        """The rows of a tree's leaves; or the first failure among them.
+
+        Its requests are sent one after another, so that the server's prefix cache serves the later ones, and are
+        written one by one, so that those of 256 dialogues are not in memory at once.
         """
-
-        async def one(requests: Iterable[Request[Value]]) -> list[Value] | Failure:
-            values: list[Value] = []
-            for request in requests:
+        log, rows = self.log_of(tree), Rows()
+        for request in self.served.protocol.levels(tree, level_ids):
+            key = request.key
+            found = log.get(key) if log else None
+            if found is None:
                 answer = await self._client.ask(request)
                 if isinstance(answer, Failure):
                     return answer
-                values += answer
-            self.on_progress(len(values))
-            return values
+                found = [self._row(logprobs, level_ids) for logprobs in answer]
+                if log:
+                    log.add(key, found)
+            rows += found
+            self.on_progress(len(found))
+        return np.array(rows)
 
-        async def everything() -> list[list[Value] | Failure]:
+    def _row(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> list[float]:
+        self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
+        row: list[float] = self.served.protocol.by_level(logprobs, level_ids).tolist()
+        return row
+
+    def _all(self, jobs: Sequence[Callable[[], Awaitable[Found]]], logs: Sequence[AnswerLog]) -> list[Found]:
+        """What jobs find, each about one dialogue, while logs are synced again and again."""
+
+        async def synced() -> None:
+            while True:
+                await asyncio.sleep(SYNC_S)
+                for log in logs:
+                    await asyncio.to_thread(log.sync)
+
+        async def everything() -> list[Found]:
             async with self._client.opened():
-                jobs = [partial(one, requests) for requests in asked]
-                return await paced(jobs, self.pace, lambda: self._client.is_proven)
+                work = asyncio.ensure_future(paced(jobs, self.pace))
+                sync = asyncio.ensure_future(synced())
+                try:  # the second ends by an error alone
+                    await asyncio.wait([work, sync], return_when=asyncio.FIRST_COMPLETED)
+                    if sync.done():
+                        sync.result()
+                    return work.result()
+                finally:
+                    for task in (work, sync):
+                        task.cancel()
+                    await asyncio.gather(work, sync, return_exceptions=True)
 
-        return asyncio.run(everything())
+        try:
+            return asyncio.run(everything())
+        finally:
+            for log in logs:
+                log.sync()

@@ -8,6 +8,7 @@ a server speaks is found by ``judge.engines.served_model``.
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import httpx
 from judge.engines import Array, by_level
 from judge.errors import InputError, discreet, flat
 from judge.prompting.prompt_tree import LAYOUTS, Ids, PromptTree
-from judge.types import TOO_LONG
+from judge.types import CONTENT_FILTER, TOO_LONG, digest
 
 ROUNDING = 1e-3
 """How far above 0 a log-probability may be: servers round."""
@@ -33,6 +34,10 @@ REFUSED = frozenset({400, 413, 422})
 """HTTP status codes that find fault with the request itself."""
 
 
+BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""HTTP status codes of failures that may pass, so that another try is worth it."""
+
+
 ABSENT = frozenset({404, 405, 501})
 """HTTP status codes of a server that has no such route, or no model for it."""
 
@@ -44,8 +49,21 @@ Logprobs = dict[int, float]
 """Log-probabilities by token id, or by code point from a server that answers with texts."""
 
 
-def too_long(response: httpx.Response) -> str | None:
-    """``TOO_LONG`` where a server refuses a prompt for its length; None where it does not say so."""
+FILTERED = re.compile(
+    r"content[ _-]?(filter|management|policy|moderation)|data[ _]?inspection|(inappropriate|sensitive|risky) content",
+    re.I,
+)
+"""How servers say that a filter refused a request."""
+
+
+WITHHELD = frozenset({CONTENT_FILTER, "sensitive", "safety"})
+"""How servers name the end of an answer that a filter withholds."""
+
+
+def fault_of(response: httpx.Response) -> str | None:
+    """What is wrong with a prompt that a server refuses, where it says so: a filter, or the length."""
+    if FILTERED.search(response.text):
+        return CONTENT_FILTER
     return TOO_LONG if "context" in said(response) else None
 
 
@@ -56,18 +74,40 @@ class Request(Generic[Value]):
     ``read`` takes the answer's JSON and returns a value for each prompt. It raises one of ``UNREADABLE`` where the
     answer has another shape, and ``MissingTokens`` where it lacks a level; then ``wider`` makes the request that asks
     for more, if there is one. ``at_fault`` takes an answer of a status in ``REFUSED`` and returns the reason of the
-    ``Failure`` where it says what is wrong with this request.
+    ``Failure`` where it says what is wrong with this request. ``read`` raises ``Withheld`` where a filter withheld the
+    answer, and ``PromptCut`` where the server read less than was sent. Where that cannot be counted, ``longer`` makes
+    the same request with more text.
     """
 
     path: str
     body: dict[str, Any]
     read: Callable[[Any], list[Value]]
     wider: Callable[[], Request[Value]] | None = None
-    at_fault: Callable[[httpx.Response], str | None] = too_long
+    at_fault: Callable[[httpx.Response], str | None] = fault_of
+    longer: Callable[[], Request[Value]] | None = None
+
+    @property
+    def key(self) -> str:
+        """Hash of what is sent (32 hexadecimal digits)."""
+        return digest([self.path, self.body])
 
 
 class MissingTokens(ValueError):
     """An answer lacks the log-probabilities of tokens that were named."""
+
+
+class PromptCut(Exception):
+    """A server read less of a prompt than was sent; what stands behind the server's name in a message."""
+
+    def __init__(self, sent: str, read: int) -> None:
+        super().__init__(
+            f"cuts prompts: it read {read:,} tokens {sent}; give it a longer context there (Ollama: "
+            "OLLAMA_CONTEXT_LENGTH), or ask for less at once by --layout separate"
+        )
+
+
+class Withheld(ValueError):
+    """A filter withheld an answer."""
 
 
 class HiddenError(ValueError):
@@ -84,13 +124,14 @@ class Protocol(ABC):
 
     ``exact`` and ``inexact`` say to people what is known of a level's probability and what is not; ``layouts`` are
     those that the server can be given, the best first; ``knows_mass`` says whether the answers show how much
-    probability is on no level.
+    probability is on no level, ``lists_all`` whether they have every level.
     """
 
     name: ClassVar[str]
     exact: ClassVar[str]
     inexact: ClassVar[str] = "which weights stand behind the model's name"
     takes_ids: ClassVar[bool] = True
+    lists_all: ClassVar[bool] = True
     writes: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = tuple(LAYOUTS)
 
@@ -106,8 +147,8 @@ class Protocol(ABC):
         """Ask what the model writes after a prompt, its likeliest token each time."""
 
     @abstractmethod
-    def tried(self, ask: Ask) -> Protocol:
-        """The protocol as the server lets itself be asked, found by asking for a level once.
+    def tried(self, ask: Ask) -> tuple[Protocol, Request[Any]]:
+        """The protocol as the server lets itself be asked, found by asking for a level once; and what it was asked.
 
         Raises:
             InputError: the server does not give the probabilities of levels, and what would make it.
@@ -131,13 +172,15 @@ class ByIds(Protocol):
     exact = "the probability of each level over the whole vocabulary; prompts are token ids"
     remedy: ClassVar[str]
     """What to do about a server that does not give them."""
+    context_option: ClassVar[str]
+    """The option of the server by which it is given a longer context."""
 
     def tokens_of(self, text: str) -> Request[int]:
         """Ask for the ids of a text in the server's tokenizer, control tokens in it read as such."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
         return Request("/tokenize", body, lambda answer: [int(token) for token in answer["tokens"]])
 
-    def tried(self, ask: Ask) -> Protocol:
+    def tried(self, ask: Ask) -> tuple[Protocol, Request[Any]]:
         """See ``Protocol.tried``."""
         ids = tuple(answered(ask, self.tokens_of("1 2 3 4 5")))
         tree = PromptTree(ids, (), (), (), ((ids[-1],),))
@@ -149,7 +192,7 @@ class ByIds(Protocol):
             raise InputError(
                 f"its {self.name} gives no log-probabilities of chosen tokens{says}; {self.remedy}"
             ) from error
-        return self
+        return self, asked
 
 
 @dataclass(frozen=True)
@@ -158,6 +201,7 @@ class Vllm(ByIds):
 
     name = "vllm"
     remedy = "serve the model by vLLM 0.32 or later"
+    context_option = "--max-model-len"
 
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: one request for all leaves."""
@@ -175,6 +219,7 @@ class Vllm(ByIds):
 
     def _request(self, prompts: Sequence[Ids], more: dict[str, Any], read: Callable[[Any], Value]) -> Request[Value]:
         def read_all(answer: Any) -> list[Value]:
+            all_read(prompt_tokens(answer), prompts)
             choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
             return [read(choice) for choice in as_many(choices, prompts)]
 
@@ -193,6 +238,7 @@ class Sglang(ByIds):
 
     name = "sglang"
     remedy = "update SGLang to 0.5 or later"
+    context_option = "--context-length"
 
     def levels(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Iterator[Request[Logprobs]]:
         """See ``Protocol.levels``: one request for all leaves."""
@@ -209,7 +255,9 @@ class Sglang(ByIds):
     ) -> Request[Value]:
         def read_all(answer: Any) -> list[Value]:
             found = answer if isinstance(answer, list) else [answer]
-            return [read(one) for one in as_many(found, prompts)]
+            for one, prompt in zip(as_many(found, prompts), prompts, strict=True):
+                all_read(one["meta_info"].get("prompt_tokens"), [prompt])
+            return [read(one) for one in found]
 
         sampling = {"max_new_tokens": tokens, "temperature": 0}
         body = {"input_ids": [list(prompt) for prompt in prompts], "sampling_params": sampling, **more}
@@ -226,6 +274,20 @@ def as_many(answers: list[Any], prompts: Sequence[Any]) -> list[Any]:
     if len(answers) != len(prompts):
         raise ValueError(f"{len(answers)} answers to {len(prompts)} prompts")
     return answers
+
+
+def all_read(count: Any, prompts: Sequence[Ids]) -> None:
+    """PromptCut where a server counts fewer tokens than some prompts have; nothing where it counts none."""
+    sent = sum(map(len, prompts))
+    if isinstance(count, int) and 0 < count < sent:
+        raise PromptCut(f"of {sent:,}", count)
+
+
+def prompt_tokens(answer: Any) -> int | None:
+    """The tokens of the prompts as an answer counts them; None where it does not."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def all_of(tokens: frozenset[int], found: Logprobs) -> Logprobs:

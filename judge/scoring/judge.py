@@ -18,6 +18,7 @@ import numpy as np
 from judge.data.dialogues import example_dialogues
 from judge.engines import Array, Engine, Failure
 from judge.engines.served_model import UNVERIFIED, Served
+from judge.engines.server_protocols import ByIds
 from judge.errors import InputError, UnfitJudge
 from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
@@ -128,6 +129,8 @@ class JudgeModel:
         self.writes = protocol is None or protocol.writes
         self.knows_mass = protocol is None or protocol.knows_mass
         self.layouts = tuple(LAYOUTS) if protocol is None else protocol.layouts
+        option = protocol.context_option if isinstance(protocol, ByIds) else ""
+        self.for_more_context = f"give it more ({option} of the server), or " if option else ""
         self.place = origin.url if isinstance(origin, Served) else str(origin.folder)
         self.dtype = origin.dtype(hardware)
         self._load = load
@@ -258,9 +261,14 @@ class Judge:
         if (needed := len(tree.root)) >= engine.max_tokens:
             raise InputError(
                 f"the context of {self.name} holds {engine.max_tokens:,} tokens and the rubrics alone take {needed:,}; "
-                "give it more (--max-model-len of the server), or choose another judge or --layout separate"
+                f"{self.model.for_more_context}choose another judge{self._shorter}"
             )
         return engine
+
+    @property
+    def _shorter(self) -> str:
+        """The other way of asking whose prompts are shorter, for messages; empty where there is none."""
+        return " or --layout separate" if "separate" in self.model.layouts and self.layout != "separate" else ""
 
     @property
     def is_loaded(self) -> bool:
@@ -278,7 +286,10 @@ class Judge:
         The stand-in spreads its mass over all levels of a rubric, of which a metric may have a few.
         """
         says_nothing = not self.model.knows_mass or (self.name == STAND_IN and self.scheme.is_mixed)
-        return MassCheck(self.name, metrics, 0.0 if says_nothing else least)
+        ways = "choose another judge, --layout or --answer-form"
+        if not self.model.takes_ids:  # the server lists its likeliest tokens only, and begins the answer itself
+            ways = "choose another judge or --layout, or serve it by vLLM or llama.cpp, which tell every level"
+        return MassCheck(self.name, metrics, 0.0 if says_nothing else least, ways)
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
         """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
@@ -334,11 +345,11 @@ class MassCheck:
     """Stops a judge that does not answer with a level: one whose label mass has a median under ``least``.
 
     It looks at the first judgments of a run, those of earlier sessions included, as many as ``CHECKED_DIALOGUES``
-    dialogues have, or at all where there are fewer.
+    dialogues have, or at all where there are fewer. ``remedy`` is what the user may do.
     """
 
-    def __init__(self, judge: str, metrics: int, least: float = MIN_MASS) -> None:
-        self._judge, self._wanted, self._least = judge, CHECKED_DIALOGUES * metrics, least
+    def __init__(self, judge: str, metrics: int, least: float = MIN_MASS, remedy: str = "choose another judge") -> None:
+        self._judge, self._wanted, self._least, self._remedy = judge, CHECKED_DIALOGUES * metrics, least, remedy
         self._masses: list[float] = []
 
     @property
@@ -362,5 +373,5 @@ class MassCheck:
         if middle < self._least:
             raise UnfitJudge(
                 f"{self._judge} does not answer with a level: the median probability of the levels together is "
-                f"{middle:.3f}, under {self._least:g}; choose another judge, --layout or --answer-form"
+                f"{middle:.3f}, under {self._least:g}; {self._remedy}"
             )

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from judge.data.dataset import Corpus
 from judge.engines import Failure
+from judge.engines.server import ServerEngine
 from judge.errors import InputError, Interrupted, one_line
 from judge.progress import Progress
 from judge.prompting.prompt_tree import PromptWriter
@@ -243,11 +244,17 @@ def explain_run(
     missing = chosen - {row.key[0] for row in rows}
     todo = [dialogue for dialogue in corpus if dialogue.id in missing]
     progress.begin("rationales", len(chosen), len(chosen) - len(todo), "dialogues")
+    if todo and isinstance(engine := explainer.judge.engine, ServerEngine):
+        engine.stop_by(stop)
     for start in range(0, len(todo), TOGETHER):
-        if stop.is_set():
-            raise Interrupted(f"stopped; all written so far is in {store.folder};", can_go_on=True)
         some = todo[start : start + TOGETHER]
-        rows += [row for found in explainer.explain([(d, scores[d.id]) for d in some]) for row in found]
+        try:
+            if stop.is_set():
+                raise Interrupted("stopped")
+            explained = explainer.explain([(d, scores[d.id]) for d in some])
+        except Interrupted as error:
+            raise Interrupted(f"stopped; all written so far is in {store.folder};", can_go_on=True) from error
+        rows += [row for found in explained for row in found]
         # The file is written anew after every few dialogues, so that a run that is stopped loses only those.
         with store.replacing(RATIONALES) as file:
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)

@@ -44,6 +44,7 @@ class Result:
 
     ``chosen`` says why it was this judge, at the run's beginning.
     ``suspicious`` counts dialogues with text that speaks to the judge (``judge.scoring.injection_detector``).
+    ``unlisted`` counts judgments in which a level was not among the likely tokens that a server lists.
     ``diversity`` is None where the rubric's set metric was not judged, or there is none.
     ``explained`` counts those of the most notable that have rationales, where they were asked for.
     """
@@ -57,6 +58,7 @@ class Result:
     diversity: pd.DataFrame | None = field(repr=False)
     chosen: str = AS_ASKED
     explained: int = 0
+    unlisted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,13 +304,20 @@ def write_tables(run: Path) -> Result:
             "(every shard, or the same command without --shard)"
         )
     counts: Counter[str] = Counter()  # rows by error, "" for none
-    suspicious = 0
+    suspicious = unlisted = 0
+
+    def counted(kind: str) -> Iterator[pd.DataFrame]:
+        """The parts of a kind as they come and go, so that memory stays flat; counted on the way."""
+        nonlocal unlisted
+        for part in store.read_parts(kind, units[kind]):
+            counts.update(part["error"].fillna(""))
+            unlisted += int((part.filter(regex=r"^p\d+$") == 0).any(axis=1).sum())
+            yield part
 
     def judged() -> Iterator[pd.DataFrame]:
-        """The parts as they come and go, so that memory stays flat; counted on the way."""
+        """Those of judgments."""
         nonlocal suspicious
-        for part in store.read_parts(JUDGMENTS, units[JUDGMENTS]):
-            counts.update(part["error"].fillna(""))
+        for part in counted(JUDGMENTS):
             suspicious += int(part.drop_duplicates(["source", "character", "scenario"])["suspicious"].notna().sum())
             yield part
 
@@ -316,9 +325,7 @@ def write_tables(run: Path) -> Result:
     with store.replacing("scores.csv") as text:
         metrics = tuple(metric for metric in asked if metric != scheme.set_metric)
         leaderboard = summarise(judged(), scheme, metrics, text)
-    rated = list(store.read_parts(DIVERSITY, units[DIVERSITY]))
-    for part in rated:
-        counts.update(part["error"].fillna(""))
+    rated = list(counted(DIVERSITY))
     tables = {"leaderboard.csv": leaderboard}
     varied = None
     if scheme.set_metric and scheme.set_metric in asked:
@@ -328,9 +335,12 @@ def write_tables(run: Path) -> Result:
             write_csv(table, text)
     missing = _missing(counts)
     judgments = counts.total() - counts[TOO_FEW_ANSWERS]  # nothing to rate, so nothing is missing
-    run_folder.finish(store, {"judgments": judgments, "missing": missing, "suspicious": suspicious})
-    chosen = manifest.get("judge_chosen", AS_ASKED)
-    return Result(run, manifest["judge"]["name"], judgments, missing, suspicious, leaderboard, varied, chosen)
+    if run_folder.lists_all(store):  # else a probability of 0 is a very small one
+        unlisted = 0
+    found = {"judgments": judgments, "missing": missing, "suspicious": suspicious, "unlisted": unlisted}
+    run_folder.finish(store, found)
+    name, chosen = manifest["judge"]["name"], manifest.get("judge_chosen", AS_ASKED)
+    return Result(run, name, judgments, missing, suspicious, leaderboard, varied, chosen, unlisted=unlisted)
 
 
 def _missing(errors: Counter[str]) -> dict[str, int]:

@@ -34,6 +34,7 @@ from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
 from judge.prompting.rubric import load_rubric
 from judge.remote import put, refuse_address, shown
+from judge.scoring.answer_log import AnswerLog
 from judge.scoring.judge import Judge
 from judge.scoring.parts import (
     DIALOGUES,
@@ -190,9 +191,15 @@ class Store:
         return self.folder / part_name(kind, batch)
 
     def write_part(self, kind: str, batch: str, rows: list[dict[str, Any]]) -> None:
-        """Write the part of a batch by an atomic write."""
+        """Write the part of a batch by an atomic write; its log of answers goes, unless something is asked again."""
         write_part(self.part(kind, batch), kind, rows)
         put(self.folder, self.part(kind, batch))
+        if not TRANSIENT.intersection(row["error"] for row in rows):
+            self.answers(kind, batch).remove()
+
+    def answers(self, kind: str, batch: str) -> AnswerLog:
+        """The log of a server's answers about a batch."""
+        return AnswerLog(self.folder, kind, batch)
 
     def read_parts(self, kind: str, batches: Iterable[str]) -> Iterator[pd.DataFrame]:
         """The parts of these batches that are there, in order."""
@@ -442,13 +449,24 @@ def note(store: Store, engines: list[dict[str, Any]], seconds: float) -> None:
         store.write_manifest({**manifest, "engines": engines, "seconds": total, "finished": None})
 
 
-def finish(store: Store, result: dict[str, Any]) -> None:
-    """Write how the run ended, and the time at which what it now holds was first complete."""
-    manifest = store.manifest or {}
+def read_shards(store: Store) -> list[dict[str, Any]]:
+    """What the shares of a run noted of themselves."""
     shards = []
     for path in sorted(store.folder.glob(f"{SHARDS}/*.json")):
         with suppress(OSError, ValueError):  # it tells how a share was judged, and the judgments do not need it
             shards.append(json.loads(path.read_text(encoding="utf-8")))
+    return shards
+
+
+def lists_all(store: Store) -> bool:
+    """Whether the judge's probabilities are of every level, and not of those that a server listed alone."""
+    sessions = [store.manifest or {}, *read_shards(store)]
+    return not any("unlisted_levels" in engine for session in sessions for engine in session.get("engines", []))
+
+
+def finish(store: Store, result: dict[str, Any]) -> None:
+    """Write how the run ended, and the time at which what it now holds was first complete."""
+    manifest, shards = store.manifest or {}, read_shards(store)
     told = {"shards": shards} if shards else {}
     store.write_manifest({**manifest, **told, "finished": manifest.get("finished") or _now(), **result})
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from calibration.names import meant
 from judge.data.dataset import BATCH_DIALOGUES, Batch, Corpus
 from judge.data.dialogues import example_files
 from judge.engines import Engine
+from judge.engines.server import ServerEngine
 from judge.errors import InputError, Interrupted
 from judge.progress import Progress
 from judge.remote import WILD, address_of
@@ -121,11 +122,17 @@ class Work:
         return len(self.done) == len(self.dialogue_batches) + len(self.role_batches)
 
     def complete(self, stop: threading.Event) -> None:
-        """Judge and write what is missing; raises Interrupted after the batch in work once ``stop`` is set."""
-        for stage in (self._judge_dialogues(), self._judge_answers()):
-            for _ in stage:
-                if stop.is_set():
-                    raise Interrupted(f"stopped; all judged so far is in {self.store};", can_go_on=True)
+        """Judge and write what is missing; Interrupted once ``stop`` is set.
+
+        A batch in work is done first. Of a server, only the requests in flight are: their answers are kept.
+        """
+        try:
+            for stage in (self._judge_dialogues(stop), self._judge_answers(stop)):
+                for _ in stage:
+                    if stop.is_set():
+                        raise Interrupted("stopped")
+        except Interrupted as error:
+            raise Interrupted(f"stopped; all judged so far is in {self.store};", can_go_on=True) from error
 
     def counts(self) -> tuple[int, int]:
         """How many judgments there are in all, and how many are there."""
@@ -133,10 +140,16 @@ class Work:
         return dialogues[0] + answers[0], dialogues[1] + answers[1]
 
     def saved(self) -> tuple[int, int]:
-        """How many judgments have a part by now, and how many there are in all."""
+        """How many judgments are in a part or a log by now, and how many there are in all."""
         sizes = [(kind, name, size) for kind in (JUDGMENTS, DIVERSITY) for name, size in self._sizes(kind).items()]
-        there = [size for kind, name, size in sizes if self.store.part(kind, name).is_file()]
-        return sum(there), sum(size for _, _, size in sizes)
+        there = sum(
+            size if self.store.part(kind, name).is_file() else self._logged(kind, name) for kind, name, size in sizes
+        )
+        return there, sum(size for _, _, size in sizes)
+
+    def _logged(self, kind: str, name: str) -> int:
+        """How many judgments of a batch are in its log; a row is of one order of the levels."""
+        return self.store.answers(kind, name).rows // len(self.judge.writers)
 
     def _sizes(self, kind: str) -> dict[str, int]:
         """How many judgments each of this process's batches of a kind has, by its name."""
@@ -149,7 +162,7 @@ class Work:
         sizes = self._sizes(kind)
         return sum(sizes.values()), sum(size for name, size in sizes.items() if name in self.done)
 
-    def _judge_dialogues(self) -> Iterator[None]:
+    def _judge_dialogues(self, stop: threading.Event) -> Iterator[None]:
         """Write the missing parts of judgments, as many a step as the engine takes together."""
         self.progress.begin("dialogues", *self._counts(JUDGMENTS))
         check = self.mass_check(JUDGMENTS)
@@ -159,7 +172,9 @@ class Work:
 
         # The prompts of the next step are written while the engine is busy with this one.
         for window, asked in ahead(self._windows(), prompts):
-            self._engine().on_progress = self.progress.under_way
+            names = [name for name, batch in window for _ in batch.dialogues]
+            batches = {id(tree): name for name, same in zip(names, asked, strict=True) for tree in same}
+            self._ready(stop, JUDGMENTS, batches)
             judged = iter(self.judge.judge(asked, self.metrics))
             for name, batch in window:
                 found = [next(judged) for _ in batch.dialogues]
@@ -198,14 +213,26 @@ class Work:
                 break
         return check
 
-    def _judge_answers(self) -> Iterator[None]:
+    def _ready(self, stop: threading.Event, kind: str, batches: Mapping[int, str] | str) -> None:
+        """Have the engine tell its progress; one that asks a server also keeps every answer, and stops when asked.
+
+        ``batches`` has the batch of each tree, by its ``id()``; or is that of all.
+        """
+        engine = self._engine()
+        engine.on_progress = self.progress.under_way
+        if isinstance(engine, ServerEngine):
+            log = cache(partial(self.store.answers, kind))
+            engine.log_of = lambda tree: log(batches if isinstance(batches, str) else batches[id(tree)])
+            engine.stop_by(stop)
+
+    def _judge_answers(self, stop: threading.Event) -> Iterator[None]:
         """Write the missing parts of response diversity, one a step."""
         todo = [(name, roles) for name, roles in self.role_batches if name not in self.done]
         self.progress.begin("response diversity", *self._counts(DIVERSITY))
         check = self.mass_check(DIVERSITY)
         for name, roles in todo:
             samples = [sample(self.corpus, role) for role in roles]
-            self._engine().on_progress = self.progress.under_way
+            self._ready(stop, DIVERSITY, name)
             judgments = self.judge.judge_answers([summary.sample_answers(dialogues) for dialogues in samples])
             check.see(judgment.mass for judgment in judgments if was_asked(judgment.error))
             self.store.write_part(DIVERSITY, name, role_rows(self.judge, samples, judgments))

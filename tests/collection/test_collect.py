@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import judge.engines.patient_client as client_module
+import judge.engines.connections as connections
 from judge import (
     Collected,
     CollectOptions,
@@ -216,7 +216,7 @@ MISTAKES = {
     "no address": ("nowhere", "--user-url nowhere: no address"),
     "no port": ("http://x:port", "--user-url http://x:port: no address"),
     "a key in it": ("http://me:hidden@127.0.0.1:1", "--user-url: must hold no name", "ESRP_USER_API_KEY"),
-    "nobody there": ("http://127.0.0.1:1", "or check --user-url"),
+    "nobody there": ("http://127.0.0.1:1", "no server at http://127.0.0.1:1", "; check --user-url"),
 }
 
 
@@ -239,7 +239,7 @@ def test_what_the_simulated_users_server_refuses_is_said_by_its_own_options(scen
             refused(typed(*command, cwd=tmp_path), other, *named)
 
     answers(lambda body: (401, {}), "refuses the key", "ESRP_USER_API_KEY")
-    answers(lambda body: (400, {}), "check --user-url and --user-model")
+    answers(lambda body: (400, {}), "finds fault with what it is asked (HTTP 400")
     answers(lambda body: (200, []), "does not answer")
     answers(lambda body: None, "--user-model: ", "serves a, b; name one", models=("a", "b"))
 
@@ -248,7 +248,7 @@ def test_what_the_simulated_users_server_refuses_is_said_by_its_own_options(scen
 def test_a_server_that_answers_nothing_is_said_in_a_line(scenarios: Path, tmp_path: Path, status: int) -> None:
     with serving(Talker(lambda body: (status, {"error": {"message": "no\nway"}}))) as url:
         said = typed("collect", "--url", url, "--from", scenarios, "--out", "out", cwd=tmp_path)
-    refused(said, f"HTTP {status}", code=3 if status in (429, 503) else 2)
+    refused(said, f"HTTP {status}", code=2 if status == 400 else 3)
 
 
 FILTERS = {
@@ -371,13 +371,13 @@ def test_a_key_goes_to_its_own_server_alone(scenarios: Path, tmp_path: Path, mon
     monkeypatch.setenv("ESRP_API_KEY", "key-of-the-model")
     monkeypatch.setenv("ESRP_USER_API_KEY", "key-of-the-user")
     sent: dict[str, set[str | None]] = {}
-    real = client_module.headers
+    real = connections.headers
 
     def watched(variable: str) -> dict[str, str]:
         sent.setdefault(variable, set()).add(real(variable).get("Authorization"))
         return real(variable)
 
-    monkeypatch.setattr(client_module, "headers", watched)
+    monkeypatch.setattr(connections, "headers", watched)
     model, user = Talker(), Talker()
     with serving(model) as url, serving(user) as user_url:
         collect([scenarios], options(url, tmp_path / "out", user_url=user_url, limit=2))

@@ -6,7 +6,7 @@ import pytest
 
 from judge import InputError
 from judge.cli.collect import judge_asked_by_its_own_key
-from judge.engines.served_model import headers
+from judge.engines.connections import headers
 
 MODEL, JUDGE = "http://127.0.0.1:1/v1", "http://127.0.0.1:2"
 

@@ -74,7 +74,7 @@ def test_servers_that_take_ids_give_the_scores_of_the_packed_engine(
     judgments = load_judgments(result.run)
     assert judgments["judge_id"].str.startswith("unverified:").all() and judgments["mass"].median() > 0.8
     engine = manifest(result.run)["engines"][0]
-    assert engine["takes_token_ids"] is True and engine["unlisted_levels"] == 0
+    assert engine["takes_token_ids"] is True and "unlisted_levels" not in engine
 
 
 def test_llama_cpp_is_asked_for_more_tokens_where_a_level_is_not_among_the_likeliest(
@@ -412,12 +412,31 @@ def test_as_many_dialogues_are_asked_about_at_once_as_make_the_server_faster(
     assert limits == expected
 
 
+@pytest.mark.parametrize(
+    ("works_on", "expected"), [(1, [8, 16, 4, 2, 2]), (4, [8, 16, 4, 2, 4]), (8, [8, 16, 4, 8, 8])]
+)
+def test_where_each_waits_for_long_as_few_are_asked_about_as_keep_a_slow_server_busy(
+    works_on: int, expected: list[int]
+) -> None:
+    now = 0.0
+    pace = Pace(clock=lambda: now)
+    limits = []
+    for _ in expected:  # 12 seconds each, or 40 where it works on several
+        limits.append(pace.limit)
+        for _ in range(pace.limit):
+            now += (12 if works_on == 1 else 40) / min(pace.limit, works_on)
+            pace.done()
+    assert limits == expected
+
+
 def test_a_server_with_too_much_to_do_is_asked_less() -> None:
-    pace, fixed = Pace(slots=16), Pace(asked=100, slots=4)
+    now = 1.0
+    pace, fixed = Pace(slots=16, clock=lambda: now), Pace(asked=100, slots=4, clock=lambda: now)
+    now = 2.0
     for one in (pace, fixed):
         one.done()
         for _ in range(16):  # all that were under way are refused
-            one.slower()
+            one.slower(since=1.5)
     assert pace.limit == 8
     for _ in range(100):
         pace.done()

@@ -16,7 +16,7 @@ from judge import EngineError, InputError, load_judgments, score
 from judge.engines.served_model import connect
 from judge.errors import JudgeError
 from judge.prompting.message_tokenizer import ANSWER, SYSTEM, USER, TextTokenizer, messages
-from tests.helpers.serving import DRIP, HALF, Asked, Fault, Model, manifest, scores, serving
+from tests.helpers.serving import DRIP, HALF, HANG, Asked, Fault, Model, manifest, scores, serving
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,6 @@ def test_a_server_gives_the_scores_of_the_packed_engine(
     (engine,) = manifest(result.run)["engines"]
     assert engine == {
         "name": "server", "url": url, "protocol": "vllm", "takes_token_ids": True, "dialogues_at_once": 8, "retries": 0,
-        "unlisted_levels": 0,
     }  # fmt: skip
 
 
@@ -84,6 +83,22 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
         result = score([], asked(url, tmp_path / "run"))
     assert np.abs(scores(result.run) - packed_scores).max() < 1e-4
     assert time.monotonic() - started > 2 and manifest(result.run)["engines"][0]["retries"] >= 1
+
+
+def test_a_list_of_models_that_never_comes_is_not_waited_for(
+    asked: Asked, model: Model, packed_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "TIMEOUT", httpx.Timeout(2.0))
+    hung = iter([True])
+
+    def fault(path: str, number: int) -> tuple[int, bytes] | None:
+        if path == "/v1/models" and number > 1:
+            return (HANG, b"") if next(hung, False) else None
+        return (500, b"{}") if number == 5 else None
+
+    with serving(model, fault) as url:
+        result = score([], asked(url, tmp_path / "run"))
+    assert np.abs(scores(result.run) - packed_scores).max() < 1e-4 and next(hung, None) is None
 
 
 @pytest.mark.long

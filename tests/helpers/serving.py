@@ -21,9 +21,10 @@ from judge.prompting.safe_tokenizer import JudgeTokenizer
 Fault = Callable[[str, int], tuple[int, bytes] | None]
 """From a request's path and number to the answer that takes the place of the right one; None for the right one.
 
-Of an answer with the status ``HALF`` only half comes; one with the status ``DRIP`` comes byte by byte, without end.
+Of an answer with the status ``HALF`` only half comes; one with the status ``DRIP`` comes byte by byte, without end;
+one with the status ``HANG`` does not come at all.
 """
-HALF, DRIP = 0, 1
+HALF, DRIP, HANG = 0, 1, 2
 
 
 Asked = Callable[..., Options]
@@ -131,6 +132,10 @@ def serving(model: Model, fault: Fault = lambda path, number: None, port: int = 
             with lock:
                 count["requests"] += 1
                 status, content = fault(self.path, count["requests"]) or model.respond(self.path, text)
+            if status == HANG:
+                gone.wait(20)
+                self.close_connection = True
+                return
             if status in (HALF, DRIP):
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")

@@ -92,7 +92,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(proxy: None) -> None:
     with pytest.raises(InputError, match="proxy") as error:
-        connect("http://127.0.0.1:9")
+        connect("http://judge.invalid:9")
     assert_discreet(readable(str(error.value)))
 
 

@@ -17,6 +17,7 @@ from judge import InputError, load_judgments, read_dialogues
 from judge.data.dialogues import Record
 from judge.errors import EngineError, plain
 from judge.remote import address_of, fetched, put, refresh, shown, working_copy
+from judge.scoring.answer_log import AnswerLog
 from tests.helpers.commands import esrp_judge, refused
 from tests.helpers.object_store import BUCKET
 from tests.helpers.paths import EXAMPLE
@@ -278,3 +279,16 @@ def test_what_cannot_be_put_into_a_store_ends_the_work(tmp_path: Path, monkeypat
     (tmp_path / "x").write_text("1", encoding="utf-8")
     with pytest.raises(EngineError, match=r"^s3://b/run: cannot be written"):
         put(tmp_path, tmp_path / "x")
+
+
+@needs_store
+def test_answers_of_a_server_are_in_the_store_before_their_part_is_and_gone_after(store: None) -> None:
+    with working_copy(Path(f"s3://{BUCKET}/runs/answers")) as copy:
+        log = AnswerLog(copy, "judgments", "0" * 16)
+        log.add("a", [[-1.0]])
+        log.sync()
+        assert "answers/judgments-0000000000000000.jsonl" in names("runs/answers")
+        with working_copy(Path(f"s3://{BUCKET}/runs/answers")) as other:
+            assert AnswerLog(other, "judgments", "0" * 16).get("a") == [[-1.0]]
+        log.remove()
+        assert not [name for name in names("runs/answers") if name.startswith("answers")]

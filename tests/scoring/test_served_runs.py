@@ -1,0 +1,262 @@
+"""Runs on a server that are killed, stopped or refused: whatever was answered is saved, and is not asked for again."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from judge import load_judgments
+from judge.scoring.answer_log import AnswerLog
+from tests.helpers.commands import esrp_judge, typed
+from tests.helpers.serving import Model, serving
+
+SAVED_S = 5.0
+"""The age in seconds from which an answer has to survive anything."""
+
+
+class Slow(Model):
+    """A server that takes ``pause`` seconds for an answer, and notes what it was asked for and when it answered."""
+
+    pause = 0.0
+
+    def __init__(self, folder: Path, **served: object) -> None:
+        super().__init__(folder, **served)
+        self.answered: list[tuple[float, bytes]] = []
+        self.refusing_after: int | None = None
+
+    def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+        if path != "/v1/completions" or b"logprob_token_ids" not in text or text.count(b",") < 100:
+            return super().respond(path, text)  # of connecting
+        if self.refusing_after is not None and len(self.answered) >= self.refusing_after:
+            return 401, b'{"error": {"message": "key revoked"}}'
+        time.sleep(self.pause)
+        answer = super().respond(path, text)
+        self.answered.append((time.monotonic(), text))
+        return answer
+
+
+def dialogues(path: Path, count: int) -> Path:
+    """So many short dialogues."""
+    rows = [
+        {"source": "s", "character": "c", "scenario": str(i), "question_r1": "问", "answer_r1": f"第{i}个回答"}
+        for i in range(count)
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def command(short_rubric: Path, tmp_path: Path) -> list[object]:
+    """``score`` of 40 dialogues into ``tmp_path/run``, without the server's address."""
+    data = dialogues(tmp_path / "data.jsonl", 40)
+    metrics = ["--metrics", "fluency,coherency"]
+    return ["score", data, "--rubric", short_rubric, *metrics, "--run", tmp_path / "run", "--no-report"]
+
+
+@contextmanager
+def running(arguments: list[object], cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command at work in a process of its own."""
+    line = [sys.executable, "-m", "judge", *map(str, arguments)]
+    process = subprocess.Popen(line, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_answers(server: Slow, count: int, process: subprocess.Popen[str]) -> None:
+    while len(server.answered) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def asked_twice(server: Slow, until: float, since: float = 0.0) -> list[bytes]:
+    """What was answered before a moment and asked for again."""
+    before = {text for moment, text in server.answered if since < moment < until}
+    asked = Counter(text for _, text in server.answered)
+    return [text for text in before if asked[text] > 1]
+
+
+def test_a_key_that_is_revoked_loses_no_answer_and_the_message_says_how_many_are_saved(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.refusing_after = 30
+    with serving(server) as url:
+        revoked = typed(*command, "--url", url, cwd=tmp_path)
+        assert revoked.returncode == 3 and "60 of 80 judgments are saved" in revoked.stderr, revoked.stderr[-900:]
+        server.refusing_after = None
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 0
+    assert len(server.answered) == 40 and asked_twice(server, time.monotonic()) == []
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
+    assert not (tmp_path / "run" / "answers").exists()
+
+
+def test_what_was_answered_before_does_not_make_a_server_seem_fast(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.refusing_after = 34
+    with serving(server) as url:
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 3
+        server.refusing_after = None
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 0
+    (engine,) = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["engines"]
+    assert engine["dialogues_at_once"] == 8  # of six dialogues nothing more is found
+
+
+@pytest.mark.parametrize("end", ["patience", "terminated", "stopped at once"])
+def test_however_a_run_ends_its_answers_are_counted_as_saved_or_asked_for_no_more(
+    stand_in: Path, command: list[object], tmp_path: Path, end: str
+) -> None:
+    server, failing = Slow(stand_in), threading.Event()
+    server.pause = 0.1
+    fault = lambda path, number: (503, b"{}") if failing.is_set() else None  # noqa: E731
+    how = [*command, "--patience", 2, "--orderings", 2, "--concurrency", 2]
+    with serving(server, fault) as url:
+        with running([*how, "--url", url], tmp_path) as process:
+            wait_for_answers(server, 50, process)  # 40 in one order of the levels, 10 in the other
+            if end == "patience":
+                failing.set()
+            for _ in range({"patience": 0, "terminated": 1, "stopped at once": 2}[end]):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == (3 if end == "patience" else 130)
+        if end == "patience":
+            (saved,) = re.findall(r"(\d+) of 80 judgments are saved", said)
+            assert int(saved) == len(server.answered)  # two judgments in one of two orders each
+        failing.clear()
+        server.pause = 0.0
+        answered = len(server.answered)
+        assert typed(*how, "--url", url, cwd=tmp_path).returncode == 0
+    assert answered >= 50 and len(asked_twice(server, time.monotonic())) <= 2 * (end == "stopped at once")
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+def test_a_line_of_a_log_that_is_not_as_it_was_written_is_asked_again(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path, "judgments", "0" * 16)
+    rows = {key: [[-0.25, -np.inf], [float(number), -1.5]] for number, key in enumerate("abc")}
+    for key, found in rows.items():
+        log.add(key, found)
+    assert {key: AnswerLog(tmp_path, "judgments", "0" * 16).get(key) for key in rows} == rows
+    first, second, third = filter(None, log.path.read_bytes().splitlines())
+    log.path.write_bytes(first + b"\n" + second.replace(b"1.0", b"2.0") + b"\n" + third[:-3])
+    spoilt = AnswerLog(tmp_path, "judgments", "0" * 16)
+    assert [spoilt.get(key) for key in "abc"] == [rows["a"], None, None] and spoilt.rows == 2
+    spoilt.add("c", rows["c"])  # after half a line
+    assert AnswerLog(tmp_path, "judgments", "0" * 16).get("c") == rows["c"]
+    spoilt.remove()
+    assert not (tmp_path / "answers").exists()
+
+
+def killed_once(server: Slow, command: list[object], cwd: Path, after: int, delay: float) -> tuple[float, float]:
+    """Kill a session of a run some time after so many answers; the moments at which it began and was killed."""
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.1)  # the server still answers a session that was killed before
+    began = time.monotonic()
+    with running(command, cwd) as process:
+        wait_for_answers(server, len(server.answered) + after, process)
+        time.sleep(delay)
+        process.kill()
+        moment = time.monotonic()
+        process.wait()
+        return began, moment
+
+
+def test_a_run_that_is_killed_has_saved_what_was_answered_a_moment_before(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.pause = 0.1
+    with serving(server) as url:
+        _, killed = killed_once(server, [*command, "--url", url], tmp_path, after=5, delay=1.0)
+        assert 5 <= len(server.answered) < 40 and not list((tmp_path / "run").glob("judgments/*.parquet"))
+        server.pause = 0.0
+        assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
+    assert asked_twice(server, killed - 0.5) == []
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+@pytest.mark.long
+def test_twenty_kills_at_any_moment_lose_no_answer_that_was_older_than_five_seconds(
+    stand_in: Path, short_rubric: Path, tmp_path: Path
+) -> None:
+    draw, server = random.Random(21), Slow(stand_in)
+    server.pause = 0.4
+    data = dialogues(tmp_path / "data.jsonl", 500)
+    metrics = ["--metrics", "fluency,coherency"]
+    how = ["--run", tmp_path / "run", "--no-report", "--concurrency", 8]
+    command = ["score", data, "--rubric", short_rubric, *metrics, *how]
+    with serving(server) as url:
+        moments = [killed_once(server, [*command, "--url", url], tmp_path, 1, draw.uniform(0, 8)) for _ in range(20)]
+        server.pause = 0.0
+        assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
+    for began, killed in moments:
+        assert asked_twice(server, killed - SAVED_S, began) == []
+    assert sum(began < moment < killed - SAVED_S for began, killed in moments for moment, _ in server.answered) > 20
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+def test_ctrl_c_ends_after_the_requests_in_flight_and_saves_their_answers(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.pause = 0.2
+    with serving(server) as url:
+        with running([*command, "--url", url, "--concurrency", 4], tmp_path) as process:
+            wait_for_answers(server, 10, process)
+            there = len(server.answered)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 130 and "all judged so far is in" in said
+        assert len(server.answered) - there <= 4 + 1  # what was in flight, and what came before the signal did
+        server.pause = 0.0
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 0
+    assert len(server.answered) == 40 and asked_twice(server, time.monotonic()) == []
+
+
+def test_ctrl_c_is_heard_at_once_while_a_server_fails(stand_in: Path, command: list[object], tmp_path: Path) -> None:
+    server, failing = Slow(stand_in), threading.Event()
+    fault = lambda path, number: (503, b"{}") if failing.is_set() else None  # noqa: E731
+    server.pause = 0.1
+    with serving(server, fault) as url, running([*command, "--url", url], tmp_path) as process:
+        wait_for_answers(server, 5, process)
+        failing.set()
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)  # and not the 300 s of its patience
+    assert process.returncode == 130 and "all judged so far is in" in said
+
+
+def test_ctrl_c_asks_for_no_more_rationales(stand_in: Path, command: list[object], tmp_path: Path) -> None:
+    asked = []
+
+    class Writing(Model):
+        def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+            if "chat" in path and b"logprobs" not in text:
+                asked.append(text)
+                time.sleep(0.5)
+            return super().respond(path, text)
+
+    with serving(Writing(stand_in, owned_by="somebody")) as url:
+        how = [*command, "--url", url, "--rationales", 20, "--limit", 20, "--concurrency", 2, "--min-mass", 0]
+        with running(how, tmp_path) as process:
+            while len(asked) < 2:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "all written so far is in" in said and len(asked) <= 2 + 2
