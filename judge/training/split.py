@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.names import meant
 from judge.errors import InputError
 from judge.training.targets import RatedDialogue
 
@@ -110,9 +111,10 @@ def _left_out(rated: Sequence[RatedDialogue], system: str | None, generator: np.
         return systems[generator.integers(len(systems))] if len(systems) >= LEAST_SYSTEMS else None
     if system == NO_SYSTEM:
         return None
-    if system not in systems or len(systems) == 1:
+    known = meant(system, systems)
+    if known is None or len(systems) == 1:
         raise InputError(
             f"--left-out-system {system}: choose among the rated systems ({', '.join(systems)}), of which another must "
             f"be left to learn from, or {NO_SYSTEM}"
         )
-    return system
+    return known

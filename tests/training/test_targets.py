@@ -130,7 +130,7 @@ def test_one_system_is_left_out_where_there_are_four() -> None:
     assert sum(one.dialogue.source == left for one in parts.held_out) == 18
     three = [one for one in SYSTEMS if one.dialogue.source != "d"]
     assert split(three, 0.2, 0).left_out_system is None
-    assert split(three, 0.2, 0, "b").left_out_system == "b"
+    assert split(three, 0.2, 0, "B ").left_out_system == "b"
     assert split(SYSTEMS, 0.2, 0, "none").left_out_system is None
 
 
