@@ -96,6 +96,6 @@ def write_rubric(name: str, own: Mapping[str, Any], texts: Mapping[str, str], fo
         asked = {"question": f'Which level has "{short["title"]}"?', "answer": f"{short['title']}:"}
         levels = {lowest + place: text for place, text in enumerate(short["levels"])}
         files[metric] = {"id": metric, **short, **asked, "levels": levels}
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for file, content in files.items():
         (folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
