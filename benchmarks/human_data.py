@@ -47,7 +47,10 @@ def human_folder() -> Path:
 
 
 def rated_set(name: str, folder: Path) -> RatedSet:
-    """Read one data set, and write its dialogues and its rubric into a folder."""
+    """Read one data set, and write its dialogues and its rubric into a folder.
+
+    Dialogues that are not rated on every metric are left out (one of FED's), so that all metrics have the same ones.
+    """
     described = rubrics()
     own = described[name]
     table, part, who = own["data"]["table"], own["data"]["part"], own["reply"].rstrip(":")
@@ -63,6 +66,8 @@ def rated_set(name: str, folder: Path) -> RatedSet:
     metric = ratings["metric"].str.removeprefix(f"{part}.").replace(own["data"].get("renamed", {}))
     ratings = ratings.assign(metric=metric, group=ratings["item_id"].map(group))
     ratings = ratings[metric.isin(own["metrics"]) & ratings["group"].notna() & (ratings["annotator"] != NO_ANNOTATOR)]
+    complete = ratings.groupby("item_id")["metric"].transform("nunique") == len(own["metrics"])
+    ratings = ratings[complete]
     item = ratings["source"] + f"/{who}/" + ratings["item_id"]
     rubric = folder / name
     write_rubric(name, own, described["texts"], rubric)
