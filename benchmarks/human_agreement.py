@@ -22,12 +22,14 @@ import pandas as pd
 
 from benchmarks.human_data import RatedSet, rated_set, rubrics
 from calibration import fit_calibration, pair
+from calibration.agreement.metrics import agreement
+from calibration.agreement.reliability import ceiling
 from calibration.calibrators.cross_validation import group_folds
-from calibration.stats.intervals import Estimate
+from calibration.stats.intervals import Estimate, Resampler
 from judge import Options, TrainOptions, load_rubric, load_scores, score, train
 from judge.progress import Silent
 from judge.training.figures import SCENARIOS, Figure, figures_of
-from judge.training.tables import tables_of
+from judge.training.tables import TextTable, number, tables_of
 from tests.helpers.real_models import smollm2
 
 
@@ -90,12 +92,35 @@ def trained_judge(setting: Setting, given: RatedSet, fold: int, ratings: pd.Data
     return judge, [*split["validation_groups"], *split["held_out_groups"]]
 
 
-def figures(setting: Setting, given: RatedSet) -> list[Figure]:
+def base_alone(given: RatedSet, base: pd.DataFrame) -> list[dict[str, Any]]:
+    """How the base agrees on all dialogues, a metric each: its Spearman, that of annotators, and mean absolute errors.
+
+    The constant is the mean rating of the same dialogues, so it does a little better than it would on new ones.
+    """
+    rows = []
+    for metric, one in pair(given.ratings, base, scale=load_rubric(None, given.rubric).scheme.scales).metrics.items():
+        found, people = agreement(one), ceiling(one, Resampler(one.groups))["spearman"]
+        errors = {"base_error": found.judge["mae"], "constant_error": found.constant["mae"]}
+        both = {"spearman": found.judge["spearman"], "people": people, **errors}
+        rows.append({"metric": metric, "dialogues": found.items, **{name: asdict(each) for name, each in both.items()}})
+    return rows
+
+
+def base_table(given: RatedSet, rows: Sequence[dict[str, Any]]) -> str:
+    """The table of ``base_alone``, the mean of all metrics in bold."""
+    names = ("spearman", "people", "base_error", "constant_error")
+    cells = [[row["metric"], str(row["dialogues"]), *(number(row[name]["value"]) for name in names)] for row in rows]
+    means = [number(float(np.mean([row[name]["value"] for row in rows]))) for name in names]
+    heads = ("metric", "dialogues", "base", "people", "error of base", "error of constant")
+    title = "Base alone, on all dialogues: Spearman with the mean human ratings, mean absolute error in points"
+    return markdown(given, TextTable(title, heads, (*map(tuple, cells), ("mean of metrics", cells[0][1], *means))))
+
+
+def figures(setting: Setting, given: RatedSet, base: pd.DataFrame) -> list[Figure]:
     """All judges side by side on the dialogues of all folds that are held out."""
     scales = load_rubric(None, given.rubric).scheme.scales
     groups = np.array(sorted(given.ratings["group"].unique()), dtype=object)
     folds = group_folds(groups, setting.how.seed, setting.folds)
-    base = scored(setting, given, setting.judge, "base", list(groups))
     found = []
     for fold in range(setting.taken):
         held, rest = list(groups[folds == fold]), list(groups[folds != fold])
@@ -143,18 +168,11 @@ def _mean_of(folds: Sequence[Estimate]) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def markdown(given: RatedSet, found: Sequence[Figure]) -> str:
-    """The tables of one data set, the mean of all metrics in bold."""
-    text = []
-    for table in tables_of(found, None):
-        text += [
-            f"\n{given.name}. {table.title}\n",
-            f"| {' | '.join(table.heads)} |",
-            "| --- " * len(table.heads) + "|",
-        ]
-        bold = [("**" if number == len(table.rows) else "", row) for number, row in enumerate(table.rows, 1)]
-        text += [f"| {' | '.join(f'{mark}{cell}{mark}' for cell in row)} |" for mark, row in bold]
-    return "\n".join(text)
+def markdown(given: RatedSet, table: TextTable) -> str:
+    """A table of one data set, its last line, the mean of all metrics, in bold."""
+    *rows, mean = table.rows
+    lines = [table.heads, ["---"] * len(table.heads), *rows, [f"**{cell}**" for cell in mean]]
+    return "\n".join([f"\n{given.name}. {table.title}\n", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def main() -> None:
@@ -164,28 +182,33 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=[name for name in rubrics() if name != "texts"])
     parser.add_argument("--judge", help="model folder or GGUF file; SmolLM2-135M-Instruct where none is named")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--taken", type=int, help="hold out only so many of the folds")
+    parser.add_argument("--taken", type=int, help="hold out only so many of the folds; 0 trains nothing")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     how = TrainOptions("lora", given.epochs, given.rate, batch_tokens=4000, held_out=0.1, seed=given.seed)
-    setting = Setting(given.folder, given.judge or str(smollm2()), given.folds, given.taken or given.folds, how)
+    taken = given.folds if given.taken is None else given.taken
+    setting = Setting(given.folder, given.judge or str(smollm2()), given.folds, taken, how)
     given.folder.mkdir(parents=True, exist_ok=True)
     for name in given.sets:
         started = time.monotonic()
         data = rated_set(name, given.folder)
-        found = figures(setting, data)
+        groups = sorted(data.ratings["group"].unique())
+        base = scored(setting, data, setting.judge, "base", groups)
+        alone, found = base_alone(data, base), figures(setting, data, base) if setting.taken else []
         result: dict[str, Any] = {
-            "conversations": data.ratings["group"].nunique(),
+            "conversations": len(groups),
             "folds": setting.folds,
             "held_out_folds": setting.taken,
             "training": how.that_matter,
             "seconds": round(time.monotonic() - started),
+            "base_alone": alone,
             "figures": [asdict(one) for one in found],
         }
         (given.folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        print(markdown(data, found), flush=True)
+        tables = [base_table(data, alone), *(markdown(data, table) for table in tables_of(found, None))]
+        print("\n".join(tables), flush=True)
 
 
 if __name__ == "__main__":
