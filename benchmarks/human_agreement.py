@@ -135,7 +135,7 @@ def figures(setting: Setting, given: RatedSet, base: pd.DataFrame) -> list[Figur
         judges = {name: pair(asked, scores, scale=scales) for name, scores in said.items()}
         known = pair(of_groups(given.ratings, given, rest), base, scale=scales)
         found.append(figures_of(judges, known, SCENARIOS, asked["item_id"].unique(), setting.how.seed + fold))
-    return [averaged(rows) for rows in zip(*found, strict=True)]
+    return [averaged(rows) if len(found) > 1 else rows[0] for rows in zip(*found, strict=True)]
 
 
 def averaged(folds: Sequence[Figure]) -> Figure:
