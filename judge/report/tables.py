@@ -9,7 +9,7 @@ reader should know.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,17 +214,15 @@ def training_of(run: Run) -> Training | None:
         for kind in ("means", "spearman", "errors"):
             if kind == "means" and about != "system":
                 continue
-            columns = {name: None for one in rows for name in one[kind]}
-            heads = [Key("metric"), *(Key(f"training.{name}") for name in columns)]
-            cells = [
-                [_metric(one["metric"], run.scheme), *(number(one[kind].get(name)) for name in columns)] for one in rows
-            ]
+            columns = {f"training.{name}": [one[kind].get(name) for one in rows] for one in rows for name in one[kind]}
             if kind == "spearman":
-                gains = {name: None for one in rows for name in one["gains"]}
-                heads += [Key("training.people"), *(Key(f"training.gain.{name}") for name in gains)]
-                for own, one in zip(cells, rows, strict=True):
-                    own += [_interval(one["people"]), *(_interval(one["gains"].get(name)) for name in gains)]
-            tables.append((Key(f"training.{kind}.{about}", system), Table(heads, cells)))
+                columns["training.people"] = [one["people"] for one in rows]
+                for name in dict.fromkeys(name for one in rows for name in one["gains"]):
+                    columns[f"training.gain.{name}"] = [one["gains"].get(name) for one in rows]
+            heads = [Key("metric"), *map(Key, columns)]
+            names = [_metric(one["metric"], run.scheme) for one in rows]
+            cells = zip(names, *map(_training_column, columns.values()), strict=True)
+            tables.append((Key(f"training.{kind}.{about}", system), Table(heads, list(map(list, cells)))))
     return Training(noted, tables)
 
 
@@ -233,8 +231,14 @@ def _metric(name: str, scheme: Scheme) -> Cell:
     return metric_key(name) if known else Key("training.all")
 
 
-def _interval(found: Mapping[str, Any] | None) -> Interval:
-    return Interval(*(number((found or {}).get(name)) for name in ("value", "low", "high")))
+def _training_column(values: Sequence[Any]) -> list[Cell]:
+    """Numbers and intervals as cells; the last one, a mean of the others, only where all of these have a value."""
+    cells: list[Cell] = []
+    for value in values:
+        ends = [number(value[name]) for name in ("value", "low", "high")] if isinstance(value, Mapping) else None
+        cells.append(number(value) if ends is None else Interval(*ends))
+    known = [(cell.value if isinstance(cell, Interval) else cell) is not None for cell in cells]
+    return cells if all(known) else [*cells[:-1], None]
 
 
 # Checks

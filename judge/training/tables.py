@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from calibration.stats.intervals import Estimate
-from judge.training.figures import GAINS, JUDGES, SYSTEM, Figure
+from judge.training.figures import ALL, GAINS, JUDGES, SYSTEM, Figure
 
 NONE = "–"
 """Where there is no value."""
@@ -39,15 +39,7 @@ def tables_of(figures: Sequence[Figure], system: str | None) -> Iterator[TextTab
             f"Spearman with the mean human ratings on {what}: "
             f"{rows[-1].dialogues:,} dialogues, {rows[-1].groups:,} scenarios",
             ("metric", *JUDGES, "people", *(f"trained − {other}" for other in GAINS)),
-            tuple(
-                (
-                    one.metric,
-                    *(number(one.spearman[name]) for name in JUDGES),
-                    number(one.people.value),
-                    *(gain(one.gains.get(other)) for other in GAINS),
-                )
-                for one in rows
-            ),
+            tuple(_agreement(one, rows) for one in rows),
         )
         heads = ("metric", *JUDGES, "constant")
         yield TextTable(
@@ -55,6 +47,28 @@ def tables_of(figures: Sequence[Figure], system: str | None) -> Iterator[TextTab
             heads,
             _numbers(rows, "errors", heads[1:]),
         )
+
+
+def _agreement(one: Figure, rows: Sequence[Figure]) -> tuple[str, ...]:
+    """The cells of a row. A mean over metrics is of those that have the figure, and says of how many, if not of all."""
+    metrics = [row for row in rows if row.metric != ALL]
+
+    def counted(cell: str, defined: Sequence[bool]) -> str:
+        return (
+            cell if one.metric != ALL or all(defined) or cell == NONE else f"{cell} [{sum(defined)} of {len(defined)}]"
+        )
+
+    judges = [
+        counted(number(one.spearman[name]), [row.spearman[name] is not None for row in metrics]) for name in JUDGES
+    ]
+    gains = [
+        counted(
+            gain(one.gains.get(other)), [other in row.gains and row.gains[other].value is not None for row in metrics]
+        )
+        for other in GAINS
+    ]
+    people = counted(number(one.people.value), [row.people.value is not None for row in metrics])
+    return one.metric, *judges, people, *gains
 
 
 def _numbers(rows: Sequence[Figure], field: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:

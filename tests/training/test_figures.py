@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,16 @@ def test_tables_say_what_they_are_about_and_hold_every_figure(rows: list[Figure]
     of_system = [Figure(**{**asdict(one), "about": SYSTEM, "people": one.people, "gains": one.gains}) for one in rows]
     titles = [one.title for one in tables_of([*of_system, *rows], "GPT")]
     assert titles[0] == "Mean score of the system left out, GPT" and len(titles) == 5
+
+
+def test_a_mean_says_of_how_many_metrics_it_is_where_it_is_not_of_all(rows: list[Figure]) -> None:
+    fit, care, both = rows
+    without = replace(care, spearman={**care.spearman, "base": None}, gains={"base": Estimate(None, reason="constant")})
+    of = {**both.spearman, "base": 0.5}
+    (agreement, _) = tables_of([fit, without, replace(both, spearman=of)], None)
+    last = dict(zip(agreement.heads, agreement.rows[-1], strict=True))
+    assert last["base"] == "0.50 [1 of 2]" and last["trained − base"].endswith(" [1 of 2]")
+    assert last["calibrated base"] == "–" and "of" not in last["trained"]
 
 
 def test_a_gain_is_shown_with_its_sign_and_its_interval() -> None:
