@@ -360,11 +360,11 @@ def _in_one_spelling(ratings: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.Da
     clash = written.duplicated(of_one, keep=False) & ~ratings.duplicated(of_one, keep=False)
     if clash.any():
         row = ratings[clash & ratings["item_id"].isin(list(same))].iloc[0]
-        text = (
-            f"annotator {row['annotator']!r} rated {row['item_id']!r} and {same[row['item_id']]!r} on "
-            f"{row['metric']!r}, which differ in case, width or blanks only; keep one"
+        who, both = repr(row["annotator"]), f"{row['item_id']!r} and {same[row['item_id']]!r}"
+        raise TableError(
+            "ratings",
+            [(0, f"annotator {who} rated {both}, spelled alike, on {row['metric']!r}; keep one of the two")],
         )
-        raise TableError("ratings", [(0, text)])
     one, other = next(iter(same.items()))
     return written, [
         f"Items written otherwise in the ratings were read as the judge's: {len(same):,} ({one!r} as {other!r})."

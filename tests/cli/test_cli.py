@@ -102,8 +102,10 @@ def test_the_stand_in_is_known_under_any_name(stand_in: Path, tmp_path: Path) ->
 
 
 def test_a_judge_that_cannot_be_fetched_is_exit_code_3_with_the_way_out(tmp_path: Path) -> None:
-    result = esrp_judge("score", "--judge", "qwen3-0.6b", cwd=tmp_path, HF_HOME=str(tmp_path / "hub"))
-    refused(result, "Qwen/Qwen3-0.6B cannot be fetched", "HF_ENDPOINT", "local folder", code=3)
+    for offline, way in (("1", "unset HF_HUB_OFFLINE"), ("0", "set HF_ENDPOINT to a mirror")):
+        about = {"HF_HUB_OFFLINE": offline, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+        result = esrp_judge("score", "--judge", "qwen3-0.6b", cwd=tmp_path, **about)
+        refused(result, "Qwen/Qwen3-0.6B cannot be fetched", way, "local folder", code=3)
     assert not (tmp_path / "results").exists()
 
 
@@ -126,9 +128,10 @@ def test_a_gpu_that_cannot_be_used_is_exit_code_3(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_fault_that_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
-    result = typed("score", cwd=tmp_path, ESRP_CACHE="/dev/null/cache")
-    refused(result, "internal error: NotADirectoryError", "ESRP_DEBUG=1", code=3)
+def test_a_fault_that_nobody_foresaw_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("judge.scoring.setup.examine", lambda: 1 / 0)
+    result = typed("doctor", cwd=tmp_path)
+    refused(result, "internal error: ZeroDivisionError", "ESRP_DEBUG=1", code=3)
 
 
 def test_doctor_tells_what_was_found(tmp_path: Path, stand_in: Path) -> None:

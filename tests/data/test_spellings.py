@@ -125,7 +125,7 @@ def test_an_item_that_an_annotator_rated_under_two_spellings_is_refused(run: Pat
     again = table[table["source"] == "Qwen"].assign(source="qwen", score="1")
     pd.concat([table, again]).to_csv(tmp_path / "twice.csv", index=False)
     how = ("agree", run, "--annotations", "twice.csv")
-    refused(typed(*how, cwd=tmp_path), "annotator 'anna' rated 'qwen/Anna/0' and 'Qwen/Anna/0'", "keep one")
+    refused(typed(*how, cwd=tmp_path), "annotator 'anna' rated 'qwen/Anna/0' and 'Qwen/Anna/0'", "keep one of the two")
     table.to_csv(tmp_path / "twice.csv", index=False)
     assert typed(*how, cwd=tmp_path).returncode == 0
 
