@@ -150,9 +150,11 @@ def averaged(folds: Sequence[Figure]) -> Figure:
 
     first = folds[0]
     gains = {name: _mean_of([one.gains[name] for one in folds if name in one.gains]) for name in first.gains}
-    people = _mean_of([one.people for one in folds])
+    ceiling_of = _mean_of([one.ceiling for one in folds])
     counts = sum(one.dialogues for one in folds), sum(one.groups for one in folds)
-    return Figure(first.about, first.metric, *counts, mean("spearman"), gains, people, mean("errors"), mean("means"))
+    return Figure(
+        first.about, first.metric, *counts, mean("spearman"), gains, ceiling_of, mean("errors"), mean("means")
+    )
 
 
 def _mean_of(folds: Sequence[Estimate]) -> Estimate:

@@ -239,7 +239,7 @@ def pair(
     if annotators:
         ratings = ratings[ratings["annotator"].isin(_annotators(ratings, annotators))]
     every = one_judge(scores, judge)
-    ratings, spelled = _in_one_spelling(ratings, every)
+    ratings, spelled = in_one_spelling(ratings, every)
     if "inclusion_probability" in ratings:
         chances = ratings.groupby(KEY)["inclusion_probability"].nunique(dropna=False)
         for item, metric in chances.index[chances > 1][:1]:
@@ -333,7 +333,7 @@ def _annotators(ratings: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _in_one_spelling(ratings: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def in_one_spelling(ratings: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Ratings with items and sources as the scores write them, where they differ by case, width or blanks only.
 
     Returns:

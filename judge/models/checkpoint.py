@@ -76,6 +76,10 @@ TRAINING = "training.json"
 """The file in the folder of a judge that ``train`` made, with all that is to be known of its training."""
 
 
+NOTED = {"base", "judge", "data_digest", "split", "options", "held_out_losses", "figures"}
+"""What is always in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A judge's model on disk, and what it was asked for by."""
@@ -124,10 +128,11 @@ class Checkpoint:
         """What is noted of its training; None of a model that ``train`` did not make."""
         try:
             content = dict(json.loads((self.folder / TRAINING).read_text(encoding="utf-8")))
+            whole = content.keys() >= NOTED and content["judge"].keys() >= {"dtype"}
             known = content["judge"]["answer_form"] in ANSWER_FORMS and content["base"].keys() >= {"name", "weights"}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file of that name
             return None
-        return content if known else None
+        return content if known and whole else None
 
     def dtype(self, hardware: Hardware) -> str:
         """The precision in which it is run."""

@@ -216,7 +216,7 @@ def training_of(run: Run) -> Training | None:
                 continue
             columns = {f"training.{name}": [one[kind].get(name) for one in rows] for one in rows for name in one[kind]}
             if kind == "spearman":
-                columns["training.people"] = [one["people"] for one in rows]
+                columns["training.ceiling"] = [one["ceiling"] for one in rows]
                 for name in dict.fromkeys(name for one in rows for name in one["gains"]):
                     columns[f"training.gain.{name}"] = [one["gains"].get(name) for one in rows]
             heads = [Key("metric"), *map(Key, columns)]

@@ -18,7 +18,7 @@ from calibration.agreement.reliability import ceiling
 from calibration.pairing import Paired
 from calibration.stats.correlation import MIN_CORRELATED, spearman, spearman_draws
 from calibration.stats.intervals import Estimate, Resampler
-from judge.errors import InputError
+from judge.errors import EngineError, InputError
 from judge.scoring.judge import Judge
 from judge.scoring.run_folder import scores_of
 from judge.training.targets import RatedDialogue
@@ -61,12 +61,12 @@ class Figure:
     """By judge: Spearman's correlation with the mean ratings; None where it is undefined or there is no such judge."""
     gains: dict[str, Estimate]
     """Spearman of the trained judge less that of each of ``GAINS``, with its paired interval over groups."""
-    people: Estimate
-    """Spearman of one annotator with the mean of the others, averaged over annotators: the human ceiling."""
+    ceiling: Estimate
+    """The human ceiling: Spearman of one annotator with the mean of the others, averaged over annotators."""
     errors: dict[str, float | None]
     """By judge, and of a ``constant`` (the mean rating of what was learned from): mean absolute error, in points."""
     means: dict[str, float | None]
-    """By judge, and of ``people``: the mean over the dialogues, in points."""
+    """By judge, and of the ``annotators``: the mean over the dialogues, in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,10 @@ def measure(
     columns = ["source", "character", "scenario", "metric", "judge", "score", "prompt_tokens", *levels]
     scores = scores_of(pd.DataFrame(rows, columns=columns).astype({"score": float}), judge.scheme)
     scores["group"] = [one.group for one, _, _ in slots]
+    if scores["score"].isna().all():
+        raise EngineError(
+            f"{judge.name} gives no score at all: its numbers are none; lower --rate, or choose another judge"
+        )
     loss = float(np.average(losses, weights=[one.weight for one, _, _ in slots]))
     return Measured(loss, scores, paired(scores, rated, ratings, judge))
 
@@ -184,7 +188,7 @@ def figures_of(
         seed: random seed of the bootstrap.
     """
     items = np.array(list(chosen), dtype=object)
-    part = {name: _only(pairing, items) for name, pairing in judges.items()}
+    part = _shared(judges, items)
     gains = {
         other: {
             one.metric: one.spearman
@@ -210,20 +214,27 @@ def figures_of(
                 {other: by_metric[metric] for other, by_metric in gains.items() if metric in by_metric},
                 ceiling(base, Resampler(base.groups, seed=seed))["spearman"],
                 {name: _average(np.abs(value - base.human), base.weights) for name, value in off.items()},
-                {name: _average(value, base.weights) for name, value in {**scores, "people": base.human}.items()},
+                {name: _average(value, base.weights) for name, value in {**scores, "annotators": base.human}.items()},
             )
         )
     return [*rows, _of_all(rows, part, about, seed)] if len(rows) > 1 else rows
 
 
-def _only(pairing: Pairing, items: np.ndarray) -> Pairing:
-    """Those of some items that somebody rated and that have a score, of each metric that has any."""
-    parts = {}
-    for name, one in pairing.metrics.items():
-        wanted = np.isin(one.items.astype(str), items.astype(str)) & np.isfinite(one.human) & np.isfinite(one.judge)
-        if wanted.any():
-            parts[name] = one.at(wanted)
-    return replace(pairing, metrics=parts)
+def _shared(judges: Mapping[str, Pairing], items: np.ndarray) -> dict[str, Pairing]:
+    """Those of some items that somebody rated and all judges have a score of, of each metric that has any.
+
+    A map that gives no score of a metric at all is left out of it, and the others are not.
+    """
+    parts: dict[str, dict[str, Paired]] = {name: {} for name in judges}
+    for metric in judges["base"].metrics:
+        sides = {name: one.metrics[metric] for name, one in judges.items() if metric in one.metrics}
+        sides = {name: side for name, side in sides.items() if np.isfinite(side.judge).any()}
+        common = set(map(str, items))
+        for side in sides.values():
+            common &= set(side.items[np.isfinite(side.judge) & np.isfinite(side.human)].astype(str))
+        for name, side in sides.items() if common else ():
+            parts[name][metric] = side.at(np.isin(side.items.astype(str), sorted(common)))
+    return {name: replace(judges[name], metrics=metrics) for name, metrics in parts.items()}
 
 
 def _of_all(rows: Sequence[Figure], part: Mapping[str, Pairing], about: str, seed: int) -> Figure:
@@ -237,8 +248,8 @@ def _of_all(rows: Sequence[Figure], part: Mapping[str, Pairing], about: str, see
         len(groups),
         {name: _mean(row.spearman[name] for row in rows) for name in JUDGES},
         {other: _mean_gain(part["trained"], part[other], seed) for other in GAINS if other in part},
-        Estimate(_mean(row.people.value for row in rows), reason="it is defined on no metric"),
-        {name: _mean(row.errors.get(name) for row in rows) for name in names if name != "people"},
+        Estimate(_mean(row.ceiling.value for row in rows), reason="it is defined on no metric"),
+        {name: _mean(row.errors.get(name) for row in rows) for name in names if name != "annotators"},
         {name: _mean(row.means.get(name) for row in rows) for name in names if name != "constant"},
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from judge.errors import InputError
 from judge.files import as_json_text, made_folder
 from judge.models.checkpoint import TOKENIZER_FILES, TRAINING, Checkpoint
 from judge.scoring.parts import telling
@@ -26,6 +27,12 @@ def licence_of(base: Checkpoint) -> str | None:
     found = re.search(r"^license:\s*[\"']?([\w.+-]+)", head, re.MULTILINE) if head.startswith("---") else None
     said = found[1] if found else base.config.get("license")
     return str(said) if said else None
+
+
+def refuse_what_is_there(out: Path) -> None:
+    """InputError where the folder to write is there already."""
+    if out.exists() or out.is_symlink():
+        raise InputError(f"--out {out}: is there already; remove it or name another folder")
 
 
 def write_model(
@@ -57,6 +64,7 @@ def write_model(
             os.chmod(file, 0o644)  # weights and folder were made for this user alone
         os.chmod(beside, 0o755)
 
+    refuse_what_is_there(out)  # it may have appeared during the training, whose checkpoints are kept
     with telling("written", out):
         made_folder(out, write)
 

@@ -92,7 +92,9 @@ def split(rated: Sequence[RatedDialogue], share: float, seed: int, system: str |
     validation = [one for one in known if one.group in watched_groups]
     training = [one for one in known if one.group not in watched_groups]
     if not training or not validation:
-        raise InputError(f"--held-out {share}: leaves nothing to learn from or to stop by; lower it or rate more")
+        raise InputError(
+            f"--held-out {share}: leaves nothing to learn from or to stop by; lower it, try another --seed or rate more"
+        )
     return Split(
         training=tuple(training),
         validation=tuple(validation),

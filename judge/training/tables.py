@@ -33,12 +33,12 @@ def tables_of(figures: Sequence[Figure], system: str | None) -> Iterator[TextTab
         of_system = about == SYSTEM
         what = f"the system left out, {system}" if of_system else "held-out scenarios and characters"
         if of_system:
-            heads = ("metric", "people", *JUDGES)
+            heads = ("metric", "annotators", *JUDGES)
             yield TextTable(f"Mean score of {what}", heads, _numbers(rows, "means", heads[1:]))
         yield TextTable(
             f"Spearman with the mean human ratings on {what}: "
             f"{rows[-1].dialogues:,} dialogues, {rows[-1].groups:,} scenarios",
-            ("metric", *JUDGES, "people", *(f"trained − {other}" for other in GAINS)),
+            ("metric", *JUDGES, "human ceiling", *(f"trained − {other}" for other in GAINS)),
             tuple(_agreement(one, rows) for one in rows),
         )
         heads = ("metric", *JUDGES, "constant")
@@ -50,30 +50,30 @@ def tables_of(figures: Sequence[Figure], system: str | None) -> Iterator[TextTab
 
 
 def _agreement(one: Figure, rows: Sequence[Figure]) -> tuple[str, ...]:
-    """The cells of a row. A mean over metrics is of those that have the figure, and says of how many, if not of all."""
-    metrics = [row for row in rows if row.metric != ALL]
-
-    def counted(cell: str, defined: Sequence[bool]) -> str:
-        return (
-            cell if one.metric != ALL or all(defined) or cell == NONE else f"{cell} [{sum(defined)} of {len(defined)}]"
-        )
-
-    judges = [
-        counted(number(one.spearman[name]), [row.spearman[name] is not None for row in metrics]) for name in JUDGES
+    """The cells of a row: each judge, the human ceiling, the gains."""
+    values = [
+        *((number(one.spearman[name]), [row.spearman[name] for row in rows]) for name in JUDGES),
+        (number(one.ceiling.value), [row.ceiling.value for row in rows]),
+        *(
+            (gain(one.gains.get(name)), [row.gains[name].value if name in row.gains else None for row in rows])
+            for name in GAINS
+        ),
     ]
-    gains = [
-        counted(
-            gain(one.gains.get(other)), [other in row.gains and row.gains[other].value is not None for row in metrics]
-        )
-        for other in GAINS
-    ]
-    people = counted(number(one.people.value), [row.people.value is not None for row in metrics])
-    return one.metric, *judges, people, *gains
+    return one.metric, *(_counted(cell, one, rows, of) for cell, of in values)
 
 
 def _numbers(rows: Sequence[Figure], field: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     values: list[tuple[Figure, Mapping[str, float | None]]] = [(one, getattr(one, field)) for one in rows]
-    return tuple((one.metric, *(number(of.get(name)) for name in names)) for one, of in values)
+    column = {name: [of.get(name) for _, of in values] for name in names}
+    return tuple(
+        (one.metric, *(_counted(number(of.get(name)), one, rows, column[name]) for name in names)) for one, of in values
+    )
+
+
+def _counted(cell: str, one: Figure, rows: Sequence[Figure], column: Sequence[float | None]) -> str:
+    """A cell; a mean over some of the metrics says of how many, as means over all stand beside it."""
+    of = [value is not None for row, value in zip(rows, column, strict=True) if row.metric != ALL]
+    return cell if one.metric != ALL or all(of) or cell == NONE else f"{cell} [{sum(of)} of {len(of)}]"
 
 
 def number(value: float | None) -> str:

@@ -73,6 +73,13 @@ def rated_dialogues(
         notes.append("All ratings are by one annotator: the judge learns to agree with that one.")
     given = _targets(ratings, scheme)
     first = ratings.drop_duplicates("item_id").set_index("item_id")
+    if "inclusion_probability" in ratings:
+        chances = ratings.groupby("item_id")["inclusion_probability"].nunique(dropna=False)
+        for item in chances.index[chances > 1][:1]:
+            raise InputError(
+                f"--annotations: item {item!r} has two inclusion probabilities, and a judge learns all metrics of a "
+                "dialogue together; give it one"
+            )
     weights = 1 / first["inclusion_probability"] if "inclusion_probability" in first else None
     rated, unanswered = [], 0
     for dialogue in dialogues:

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from calibration.errors import naming
+from calibration.pairing import in_one_spelling
 from judge.engines.packed.engine import PackedEngine
 from judge.errors import EngineError, InputError, one_line
 from judge.human_ratings.agreement import metric_names, read_annotations
@@ -36,7 +38,7 @@ from judge.training.figures import (
     figures_of,
     measure,
 )
-from judge.training.model_folder import licence_of, write_model
+from judge.training.model_folder import licence_of, refuse_what_is_there, write_model
 from judge.training.options import TrainOptions
 from judge.training.split import Split, split
 from judge.training.steps import Lessons, Training
@@ -103,15 +105,20 @@ def train(
             notes=notes,
         )
     paths, options, _, hardware = settle(data, options, progress)
-    with closing(open_corpus(paths, options, set(ratings["item_id"]))) as corpus:
+    with closing(open_corpus(paths, options, set(ratings["item_id"]))) as corpus, naming("--annotations"):
         notes += corpus.notes
-        rated = rated_dialogues(corpus, ratings, scheme, notes)
+        dialogues = list(corpus)
+        names = pd.DataFrame({"item_id": [one.id for one in dialogues], "source": [one.source for one in dialogues]})
+        ratings, said = in_one_spelling(ratings, names)
+        notes += said
+    rated = rated_dialogues(dialogues, ratings, scheme, notes)
     with _telling_of_memory():
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         base, engine = _trainable(judge, how)
-        lessons = _lessons(_that_fit(rated, judge, engine.max_tokens, notes), ratings, scheme, how)
+        lessons = _lessons(_that_fit(rated, judge, engine.max_tokens, notes), ratings, scheme, how, notes)
         notes += _not_held_out(lessons.split)
         with checkpoints.held(partial_folder(out)) as folder:
+            refuse_what_is_there(out)  # another training may have ended meanwhile
             checkpoints.begin(folder, _plan(judge, lessons, how))
             learned = _learn(judge, engine, lessons, how, folder, notes, progress)
             record = _record(judge, base, lessons, how, learned, notes)
@@ -175,9 +182,33 @@ def _learn(
     return Learned(adapted, state, training.trainer.refused, losses, figures)
 
 
-def _lessons(rated: Sequence[RatedDialogue], ratings: pd.DataFrame, scheme: Scheme, how: TrainOptions) -> Lessons:
+def _of_learned_metrics(parts: Split, notes: list[str]) -> Split:
+    """The same without ratings on metrics that nothing is learned of; InputError where none are left."""
+    learned = {metric for one in parts.training for metric in one.targets}
+    lost: set[str] = set()
+
+    def some(rated: Sequence[RatedDialogue]) -> tuple[RatedDialogue, ...]:
+        lost.update(metric for one in rated for metric in one.targets if metric not in learned)
+        kept = [
+            replace(one, targets={name: of for name, of in one.targets.items() if name in learned}) for one in rated
+        ]
+        return tuple(one for one in kept if one.targets)
+
+    found = replace(parts, validation=some(parts.validation), held_out=some(parts.held_out))
+    if lost:
+        notes.append(f"Left out, as no dialogue that is learned from is rated on it: {', '.join(sorted(lost))}.")
+    if not found.validation or not found.held_out:
+        raise InputError(
+            "--annotations: nothing that is held out is rated on a metric that is learned; give another --seed"
+        )
+    return found
+
+
+def _lessons(
+    rated: Sequence[RatedDialogue], ratings: pd.DataFrame, scheme: Scheme, how: TrainOptions, notes: list[str]
+) -> Lessons:
     """The rated dialogues in their parts, with targets as they are to be learned."""
-    parts = split(rated, how.held_out, how.seed, how.left_out_system)
+    parts = _of_learned_metrics(split(rated, how.held_out, how.seed, how.left_out_system), notes)
     found: dict[str, dict[str, float]] = {}
     if how.severity:
         known = {one.dialogue.id for one in (*parts.training, *parts.validation)}
@@ -228,8 +259,7 @@ def _refuse_untrainable(out: Path, options: Options, how: TrainOptions) -> None:
     """InputError where it can be said at once that this will not do."""
     if options.url:
         raise InputError("--url: a server's model cannot be trained; give --judge its folder")
-    if out.exists() or out.is_symlink():
-        raise InputError(f"--out {out}: is there already; remove it or name another folder")
+    refuse_what_is_there(out)
     missing = [name for name in ("peft", "accelerate") if find_spec(name) is None]
     if how.method == "lora" and missing:
         raise InputError(
@@ -278,10 +308,10 @@ def _adapted(network: Any, how: TrainOptions) -> Any:
 def _as_adapter(learned: Learned, base: Checkpoint, asked: str, folder: Path) -> Path:
     """A folder with the adapter, which names its base: by its Hub id, or by its path on this machine."""
     named = asked
-    if base.asked in PRESETS:
-        named = PRESETS[base.asked].repository
-    elif os.path.exists(asked):
+    if os.path.exists(asked):
         named = os.path.abspath(asked)
+    elif base.asked in PRESETS:
+        named = PRESETS[base.asked].repository
     learned.adapted.peft_config["default"].base_model_name_or_path = named
     out = folder / "adapter"
     shutil.rmtree(out, ignore_errors=True)
@@ -310,6 +340,7 @@ def _record(
             "language": own.language,
             "layout": own.layout,
             "answer_form": own.answer_form,
+            "dtype": str(judge.engine.model.dtype).removeprefix("torch."),  # type: ignore[attr-defined]
         },
         "data_digest": lessons.digest,
         "split": lessons.split.facts,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration import pair
+from calibration import Pairing, pair
 from calibration.stats.intervals import Estimate
 from judge.training.figures import ALL, JUDGES, SCENARIOS, SYSTEM, Figure, figures_of
 from judge.training.tables import gain, tables_of
@@ -29,12 +29,15 @@ def table(seed: int, noise: float, metrics: tuple[str, ...] = ("fit", "care")) -
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Figure]:
+def judges() -> dict[str, Pairing]:
     people = pd.concat([table(seed, 0.3).assign(annotator=f"a{seed}") for seed in (1, 2, 3)]).drop(columns="judge")
     scale = {"fit": (1, 5), "care": (1, 5)}
-    judges = {"base": pair(people, table(7, 5.0), scale=scale), "trained": pair(people, table(8, 0.5), scale=scale)}
-    half = LABELS[20:]
-    return figures_of(judges, judges["base"], SCENARIOS, half, seed=0)
+    return {"base": pair(people, table(7, 5.0), scale=scale), "trained": pair(people, table(8, 0.5), scale=scale)}
+
+
+@pytest.fixture(scope="module")
+def rows(judges: dict[str, Pairing]) -> list[Figure]:
+    return figures_of(judges, judges["base"], SCENARIOS, LABELS[20:], seed=0)
 
 
 def test_each_judge_is_measured_on_the_chosen_dialogues_alone(rows: list[Figure]) -> None:
@@ -47,11 +50,20 @@ def test_each_judge_is_measured_on_the_chosen_dialogues_alone(rows: list[Figure]
     by_hand = pd.Series(own).corr(pd.Series(mean), method="spearman")
     assert fit.spearman["trained"] == pytest.approx(by_hand)
     assert fit.errors["trained"] == pytest.approx(np.abs(own - mean).mean())
-    assert fit.means["people"] == pytest.approx(mean.mean())
+    assert fit.means["annotators"] == pytest.approx(mean.mean())
     ceiling = [pd.Series(people[i]).corr(pd.Series(np.mean(people[:i] + people[i + 1 :], axis=0)), "spearman") for i in range(3)]  # fmt: skip  # noqa: E501
-    assert fit.people.value == pytest.approx(np.mean(ceiling))
+    assert fit.ceiling.value == pytest.approx(np.mean(ceiling))
     assert fit.spearman["calibrated base"] is None and fit.spearman.keys() == set(JUDGES)
     assert both.spearman["trained"] == pytest.approx((fit.spearman["trained"] + care.spearman["trained"]) / 2)
+
+
+def test_a_judgment_that_one_judge_lacks_is_left_out_of_all(judges: dict[str, Pairing]) -> None:
+    lacking = judges["trained"].metrics["fit"]
+    scores = lacking.judge.copy()
+    scores[-1] = np.nan
+    some = {**judges, "trained": replace(judges["trained"], metrics={"fit": lacking.judged_by(scores)})}
+    (fit,) = (one for one in figures_of(some, judges["base"], SCENARIOS, LABELS[20:], seed=0) if one.metric == "fit")
+    assert fit.dialogues == 19 and fit.gains["base"].value is not None
 
 
 def test_the_gain_has_a_paired_interval_also_over_all_metrics(rows: list[Figure]) -> None:
@@ -73,7 +85,7 @@ def test_tables_say_what_they_are_about_and_hold_every_figure(rows: list[Figure]
     assert agreement.heads[-2:] == ("trained − base", "trained − calibrated base")
     assert agreement.rows[0][-2].startswith("+") and agreement.rows[0][-1] == "–"
     assert errors.heads[-1] == "constant" and len(errors.rows) == 3
-    of_system = [Figure(**{**asdict(one), "about": SYSTEM, "people": one.people, "gains": one.gains}) for one in rows]
+    of_system = [Figure(**{**asdict(one), "about": SYSTEM, "ceiling": one.ceiling, "gains": one.gains}) for one in rows]
     titles = [one.title for one in tables_of([*of_system, *rows], "GPT")]
     assert titles[0] == "Mean score of the system left out, GPT" and len(titles) == 5
 

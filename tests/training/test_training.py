@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from judge import EngineError, InputError, Interrupted, Options, Trained, TrainOptions, load_judgments, score, train
 from judge.data.dialogues import example_files
-from judge.models.checkpoint import Checkpoint, stand_in
+from judge.models.checkpoint import Checkpoint, resolve, stand_in
 from judge.progress import Silent
 from judge.report.page import write_report
 from judge.scoring.run_folder import read_manifest
@@ -170,6 +171,83 @@ def test_an_adapter_of_another_base_is_refused(few: Path, options: Options, tmp_
     refused(based_on("../gone"), "its base ../gone: neither a preset")
     config.write_text("{}")
     refused(typed("score", example_files()[0], "--judge", apart.folder, "--run", "run", cwd=tmp_path), "names no base")
+
+
+def test_an_adapter_is_the_judge_that_was_measured_also_where_its_base_has_narrower_weights(
+    few: Path, options: Options, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(stand_in().folder, base)
+    tensors = {name: value.bfloat16() for name, value in load_file(base / "model.safetensors").items()}
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    own = replace(options, judge=str(base))
+    merged = train(example_files()[:1], few, tmp_path / "merged", own, TrainOptions(**QUICK))
+    apart = train(example_files()[:1], few, tmp_path / "apart", own, TrainOptions(**QUICK, adapter=True))
+    assert apart.record["judge"]["dtype"] == "float32"
+    digests = [resolve(str(one.folder)).weights_digest for one in (merged, apart)]
+    assert digests[0] == digests[1] != Checkpoint("base", base).weights_digest
+
+
+def test_an_adapter_that_is_damaged_or_its_own_base_is_said_and_its_template_is_its_own(
+    few: Path, options: Options, tmp_path: Path
+) -> None:
+    apart = train(example_files()[:1], few, tmp_path / "apart", options, TrainOptions(**QUICK, adapter=True)).folder
+    before = resolve(str(apart)).folder
+    template = (apart / "chat_template.jinja").read_text()
+    (apart / "chat_template.jinja").write_text(template + "{# mine #}")
+    after = resolve(str(apart)).folder
+    assert after != before and "mine" in (after / "chat_template.jinja").read_text()
+    again = ["score", example_files()[0], "--judge", apart, "--run", "run"]
+    weights, config = apart / "adapter_model.safetensors", apart / "adapter_config.json"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    refused(typed(*again, cwd=tmp_path), "damaged, or does not fit its base stand-in", "save the adapter again", code=3)
+    for base in (".", "", str(apart)):
+        config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
+        refused(typed(*again, cwd=tmp_path), "its base leads back to itself; name the model it was trained on")
+
+
+def test_a_foreign_adapter_over_a_trained_judge_does_not_carry_its_figures(
+    few: Path, trained: Trained, options: Options, tmp_path: Path
+) -> None:
+    own = replace(options, judge=str(trained.folder))
+    apart = train(example_files()[:1], few, tmp_path / "apart", own, TrainOptions(**QUICK, adapter=True)).folder
+    (apart / "training.json").unlink()
+    assert resolve(str(apart)).training is None
+
+
+def test_a_folder_that_appears_during_a_training_is_left_alone_and_nothing_is_lost(
+    few: Path, options: Options, tmp_path: Path
+) -> None:
+    class Appearing(Silent):
+        def advance(self, count: int, tokens: int) -> None:
+            (tmp_path / "out").mkdir(exist_ok=True)
+
+    with pytest.raises(InputError, match="out: is there already"):
+        train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK), Appearing())
+    assert list((tmp_path / "out").iterdir()) == [] and list(partial_folder(tmp_path / "out").glob("step-*"))
+    (tmp_path / "out").rmdir()
+    assert train(example_files()[:1], few, tmp_path / "out", options, TrainOptions(**QUICK)).record["steps"] > 0
+
+
+def test_ratings_in_another_spelling_are_of_the_same_dialogues(few: Path, options: Options, tmp_path: Path) -> None:
+    table = pd.read_csv(few)
+    upper = table.assign(item_id=table["item_id"].str.upper(), source=table["source"].str.upper() + " ")
+    upper.to_csv(tmp_path / "upper.csv", index=False)
+    how = TrainOptions(**QUICK)
+    found = train(example_files()[:1], tmp_path / "upper.csv", tmp_path / "upper", options, how).record
+    plain = train(example_files()[:1], few, tmp_path / "plain", options, how).record
+    assert found["data_digest"] == plain["data_digest"] and found["figures"] == plain["figures"]
+    assert any("which differ in case, width or blanks only" in note for note in found["notes"])
+
+
+def test_another_programs_training_json_is_passed_over(trained: Trained, options: Options, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    part = {name: trained.record[name] for name in ("base", "judge")}
+    (tmp_path / "copy" / "training.json").write_text(json.dumps(part))
+    own = Options(judge=str(tmp_path / "copy"), rubric=options.rubric, run=tmp_path / "run", min_mass=0, limit=2)
+    assert "training" not in read_manifest(score(example_files()[:1], own).run)["judge"]
 
 
 def test_two_trainings_into_one_folder_are_told_apart(few: Path, options: Options, tmp_path: Path) -> None:
