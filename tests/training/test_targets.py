@@ -86,8 +86,8 @@ def test_what_is_left_out_is_said() -> None:
 
 
 def test_a_dialogue_with_two_chances_is_refused() -> None:
-    rows = (("s/c/1", "fluency", "a", 2), ("s/c/1", "coherency", "a", 4), ("s/c/2", "fluency", "a", 5))
-    table = ratings(*rows, inclusion_probability=[0.5, 0.1, 0.5])
+    rows = [(f"s/c/{number}", metric, "a", number) for number in (1, 2) for metric in ("fluency", "coherency")]
+    table = ratings(*rows, inclusion_probability=[0.5, 0.1, 0.5, 0.5])
     with pytest.raises(InputError, match="'s/c/1' has two inclusion probabilities"):
         rated_dialogues([dialogue("1"), dialogue("2")], table, SCHEME, [])
 

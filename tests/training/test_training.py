@@ -202,7 +202,7 @@ def test_an_adapter_that_is_damaged_or_its_own_base_is_said_and_its_template_is_
     again = ["score", example_files()[0], "--judge", apart, "--run", "run"]
     weights, config = apart / "adapter_model.safetensors", apart / "adapter_config.json"
     weights.write_bytes(weights.read_bytes()[:5000])
-    refused(typed(*again, cwd=tmp_path), "damaged, or does not fit its base stand-in", "save the adapter again", code=3)
+    refused(typed(*again, cwd=tmp_path), "damaged, or does not fit its base STAND-IN", "save the adapter again", code=3)
     for base in (".", "", str(apart)):
         config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
         refused(typed(*again, cwd=tmp_path), "its base leads back to itself; name the model it was trained on")
@@ -233,13 +233,13 @@ def test_a_folder_that_appears_during_a_training_is_left_alone_and_nothing_is_lo
 
 def test_ratings_in_another_spelling_are_of_the_same_dialogues(few: Path, options: Options, tmp_path: Path) -> None:
     table = pd.read_csv(few)
-    upper = table.assign(item_id=table["item_id"].str.upper(), source=table["source"].str.upper() + " ")
+    upper = table.assign(source=table["source"].str.upper() + " ")
     upper.to_csv(tmp_path / "upper.csv", index=False)
     how = TrainOptions(**QUICK)
     found = train(example_files()[:1], tmp_path / "upper.csv", tmp_path / "upper", options, how).record
     plain = train(example_files()[:1], few, tmp_path / "plain", options, how).record
     assert found["data_digest"] == plain["data_digest"] and found["figures"] == plain["figures"]
-    assert any("which differ in case, width or blanks only" in note for note in found["notes"])
+    assert any("Items written otherwise in the ratings were read" in note for note in found["notes"])
 
 
 def test_another_programs_training_json_is_passed_over(trained: Trained, options: Options, tmp_path: Path) -> None:
