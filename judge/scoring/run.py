@@ -337,6 +337,7 @@ def write_tables(run: Path) -> Result:
     judgments = counts.total() - counts[TOO_FEW_ANSWERS]  # nothing to rate, so nothing is missing
     if run_folder.lists_all(store):  # else a probability of 0 is a very small one
         unlisted = 0
+    store.remove_other_answers(units)
     found = {"judgments": judgments, "missing": missing, "suspicious": suspicious, "unlisted": unlisted}
     run_folder.finish(store, found)
     name, chosen = manifest["judge"]["name"], manifest.get("judge_chosen", AS_ASKED)

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from judge import load_judgments
+from judge.errors import EngineError
 from judge.scoring.answer_log import AnswerLog
 from tests.helpers.commands import esrp_judge, typed
 from tests.helpers.serving import HANG, Model, is_longer, serving
@@ -199,6 +201,39 @@ def test_a_run_that_is_killed_has_saved_what_was_answered_a_moment_before(
         assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
     assert lost(server, began, killed, age=0.5) == set()
     assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+def test_a_log_of_a_batch_whose_texts_were_edited_goes_when_the_run_ends(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.refusing_after = 5
+    with serving(server) as url:
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 3
+        assert len(list((tmp_path / "run" / "answers").iterdir())) == 1
+        data = tmp_path / "data.jsonl"
+        data.write_text(data.read_text(encoding="utf-8").replace(json.dumps("第7个回答"), '"又"'), encoding="utf-8")
+        server.refusing_after = None
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "run" / "answers").exists()
+
+
+def test_an_answer_for_which_the_disk_has_room_for_a_part_only_is_an_error_and_glues_nothing(tmp_path: Path) -> None:
+    log, rows = AnswerLog(tmp_path, "judgments", "0" * 16), [[-0.25, -1.5]]
+    log.add("a", rows)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(EngineError, match="cannot be written"):
+            log.add("b", rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert log.get("b") is None
+    log.add("c", rows)
+    again = AnswerLog(tmp_path, "judgments", "0" * 16)
+    assert [again.get(key) for key in "abc"] == [rows, None, rows]
 
 
 class Chat(Slow):
