@@ -146,6 +146,7 @@ def look_ahead(
             progress.note(warning)
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress, share_of(options.shard) if options.shard else WHOLE)
+        work.judge.refuse_letters(corpus)
         if options.rationales:
             Explainer(work.judge)  # refuses a judge that cannot give any
         return foresee(work, work.store.folder)
@@ -257,6 +258,7 @@ def _complete(session: _Session, stop: threading.Event) -> None:
     }
     if work.share != WHOLE and work.before and work.before["data"].get("digest") != work.corpus.digest:
         progress.note(f"until now {store} was a run of other data; all shards must be given the same")
+    work.judge.refuse_letters(work.corpus)
     store.tidy()
     run_folder.begin(store, work.judge, session.hardware, session.reason, about, work.share != WHOLE)
     # After the manifest, without which a folder with a file in it is not a run; before any part, which needs the texts.
