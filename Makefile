@@ -64,7 +64,7 @@ report: $(VENV)/.ready ## write report.html of RUN, one file that opens offline;
 	@$(BIN)/esrp-judge report "$$RUN"$(if $(RUN),,$(error name a run: make report RUN=results/…)) $(ARGS)
 
 serve: $(SERVING)/.ready ## serve JUDGE by vLLM on PORT of this machine, with the flags that suit scoring
-	@$(SERVING)/bin/esrp-judge serve $(if $(JUDGE),--judge "$(JUDGE)") --port $(PORT) $(ARGS)
+	@$(SERVING)/bin/esrp-judge serve $${JUDGE:+--judge "$$JUDGE"} --port $(PORT) $(ARGS)
 
 test: $(VENV)/.ready-dev ## run the everyday tests: minutes
 	$(BIN)/python -m pytest $(PARALLEL) -m "$(EVERYDAY)" $(ARGS)

@@ -39,6 +39,10 @@ TOO_LONG = "too_long"
 """The prompt is longer than the model takes."""
 
 
+UNKNOWN_LETTERS = "unknown_letters"
+"""The judge's tokenizer cannot write more than a few of the text's characters."""
+
+
 NOT_FINITE = "not_finite"
 """The model's probabilities are no numbers, or carry no mass on any level."""
 

@@ -128,7 +128,7 @@ class ServedSpeaker:
             if refusal.status in (401, 403):
                 raise InputError(str(refusal)) from refusal
             raise
-        return found if isinstance(found, Failure) else found[0]
+        return found if isinstance(found, Failure) else found.values[0]
 
 
 class LocalSpeaker:

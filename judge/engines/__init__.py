@@ -89,8 +89,16 @@ class AnswerLog(Protocol):
         """What was answered to the request with this key; None where that is not known."""
         ...
 
-    def add(self, key: str, rows: Rows) -> None:
+    def read(self, key: str) -> int | None:
+        """How many tokens of that request the server said that it read; None where that is not known."""
+        ...
+
+    def add(self, key: str, rows: Rows, read: int | None = None) -> None:
         """Keep an answer: from now on a killed process loses it no more."""
+        ...
+
+    def take_back(self, read: int) -> None:
+        """Forget the answers to requests of which the server read so many tokens or more."""
         ...
 
     def sync(self) -> None:

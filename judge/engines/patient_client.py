@@ -16,7 +16,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -47,8 +48,8 @@ FASTER = 1.1
 """By how much asking about twice as many has to be faster, so that it is done."""
 
 
-LONGEST_PAUSE_S = 10.0
-"""The most seconds between two tries."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+"""Seconds between the first two tries, and the most between any two."""
 
 
 STEP_S = 0.2
@@ -91,6 +92,22 @@ server may refuse before it has answered one."""
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[Value]):
+    """What came back for each prompt of a request, and how many tokens of them the server read, where it says so."""
+
+    values: list[Value]
+    read: int | None
+
+
+class CutsPrompts(EngineError):
+    """A server was found to read no more than ``read`` tokens of a prompt: what it answered to as many is void."""
+
+    def __init__(self, message: str, read: int) -> None:
+        super().__init__(message)
+        self.read = read
+
+
 class HttpRefusal(EngineError):
     """A server answers by an HTTP status that another try will not change."""
 
@@ -105,6 +122,28 @@ class _Transient(Exception):
 
 class _TooMany(_Transient):
     """The server is asked too much, for which no request is at fault."""
+
+
+FAILED = (httpx.TransportError, TimeoutError, _Transient)
+"""Errors of a request after which another try may succeed."""
+
+
+@dataclass(slots=True)
+class _Failing:
+    """How often a request failed, since when by ``time.monotonic()``, and the seconds to wait before the next try."""
+
+    tries: int = 0
+    since: float = 0.0
+    pause: float = FIRST_PAUSE_S
+
+    def again(self, answered_at: float) -> None:
+        """It failed once more; the server answered another request at ``answered_at``.
+
+        Patience counts from the first failure and not from the request, as a large batch may take minutes; and anew
+        from every answer to another.
+        """
+        self.tries += 1
+        self.since = max(self.since or time.monotonic(), answered_at)
 
 
 class Pace:
@@ -244,57 +283,71 @@ class PatientClient:
         self._client: httpx.AsyncClient | None = None
         self._answered: Request[Any] | None = None
         self._answered_at = 0.0
-        self._in_flight, self._refused = 0, 0
+        self._in_flight, self._refused_first = 0, 0
         self._limits: set[asyncio.Timeout] = set()
         self._checking, self._most_read = asyncio.Lock(), FEWEST_READ
+        self._checks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Connections to the server, for as long as this lasts."""
+        """Connections to the server, for as long as this lasts.
+
+        CutsPrompts at the end where the server was found to cut prompts; until then no answer is to be relied on.
+        """
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=max(MOST, self.pace.limit))
         timeout = httpx.Timeout(None, connect=TIMEOUT.connect)  # the time for an answer is looked after in ``_send``
         options, self._checking = connecting(self.url, self._key), asyncio.Lock()  # a lock is of one event loop
         async with httpx.AsyncClient(**options, timeout=timeout, limits=limits) as self._client:
-            yield
+            try:
+                yield
+                await asyncio.gather(*self._checks)
+            finally:
+                for check in self._checks:
+                    check.cancel()
+                await asyncio.gather(*self._checks, return_exceptions=True)
+                self._checks = []
 
-    async def ask(self, asked: Request[Value]) -> list[Value] | Failure:
+    async def ask(self, asked: Request[Value]) -> Answered[Value] | Failure:
         """What comes back for each prompt, after as many tries as patience allows; or a failure of this request alone.
 
         Raises:
             HttpRefusal: the server refuses whatever it is asked, or by a status that no request is at fault for.
-            EngineError: the server fails for too long, or has another model now.
+            EngineError: the server fails for too long, has another model now, or was found to cut prompts.
             Interrupted: the user stopped it, before this was asked or while the server failed.
         """
         self._heed_stop("")
-        failing_since: float | None = None
-        tries, pause = 0, 0.5
+        for check in self._checks:
+            if check.done():
+                check.result()
+        failing = _Failing()
         while True:
             try:
-                if tries:
+                if failing.tries:
                     await self._check_still_there()
                 return await self._try(asked)
-            except (httpx.TransportError, TimeoutError, _Transient) as error:
-                tries += 1
-                # Patience counts from the first failure and not from the request, as a large batch may take minutes;
-                # and anew from every answer to another.
-                failing_since = max(failing_since or time.monotonic(), self._answered_at)
-                if tries >= TRIES and not isinstance(error, _TooMany) and await self._answers_others():
+            except FAILED as error:
+                failing.again(self._answered_at)
+                if failing.tries >= TRIES and not isinstance(error, _TooMany) and await self._answers_others():
                     return Failure(ENGINE_FAILED, one_line(error))
-                reason = one_line(error) or type(error).__name__
-                if time.monotonic() - failing_since + pause > self.patience:
-                    way = through(self.url)
-                    raise EngineError(f"{self.url} fails since {self.patience:.0f} s ({reason}){way}") from error
-                if self.note and tries == SHOWN_TRY:
-                    self.note(f"{self.url} fails ({reason}); it is tried again for {self.patience:.0f} s")
-                    self.note = None
+                self._give_up_or_tell(failing, error)
             self.retries += 1
             # Pauses of random length, so that 32 requests that failed together do not come back together.
-            await self._pause(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            await self._pause(failing.pause * random.uniform(0.5, 1.0))
+            failing.pause = min(2 * failing.pause, LONGEST_PAUSE_S)
+
+    def _give_up_or_tell(self, failing: _Failing, error: Exception) -> None:
+        """EngineError where patience would end before the next try; otherwise the user is told once that it fails."""
+        reason = one_line(error) or type(error).__name__
+        if time.monotonic() - failing.since + failing.pause > self.patience:
+            way = through(self.url)
+            raise EngineError(f"{self.url} fails since {self.patience:.0f} s ({reason}){way}") from error
+        if self.note and failing.tries == SHOWN_TRY:
+            self.note(f"{self.url} fails ({reason}); it is tried again for {self.patience:.0f} s")
+            self.note = None
 
     async def _answers_others(self) -> bool:
         """Whether the server answers again what it has answered before: then a request that fails is at fault."""
-        with suppress(httpx.TransportError, TimeoutError, _Transient, HttpRefusal):
+        with suppress(*FAILED, HttpRefusal):
             return not isinstance(await self._try(self._answered or self._probe, is_again=True), Failure)
         return False
 
@@ -309,29 +362,17 @@ class PatientClient:
         if self.stop and self.stop.is_set():
             raise Interrupted(f"stopped{when}")
 
-    async def _try(self, asked: Request[Value], is_again: bool = False) -> list[Value] | Failure:
+    async def _try(self, asked: Request[Value], is_again: bool = False) -> Answered[Value] | Failure:
         """One try; ``_Transient`` or an error of the connection where another may succeed.
 
         ``is_again``: the server has answered it before, so that a refusal is not its fault.
         """
         response = await self._send(asked)
-        answer = f"HTTP {response.status_code}: {said(response)}"
-        if response.status_code == TOO_MANY:
-            raise _TooMany(answer)
-        if response.status_code in BUSY:
-            raise _Transient(answer)
-        if response.status_code in REFUSED and not is_again:
-            if reason := asked.at_fault(response):
-                return Failure(reason, answer)
-            # Refused at once it is this prompt that the server finds fault with, but only if it takes others.
-            self._refused += 1
-            if self._answered or (self._refused < TRIES and await self._answers_others()):
-                return Failure(ENGINE_FAILED, answer)
         if not response.is_success:
-            raise HttpRefusal(self._refusal(response, answer), response.status_code)
+            return await self._refused(asked, response, is_again)
         try:
             whole = answer_of(response)
-            found = asked.read(whole)
+            found = Answered(asked.read(whole), prompt_tokens(whole))
         except PromptCut as error:
             raise EngineError(f"{self.url} {error}") from error
         except UNREADABLE as error:
@@ -341,28 +382,67 @@ class PatientClient:
                 return Failure(CONTENT_FILTER, one_line(error))
             raise _Transient(f"an answer that cannot be read: {one_line(error)}") from error
         self._heard()
-        if asked.longer:
-            await self._check_all_read(asked.longer, prompt_tokens(whole))
+        self.check_all_read(asked, found.read)
         if not is_again:
             self._answered = asked
         return found
 
-    async def _check_all_read(self, longer: Callable[[], Request[Any]], read: int | None) -> None:
-        """EngineError where the server reads as many tokens of a longer prompt: then it cuts prompts to that length.
+    async def _refused(self, asked: Request[Any], response: httpx.Response, is_again: bool) -> Failure:
+        """The failure of a request by whose status the server finds fault with it alone; an error for other statuses.
 
-        It is asked so whenever it has read more than ever before, which happens a few times in a run.
+        ``_Transient`` where another try may succeed, otherwise ``HttpRefusal``.
         """
+        answer = f"HTTP {response.status_code}: {said(response)}"
+        if response.status_code == TOO_MANY:
+            raise _TooMany(answer)
+        if response.status_code in BUSY:
+            raise _Transient(answer)
+        if response.status_code in REFUSED and not is_again:
+            if reason := asked.at_fault(response):
+                return Failure(reason, answer)
+            # Refused at once it is this prompt that the server finds fault with, but only if it takes others.
+            self._refused_first += 1
+            if self._answered or (self._refused_first < TRIES and await self._answers_others()):
+                return Failure(ENGINE_FAILED, answer)
+        raise HttpRefusal(self._refusal(response, answer), response.status_code)
+
+    def check_all_read(self, asked: Request[Any], read: int | None) -> None:
+        """Begin to see whether the server reads more tokens of a longer prompt than the ``read`` ones of this request.
+
+        Where it does not, it cuts prompts to that length: the next ``ask``, or at the latest the end of ``opened``,
+        raises CutsPrompts. It is asked so beside the others, whenever it has read more than ever before, which happens
+        a few times in a run; a server that fails on the longer prompt is asked ``TRIES`` times and then believed.
+        """
+        if asked.longer and read is not None and read > self._most_read:
+            self._most_read = read
+            self._checks.append(asyncio.ensure_future(self._refuse_cuts(asked.longer, read)))
+
+    async def _refuse_cuts(self, longer: Callable[[], Request[Any]], read: int) -> None:
         async with self._checking:
-            if read is None or read <= self._most_read:
-                return
-            response, more = await self._send(longer()), None
-            if response.is_success:
-                with suppress(*UNREADABLE):
-                    more = prompt_tokens(answer_of(response))
-            if more is not None and abs(more - read) <= SAME_TOKENS:
-                raise EngineError(f"{self.url} {PromptCut('of one prompt and as many of a longer one', read)}")
-            if more is not None or response.status_code in REFUSED:  # what is too long it refuses and does not cut
-                self._most_read = read
+            if read < self._most_read:
+                return  # a check of more tokens waits behind this one, and says the same of fewer
+            more = await self._tokens_read(longer())
+        if more is not None and abs(more - read) <= SAME_TOKENS:
+            cut = PromptCut("of one prompt and as many of a longer one", read)
+            raise CutsPrompts(f"{self.url} {cut}", read)
+
+    async def _tokens_read(self, asked: Request[Any]) -> int | None:
+        """How many tokens of a request the server reads; None where it refuses it, fails on it or does not say."""
+        for number in range(TRIES):
+            if number:
+                await self._pause(FIRST_PAUSE_S * 2 ** (number - 1))
+            try:
+                response = await self._send(asked, is_next=True)
+            except httpx.TransportError:
+                continue
+            except TimeoutError:  # it was waited for long enough
+                return None
+            with suppress(*UNREADABLE):
+                if response.is_success:
+                    return prompt_tokens(answer_of(response))
+            if not response.is_success and response.status_code not in BUSY:  # refused and not cut, being too long
+                return None
+        return None
 
     def _refusal(self, response: httpx.Response, answer: str) -> str:
         """What is said of a status that another try will not change."""
@@ -370,29 +450,44 @@ class PatientClient:
             return f"{self.url} refuses the key ({answer}){through(self.url)}; set {self._key} to the server's key"
         return f"{self.url} answers {answer}{through(self.url)}"
 
-    async def _send(self, asked: Request[Any]) -> httpx.Response:
-        """The response to a request, which is sent when its turn has come.
+    async def _send(self, asked: Request[Any], is_next: bool = False) -> httpx.Response:
+        """The response to a request, which is sent when its turn has come; one that ``is_next`` before all that wait.
 
         TimeoutError where the server answers nothing at all for as long as ``TIMEOUT`` says: a request may wait behind
         others in the server's queue, so every answer to another begins its time anew.
         """
         assert self._client, "the connections are not opened"
-        while self._in_flight >= self.pace.limit:  # fewer than were begun, since the server was asked too much
-            await self._pause(STEP_S)
-        self._in_flight, sent = self._in_flight + 1, self.pace.now()
-        try:
-            async with asyncio.timeout(TIMEOUT.read) as limit:
-                self._limits.add(limit)
-                response = await self._client.post(f"{self.url}{asked.path}", json=asked.body)
-        except (TimeoutError, httpx.ConnectTimeout):
-            self.pace.slower(sent)
-            raise
-        finally:
-            self._limits.discard(limit)
-            self._in_flight -= 1
+        async with self._turn(is_next):
+            sent = self.pace.now()
+            try:
+                async with asyncio.timeout(TIMEOUT.read) as limit:
+                    self._limits.add(limit)
+                    response = await self._client.post(f"{self.url}{asked.path}", json=asked.body)
+            except (TimeoutError, httpx.ConnectTimeout):
+                self.pace.slower(sent)
+                raise
+            finally:
+                self._limits.discard(limit)
         if response.status_code in {TOO_MANY} | TOO_LATE:
             self.pace.slower(sent)
         return response
+
+    @asynccontextmanager
+    async def _turn(self, is_next: bool) -> AsyncIterator[None]:
+        """Wait until fewer requests are in flight than may be, and count one more for as long as this lasts.
+
+        One that ``is_next`` is counted while it waits, so that the next place is its own; there is one such at a time.
+        """
+        self._in_flight += is_next
+        counted = is_next
+        try:
+            while self._in_flight - is_next >= self.pace.limit:  # fewer than were begun, as it was asked too much
+                await self._pause(STEP_S)
+            self._in_flight += not is_next
+            counted = True
+            yield
+        finally:
+            self._in_flight -= counted
 
     def _heard(self) -> None:
         """The server has answered: whoever waits for an answer of it goes on waiting."""

@@ -17,9 +17,9 @@ import numpy as np
 
 from judge.engines import PATIENCE_S, Answer, AnswerLog, Failure, Rows, Text, silent
 from judge.engines.llama_cpp import LlamaCppTokenizer
-from judge.engines.patient_client import Pace, PatientClient, paced
+from judge.engines.patient_client import SAME_TOKENS, CutsPrompts, Pace, PatientClient, paced
 from judge.engines.served_model import Served, same_model
-from judge.engines.server_protocols import Logprobs
+from judge.engines.server_protocols import Logprobs, Request
 from judge.prompting.prompt_tree import Ids, PromptTree
 
 WINDOW = 256
@@ -55,6 +55,7 @@ class ServerEngine:
         self.on_progress: Callable[[int], None] = silent
         self.log_of: Callable[[PromptTree], AnswerLog | None] = lambda tree: None
         self._unlisted = 0
+        self._longest_kept: tuple[int, Request[Logprobs]] | None = None
 
     def stop_by(self, stop: threading.Event) -> None:
         """Once ``stop`` is set nothing more is asked: what is in flight ends, and no failing server is waited for."""
@@ -90,6 +91,7 @@ class ServerEngine:
         missing from the level mass, not filled in.
 
         Raises:
+            EngineError: the server failed for too long, or cuts prompts; then answers to cut ones are in no log.
             Interrupted: ``stop`` was set; what came before it is in the logs.
         """
         logs = {id(log): log for log in map(self.log_of, trees) if log}
@@ -105,19 +107,25 @@ class ServerEngine:
         async def written(prompt: Ids) -> Text:
             answer = await self._client.ask(self.served.protocol.text(prompt, max_tokens))
             self.on_progress(1)
-            return answer if isinstance(answer, Failure) else answer[0]
+            return answer if isinstance(answer, Failure) else answer.values[0]
 
         texts = iter(self._all([partial(written, prompt) for tree in trees for prompt in tree.prompts], []))
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
     def _kept(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Answer | None:
-        """The rows of a tree's leaves where its log has them all; None where something is to be asked."""
+        """The rows of a tree's leaves where its log has them all; None where something is to be asked.
+
+        The process that kept them may have ended before it was seen whether the server cuts prompts; so the longest
+        that was kept is noted.
+        """
         log, rows = self.log_of(tree), Rows()
         if log is None:
             return None
         for request in self.served.protocol.levels(tree, level_ids):
             if (kept := log.get(request.key)) is None:
                 return None
+            if request.longer and (read := log.read(request.key) or 0) > (self._longest_kept or (0,))[0]:
+                self._longest_kept = read, request
             rows += kept
         self.on_progress(len(rows))
         return np.array(rows)
@@ -136,9 +144,9 @@ class ServerEngine:
                 answer = await self._client.ask(request)
                 if isinstance(answer, Failure):
                     return answer
-                found = [self._row(logprobs, level_ids) for logprobs in answer]
+                found = [self._row(logprobs, level_ids) for logprobs in answer.values]
                 if log:
-                    log.add(key, found)
+                    log.add(key, found, answer.read)
             rows += found
             self.on_progress(len(found))
         return np.array(rows)
@@ -159,6 +167,8 @@ class ServerEngine:
 
         async def everything() -> list[Found]:
             async with self._client.opened():
+                if self._longest_kept:
+                    self._client.check_all_read(self._longest_kept[1], self._longest_kept[0])
                 work = asyncio.ensure_future(paced(jobs, self.pace))
                 sync = asyncio.ensure_future(synced())
                 try:  # the second ends by an error alone
@@ -173,6 +183,10 @@ class ServerEngine:
 
         try:
             return asyncio.run(everything())
+        except CutsPrompts as error:
+            for log in logs:
+                log.take_back(error.read - SAME_TOKENS)
+            raise
         finally:
             for log in logs:
                 log.sync()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from judge.prompting.chat_tokenizer import Tokenizer
 
 MOST_UNKNOWN = 0.1
-"""Share of a dialogue's characters that a tokenizer may lack: a few rare signs are no reason to end a run."""
+"""Share of a dialogue's characters that a tokenizer may lack: for a few rare signs it is judged all the same."""
 
 
 METASPACE = "\u2581"
@@ -27,6 +27,10 @@ METASPACE = "\u2581"
 
 LONGEST_SHOWN = 24
 """Characters of a prompt that a message shows, from where it goes wrong."""
+
+
+class UnknownLetters(InputError):
+    """A tokenizer cannot write too many characters of a text: the text or the judge is the wrong one for the other."""
 
 
 class PromptGuard:
@@ -40,12 +44,18 @@ class PromptGuard:
         """InputError where ids do not write our own ``text``, every character of it."""
         self._compare("the rubric", text.translate(MARKS), ids, 0.0)
 
-    def refuse_other_dialogue(self, text: str, ids: Sequence[int]) -> None:
+    def refuse_other_dialogue(self, what: str, text: str, ids: Sequence[int]) -> None:
         """InputError where ids do not write ``text``, which holds that of a dialogue, but for a few unknown characters.
 
-        What a tokenizer keeps out on purpose is not missed: a character that is a control token, or looks like one.
+        It is UnknownLetters where there are more of these. What a tokenizer keeps out on purpose is not missed: a
+        character that is a control token, or looks like one.
+
+        Args:
+            what: what the text is of, for messages.
+            text: as it is quoted.
+            ids: the tokens that stand for it.
         """
-        self._compare("the dialogue", text, ids, MOST_UNKNOWN)
+        self._compare(what, text, ids, MOST_UNKNOWN)
 
     def _compare(self, what: str, text: str, ids: Sequence[int], most_unknown: float) -> None:
         wanted, written = bare(text), bare(self._tokenizer.text(ids))
@@ -59,16 +69,15 @@ class PromptGuard:
         unknown = sum(map(self._is_unknown, wanted))
         if spelled == written and unknown <= most_unknown * len(wanted):
             return
+        begin, end = f"{self._tokenizer.place}: its tokenizer", "; use another judge"
         if unknown > most_unknown * len(wanted):
-            problem = f"cannot write {unknown:,} of the {len(wanted):,} characters of {what}"
-        else:
-            same = next((n for n, pair in enumerate(zip(spelled, written, strict=False)) if len(set(pair)) > 1), None)
-            place = min(len(spelled), len(written)) if same is None else same
-            problem = (
-                f"does not write {what} as it stands: {spelled[place : place + LONGEST_SHOWN]!r} became "
-                f"{written[place : place + LONGEST_SHOWN]!r}"
-            )
-        raise InputError(f"{self._tokenizer.place}: its tokenizer {problem}; use another judge")
+            raise UnknownLetters(f"{begin} cannot write {unknown:,} of the {len(wanted):,} characters of {what}{end}")
+        same = next((n for n, pair in enumerate(zip(spelled, written, strict=False)) if len(set(pair)) > 1), None)
+        place = min(len(spelled), len(written)) if same is None else same
+        raise InputError(
+            f"{begin} does not write {what} as it stands: {spelled[place : place + LONGEST_SHOWN]!r} became "
+            f"{written[place : place + LONGEST_SHOWN]!r}{end}"
+        )
 
     def _is_unknown(self, char: str) -> bool:
         """Whether the tokenizer writes something else for a character, but for its width, case and kind of bracket."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from judge.errors import plain
 from judge.prompting.message_tokenizer import LEVEL
 from judge.prompting.prompt_guard import PromptGuard
 from judge.types import Dialogue, Metric
@@ -120,7 +121,8 @@ class PromptWriter:
     """Writes the prompt trees of one rubric, layout, order of levels and answer form for one tokenizer.
 
     ``levels`` are those of all metrics together, and ``level_ids`` the tokens that stand for each in the answer slot.
-    Each prompt is read back from its tokens before it is given away (``prompt_guard``).
+    Each prompt is read back from its tokens before it is given away (``prompt_guard``): each method that writes one
+    raises UnknownLetters where the tokenizer lacks too many of the letters, and InputError where it cuts or doubles.
 
     Raises:
         InputError: the tokenizer has no token of its own for each level there; or the chat template or the tokenizer
@@ -174,7 +176,9 @@ class PromptWriter:
                     heading = ""
         # Where the character opens the dialogue there is no first question to share.
         opening = 3 if dialogue.turns[0].user is not None else 1
-        return self._tree(self._head, dialogue.character, dialogue.profile, parts[:opening], parts[opening:], leaves)
+        what = f"the dialogue {plain(dialogue.id)}" if dialogue.source else "the dialogue"
+        who = self._who(dialogue.character, dialogue.profile)
+        return self._tree(what, self._head, who, parts[:opening], parts[opening:], leaves)
 
     def answers(self, character: str, profile: str | None, texts: Sequence[str]) -> PromptTree:
         """The tree that asks for the rubric's set metric of several answers of one source as one character."""
@@ -183,21 +187,24 @@ class PromptWriter:
         for number, text in enumerate(texts, start=1):
             parts += [f"\n\n## {self.rubric.texts.answer.format(number=number)}\n", Slot(text)]
         leaf = self.tokenizer.before_level(self._leaf(self.rubric.set_metric), self.levels)
-        return self._tree(self._set_head, character, profile, [], parts, [leaf])
+        what = f"the dialogues' answers as {plain(character)}"
+        return self._tree(what, self._set_head, self._who(character, profile), [], parts, [leaf])
+
+    def _who(self, character: str, profile: str | None) -> list[str | Slot]:
+        if profile is None:
+            return [Slot(character)]
+        return [Slot(character), f"\n\n# {self.rubric.texts.profile}\n", Slot(profile)]
 
     def _tree(
         self,
+        what: str,
         head: str,
-        character: str,
-        profile: str | None,
+        who: list[str | Slot],
         opening: list[str | Slot],
         parts: list[str | Slot],
         leaves: Iterable[Ids],
     ) -> PromptTree:
         texts = self.rubric.texts
-        who: list[str | Slot] = [Slot(character)]
-        if profile is not None:
-            who += [f"\n\n# {texts.profile}\n", Slot(profile)]
         closing = f"\n\n{texts.closing}\n\n"
         if self.layout.answer_begun:
             closing += texts.instruction + self._tail
@@ -210,7 +217,7 @@ class PromptWriter:
             leaves=tuple(leaves),
         )
         text = "".join(map(str, [*who, *opening, *said]))
-        self._guard.refuse_other_dialogue(text, tree.character + tree.opening + tree.dialogue)
+        self._guard.refuse_other_dialogue(what, text, tree.character + tree.opening + tree.dialogue)
         return tree
 
     def _ids(self, parts: Iterable[str | Slot]) -> Ids:

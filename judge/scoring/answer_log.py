@@ -39,28 +39,47 @@ class AnswerLog:
         self._is_new, self._is_synced = True, True
 
     @cached_property
-    def _found(self) -> dict[str, Rows]:
-        return dict(self._read())
+    def _found(self) -> dict[str, tuple[Rows, int | None]]:
+        """Rows and tokens read by key, of the last line of each; no rows of an answer that was taken back."""
+        return {key: (rows, read) for key, rows, read in self._lines()}
 
     @property
     def rows(self) -> int:
         """How many rows of levels it holds."""
-        return sum(map(len, self._found.values()))
+        return sum(len(rows) for rows, _ in self._found.values())
 
     def get(self, key: str) -> Rows | None:
         """The rows of an answer; None where it is not there."""
-        return self._found.get(key)
+        rows, _ = self._found.get(key, (None, None))
+        return rows or None
 
-    def add(self, key: str, rows: Rows) -> None:
-        """Keep an answer; EngineError where the file cannot be written."""
-        line = json.dumps([key, rows, _check(key, rows)])
-        # The last line of a process that was killed may lack its end.
-        line, self._is_new = "\n" * self._is_new + line + "\n", False
+    def read(self, key: str) -> int | None:
+        """How many tokens of its request the server said that it read; None where that is not known."""
+        return self._found.get(key, (None, None))[1]
+
+    def add(self, key: str, rows: Rows, read: int | None = None) -> None:
+        """Keep an answer; EngineError where the file cannot be written.
+
+        Args:
+            key: of its request.
+            rows: log-probabilities of the levels, a row a leaf.
+            read: how many tokens of the request the server said that it read.
+        """
+        kept = (key, rows) if read is None else (key, rows, read)
+        line = json.dumps([*kept[:2], _check(*kept), *kept[2:]])
+        # The last line of a process that was killed, or of a disk that was full, may lack its end.
+        rest, self._is_new = ("\n" * self._is_new + line + "\n").encode(), True
         with telling("written", self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as file:
-                file.write(line.encode())
-        self._found[key], self._is_synced = rows, False
+                while rest:  # of a disk that is nearly full it takes a part, and says why at the next
+                    rest = rest[file.write(rest) :]
+        self._found[key], self._is_new, self._is_synced = (rows, read), False, False
+
+    def take_back(self, read: int) -> None:
+        """Forget the answers to requests of which the server read so many tokens or more; errors as of ``add``."""
+        for key in [key for key, (rows, own) in self._found.items() if rows and own is not None and own >= read]:
+            self.add(key, [])
 
     def sync(self) -> None:
         """Have what was kept survive the machine too, and put it into the store of a run that is in one."""
@@ -78,7 +97,7 @@ class AnswerLog:
         with suppress(OSError):  # there is none, or logs of other batches are in it
             self.path.parent.rmdir()
 
-    def _read(self) -> Iterator[tuple[str, Rows]]:
+    def _lines(self) -> Iterator[tuple[str, Rows, int | None]]:
         """What earlier processes kept; lines that are not as they were written are passed over."""
         if not self.path.is_file():
             return
@@ -86,10 +105,10 @@ class AnswerLog:
             lines = self.path.read_bytes().splitlines()
         for line in lines:
             with suppress(ValueError, TypeError):  # half a line, or none
-                key, rows, check = json.loads(line)
-                if check == _check(key, rows):
-                    yield key, rows
+                key, rows, check, *read = json.loads(line)
+                if check == _check(key, rows, *read):
+                    yield key, rows, *(read or [None])
 
 
-def _check(key: str, rows: Rows) -> str:
-    return digest([key, rows], 8)
+def _check(*kept: object) -> str:
+    return digest(list(kept), 8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import median
 from typing import Any
 
@@ -23,6 +23,7 @@ from judge.errors import InputError, UnfitJudge
 from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
 from judge.prompting.chat_tokenizer import Tokenizer
+from judge.prompting.prompt_guard import UnknownLetters
 from judge.prompting.prompt_tree import ALL_LAYOUTS, LAYOUTS, Ids, PromptTree, PromptWriter
 from judge.prompting.rubric import Rubric
 from judge.scoring.summary import sample_answers
@@ -33,6 +34,7 @@ from judge.types import (
     STAND_IN,
     TOO_FEW_ANSWERS,
     TOO_LONG,
+    UNKNOWN_LETTERS,
     Dialogue,
     Judgment,
     Scheme,
@@ -100,8 +102,19 @@ class Identity:
         return [name for name in names if name != "prompt"] or names
 
 
-Prompts = list[PromptTree]
-"""What is asked of one dialogue: a tree per order of the levels."""
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What is asked of one dialogue: a tree per order of the levels; none where nothing is, for the reason ``error``.
+
+    Exactly one of the two is set.
+    """
+
+    trees: tuple[PromptTree, ...] = ()
+    error: str | None = None
+
+
+Answers = tuple[str, str | None, Sequence[str]]
+"""A character, its profile where there is one, and answers of one source as this character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,28 +305,59 @@ class Judge:
         return MassCheck(self.name, metrics, 0.0 if says_nothing else least, ways)
 
     def prompts(self, dialogues: Sequence[Dialogue], metrics: Sequence[str]) -> list[Prompts]:
-        """What is asked of each dialogue: a tree per order of the levels; none where there is nothing to judge."""
+        """What is asked of each dialogue."""
         return [
-            [writer.dialogue(dialogue, metrics) for writer in self.writers] if dialogue.is_answered else []
-            for dialogue in dialogues
+            self._prompts(partial(PromptWriter.dialogue, dialogue=one, metrics=metrics))
+            if one.is_answered
+            else Prompts(error=EMPTY_ANSWER)
+            for one in dialogues
         ]
 
     def judge(self, prompts: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
         """Judgments from the prompts of dialogues, in their order; what cannot be judged has the reason instead."""
-        empty = Judged((Judgment(None, None, EMPTY_ANSWER),) * len(metrics), (0,) * len(metrics))
-        judged = iter(self._score([same for same in prompts if same], metrics))
-        return [next(judged) if same else empty for same in prompts]
+        judged = iter(self._score([one.trees for one in prompts if one.trees], metrics))
+        return [
+            next(judged)
+            if one.trees
+            else Judged((Judgment(None, None, one.error),) * len(metrics), (0,) * len(metrics))
+            for one in prompts
+        ]
 
-    def judge_answers(self, groups: Sequence[tuple[str, str | None, Sequence[str]]]) -> list[Judgment]:
-        """Groups of answers on the rubric's set metric, each with its character and profile."""
+    def answer_prompts(self, groups: Sequence[Answers]) -> list[Prompts]:
+        """What is asked of each group of answers."""
+        return [
+            self._prompts(partial(PromptWriter.answers, character=character, profile=profile, texts=texts))
+            if len(texts) > 1
+            else Prompts(error=TOO_FEW_ANSWERS)
+            for character, profile, texts in groups
+        ]
+
+    def judge_answers(self, groups: Sequence[Answers]) -> list[Judgment]:
+        """Groups of answers on the rubric's set metric."""
         assert self.scheme.set_metric, "the rubric has no set metric"
-        enough = [group for group in groups if len(group[2]) > 1]
-        trees = [[writer.answers(*group) for writer in self.writers] for group in enough]
-        judged = iter(self._score(trees, [self.scheme.set_metric]))
-        none = Judgment(None, None, TOO_FEW_ANSWERS)
-        return [next(judged).judgments[0] if len(group[2]) > 1 else none for group in groups]
+        return [one.judgments[0] for one in self.judge(self.answer_prompts(groups), [self.scheme.set_metric])]
 
-    def _score(self, trees: Sequence[Prompts], metrics: Sequence[str]) -> list[Judged]:
+    def _prompts(self, write: Callable[[PromptWriter], PromptTree]) -> Prompts:
+        """What the writers write, or that the tokenizer lacks the letters."""
+        try:
+            return Prompts(tuple(map(write, self.writers)))
+        except UnknownLetters:
+            return Prompts(error=UNKNOWN_LETTERS)
+
+    def refuse_letters(self, dialogues: Iterable[Dialogue]) -> None:
+        """InputError where the tokenizer lacks the letters of every dialogue; the first that it can write ends this."""
+        first: UnknownLetters | None = None
+        for dialogue in dialogues:
+            try:
+                if dialogue.is_answered:
+                    self.writers[0].dialogue(dialogue, self.scheme.metrics)
+                    return
+            except UnknownLetters as error:
+                first = first or error
+        if first:
+            raise InputError(f"no dialogue can be judged: {first}") from first
+
+    def _score(self, trees: Sequence[Sequence[PromptTree]], metrics: Sequence[str]) -> list[Judged]:
         """Judgments of trees with a leaf for each of some metrics, each given once per order of the levels."""
         if not trees:
             return []

@@ -111,13 +111,12 @@ def foresee(work: Work, run: Path) -> Foresight:
     roles = [some for name, some in work.role_batches if not work.store.part(DIVERSITY, name).is_file()]
     units, tokens = len(work.dialogue_batches) + len(work.role_batches), _Tokens()
     for dialogue in _dialogues(work, missing):
-        for tree in work.judge.prompts([dialogue], work.metrics)[0]:
+        for tree in work.judge.prompts([dialogue], work.metrics)[0].trees:
             tokens.see(tree)
     for role in chain.from_iterable(roles):
-        answers = sample_answers(sample(work.corpus, role))
-        for writer in work.judge.writers if len(answers[2]) > 1 else ():
-            tokens.see(writer.answers(*answers))
-    dialogues = (one for one in _dialogues(work, missing) if any(work.judge.prompts([one], work.metrics)))
+        for tree in work.judge.answer_prompts([sample_answers(sample(work.corpus, role))])[0].trees:
+            tokens.see(tree)
+    dialogues = (one for one in _dialogues(work, missing) if work.judge.prompts([one], work.metrics)[0].trees)
     return Foresight(
         run=run,
         judge=work.judge.name,
@@ -157,7 +156,7 @@ def _pace(work: Work, dialogues: Iterator[Dialogue], of_all: _Tokens) -> Pace | 
             started = time.perf_counter()
             judge.judge(prompts, work.metrics)
             seconds = time.perf_counter() - started
-        for tree in chain.from_iterable(prompts):
+        for tree in chain.from_iterable(one.trees for one in prompts):
             seen.see(tree)
         timed.append((len(batch), seen.unique - already, seconds))
         size = 2 ** (len(timed) - 1)
@@ -246,10 +245,9 @@ def show(
             )
     judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
     writer, identity = judge.writers[0], judge.identity
-    trees = judge.prompts([dialogue], metrics)[0]
-    if not trees:
+    if not dialogue.is_answered:
         raise InputError(f"dialogue {plain(dialogue.id)}: the character says nothing in a round, so no judge is asked")
-    tree = trees[0]
+    tree = writer.dialogue(dialogue, metrics)
     trunk = {"root": tree.root, "character": tree.character, "opening": tree.opening, "dialogue": tree.dialogue}
     text = writer.tokenizer.text
     return Shown(

@@ -146,6 +146,7 @@ def look_ahead(
             progress.note(warning)
         judge = open_judge(options, open_model(options, hardware, progress), progress=progress)
         work = Work(corpus, judge, options, paths, progress, share_of(options.shard) if options.shard else WHOLE)
+        work.judge.refuse_letters(corpus)
         if options.rationales:
             Explainer(work.judge)  # refuses a judge that cannot give any
         return foresee(work, work.store.folder)
@@ -257,6 +258,7 @@ def _complete(session: _Session, stop: threading.Event) -> None:
     }
     if work.share != WHOLE and work.before and work.before["data"].get("digest") != work.corpus.digest:
         progress.note(f"until now {store} was a run of other data; all shards must be given the same")
+    work.judge.refuse_letters(work.corpus)
     store.tidy()
     run_folder.begin(store, work.judge, session.hardware, session.reason, about, work.share != WHOLE)
     # After the manifest, without which a folder with a file in it is not a run; before any part, which needs the texts.
@@ -337,6 +339,7 @@ def write_tables(run: Path) -> Result:
     judgments = counts.total() - counts[TOO_FEW_ANSWERS]  # nothing to rate, so nothing is missing
     if run_folder.lists_all(store):  # else a probability of 0 is a very small one
         unlisted = 0
+    store.remove_other_answers(units)
     found = {"judgments": judgments, "missing": missing, "suspicious": suspicious, "unlisted": unlisted}
     run_folder.finish(store, found)
     name, chosen = manifest["judge"]["name"], manifest.get("judge_chosen", AS_ASKED)

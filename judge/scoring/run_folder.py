@@ -34,7 +34,7 @@ from judge.models.checkpoint import Checkpoint
 from judge.models.hardware import Hardware
 from judge.prompting.rubric import load_rubric
 from judge.remote import put, refuse_address, shown
-from judge.scoring.answer_log import AnswerLog
+from judge.scoring.answer_log import ANSWERS, AnswerLog
 from judge.scoring.judge import Judge
 from judge.scoring.parts import (
     DIALOGUES,
@@ -200,6 +200,17 @@ class Store:
     def answers(self, kind: str, batch: str) -> AnswerLog:
         """The log of a server's answers about a batch."""
         return AnswerLog(self.folder, kind, batch)
+
+    def remove_other_answers(self, units: Mapping[str, Collection[str]]) -> None:
+        """Remove logs of batches that are not of the run any more, as their texts were edited or left out.
+
+        Args:
+            units: the names of the run's batches, by kind of part.
+        """
+        for path in (self.folder / ANSWERS).glob("*.jsonl"):
+            kind, _, batch = path.stem.rpartition("-")
+            if batch not in units.get(kind, ()):
+                self.answers(kind, batch).remove()
 
     def read_parts(self, kind: str, batches: Iterable[str]) -> Iterator[pd.DataFrame]:
         """The parts of these batches that are there, in order."""

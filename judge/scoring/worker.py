@@ -173,7 +173,7 @@ class Work:
         # The prompts of the next step are written while the engine is busy with this one.
         for window, asked in ahead(self._windows(), prompts):
             names = [name for name, batch in window for _ in batch.dialogues]
-            batches = {id(tree): name for name, same in zip(names, asked, strict=True) for tree in same}
+            batches = {id(tree): name for name, same in zip(names, asked, strict=True) for tree in same.trees}
             self._ready(stop, JUDGMENTS, batches)
             judged = iter(self.judge.judge(asked, self.metrics))
             for name, batch in window:

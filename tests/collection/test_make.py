@@ -64,6 +64,8 @@ def test_a_path_of_any_letters_reaches_the_command_as_it_is(tmp_path: Path, name
     ]  # fmt: skip
     assert called(tmp_path, "MODEL=m", f"DATA={path}")[1:3] == ["--from", str(path)]
     assert called(tmp_path, f"RUN={path}", target="report") == ["report", str(path)]
+    served = called(tmp_path, f"JUDGE={path}", f"SERVING={tmp_path}", target="serve")
+    assert served == ["serve", "--judge", str(path), "--port", "8000"]
 
 
 def test_several_paths_have_blanks_between_them_and_quotes_around_one_with_a_blank(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import judge.engines.patient_client as client_module
 from judge import load_judgments
 from tests.helpers.commands import Result, typed
 from tests.helpers.other_servers import LlamaCppModel, OldModel, SglangModel
-from tests.helpers.serving import Fault, Model, manifest, serving
+from tests.helpers.serving import HALF, Fault, Model, is_longer, manifest, serving
 
 Command = Callable[..., Result]
 
@@ -272,6 +272,32 @@ def test_a_server_that_counts_badly_or_refuses_what_is_too_long_cuts_nothing(sta
 
     with serving(One(stand_in, owned_by="somebody")) as url:
         assert scored(url, MANY[:4], "--min-mass", 0).returncode == 0
+
+
+@pytest.mark.parametrize("status", [HALF, 500, 429])
+def test_a_server_that_fails_on_the_longer_prompt_of_the_check_loses_no_answer_and_is_asked_it_a_few_times(
+    stand_in: Path, scored: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.01)
+    asked, longer = Counter[bytes](), []
+
+    class Failing(Counting):
+        def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+            if len(text) > 800:  # not what is asked on connecting
+                content = json.loads(text)["messages"][-1]["content"]
+                if is_longer(content, contents):
+                    longer.append(content)
+                    return status, b"{}"
+                contents.add(content)
+                asked[text] += 1
+            return super().respond(path, text)
+
+    contents = set[str]()
+    with serving(Failing(stand_in, owned_by="somebody")) as url:
+        ended = scored(url, MANY[:20], "--min-mass", 0)
+    assert ended.returncode == 0, ended.stderr
+    assert len(asked) == 40 and max(asked.values()) == 1 and 5 <= len(longer) <= 25
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
 
 
 def test_levels_that_a_server_does_not_list_are_said_on_the_screen_and_in_the_report(

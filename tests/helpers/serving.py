@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -109,6 +109,11 @@ class Model:
     def spelt(self, text: str) -> dict[str, Any]:
         """How a token is written in an answer."""
         return {"token": text}
+
+
+def is_longer(content: str, asked: Collection[str]) -> bool:
+    """Whether a message is one that was asked before with more text, by which it is seen whether prompts are cut."""
+    return any(content.startswith(f"{one}\n") for one in asked)
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from judge import load_judgments
 from judge.data.dialogues import example_dialogues
 from judge.models.stand_in import CHAT_TEMPLATE
 from judge.prompting.chat_tokenizer import bare
@@ -15,7 +17,7 @@ from judge.prompting.prompt_tree import PromptWriter
 from judge.prompting.rubric import load_rubric
 from judge.prompting.safe_tokenizer import JudgeTokenizer
 from tests.helpers.chatanime import METRICS
-from tests.helpers.commands import refused, typed
+from tests.helpers.commands import Result, refused, typed
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 OPENED = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -127,6 +129,45 @@ class Dropping(JudgeTokenizer):
 
     def encode_untrusted(self, text: str) -> tuple[int, ...]:
         return super().encode_untrusted("".join(char for char in text if char.isascii()))
+
+
+class WithoutHangul(JudgeTokenizer):
+    """One that has no Korean."""
+
+    def encode_untrusted(self, text: str) -> tuple[int, ...]:
+        return super().encode_untrusted("".join(char for char in text if not "가" <= char <= "힣"))
+
+
+def test_a_dialogue_of_letters_that_a_tokenizer_lacks_is_a_missing_judgment_unless_all_are_so(
+    judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judge.models.checkpoint.JudgeTokenizer", WithoutHangul)
+
+    def asked(*answers: str) -> Result:
+        rows = [
+            {"source": source, "character": "阿福", "scenario": str(i), "question_r1": "你好", "answer_r1": answer}
+            for i, answer in enumerate(answers)
+            for source in answer[:1]
+        ]
+        data = judge.parent / "data.jsonl"
+        data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        how = ("--metrics", "fluency,response_diversity", "--layout", "prefill", "--answer-form", "none")
+        run = judge.parent / "run"
+        return typed("score", data, "--judge", judge, "--run", run, *how, "--min-mass", "0", cwd=judge.parent)
+
+    korean = "안녕하세요 저는 아푸입니다 " * 5
+    alone = asked(korean, korean)
+    assert alone.returncode == 2 and not (judge.parent / "run").exists()
+    assert re.search(
+        r"no dialogue can be judged: .* cannot write \d+ of the \d+ characters of the dialogue 안/阿福/0; use another",
+        alone.stderr.splitlines()[-1],
+    )
+    mixed = asked("今天天气很好", "今天我很高兴", korean, korean + "요")
+    assert mixed.returncode == 1 and "missing: 3 judgments, unknown_letters" in mixed.stdout, mixed.stderr
+    found = load_judgments(judge.parent / "run")
+    assert set(found.loc[found["error"].notna(), "source"]) == {"안"} and found["score"].notna().sum() == 2
+    assert "unknown_letters" in (judge.parent / "run" / "report.html").read_text(encoding="utf-8")
+    assert asked("今天天气很好", "今天我很高兴", korean, korean + "요").returncode == 1  # and judges nothing again
 
 
 @pytest.mark.parametrize(

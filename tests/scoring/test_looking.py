@@ -45,7 +45,7 @@ def test_what_is_foreseen_is_what_is_done_and_nothing_is_written(
     assert before.prompt_tokens == judgments["prompt_tokens"].sum()
     assert before.judge_id == judgments["judge_id"].iloc[0]
     judge = open_judge(options(tmp_path), open_model(options(tmp_path), detect()))
-    trees = [same[0] for same in judge.prompts(list(Corpus(example_files(), limit=6)), METRICS)]
+    trees = [one.trees[0] for one in judge.prompts(list(Corpus(example_files(), limit=6)), METRICS)]
     assert before.unique_tokens == unique_tokens(trees) < before.prompt_tokens / 10
 
 
@@ -109,7 +109,7 @@ def test_what_is_shown_is_what_is_asked(example: list[Dialogue], stand_in: Path)
         how = Options(judge="stand-in", layout=layout)
         shown = show(example[3].id, [], how)
         judge = open_judge(how, open_model(how, detect()))
-        tree = judge.prompts([example[3]], METRICS)[0][0]
+        tree = judge.prompts([example[3]], METRICS)[0].trees[0]
         decode = judge.writers[0].tokenizer.text
         trunk = sum((part.token_ids for part in shown.trunk), ())
         for number, leaf in enumerate(shown.leaves):

@@ -65,7 +65,7 @@ def test_a_prompt_as_long_as_the_context_is_judged_and_a_longer_one_is_not(
     judge: Judge, example: list[Dialogue]
 ) -> None:
     prompts = judge.prompts(example[:1], METRICS)
-    longest = max(prompts[0][0].lengths)
+    longest = max(prompts[0].trees[0].lengths)
     for context, error in ((longest, None), (longest - 1, TOO_LONG)):
         judge.engine.max_tokens = context
         assert {one.error for one in judge.judge(prompts, METRICS)[0].judgments} == {error}

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -12,14 +13,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from judge import load_judgments
+from judge.errors import EngineError
 from judge.scoring.answer_log import AnswerLog
 from tests.helpers.commands import esrp_judge, typed
-from tests.helpers.serving import Model, serving
+from tests.helpers.serving import HANG, Model, is_longer, serving
 
 SAVED_S = 5.0
 """The age in seconds from which an answer has to survive anything."""
@@ -164,7 +167,9 @@ def test_a_line_of_a_log_that_is_not_as_it_was_written_is_asked_again(tmp_path: 
     log.path.write_bytes(first + b"\n" + second.replace(b"1.0", b"2.0") + b"\n" + third[:-3])
     spoilt = AnswerLog(tmp_path, "judgments", "0" * 16)
     assert [spoilt.get(key) for key in "abc"] == [rows["a"], None, None] and spoilt.rows == 2
-    spoilt.add("c", rows["c"])  # after half a line
+    spoilt.add("c", rows["c"], 2000)  # after half a line
+    assert AnswerLog(tmp_path, "judgments", "0" * 16).read("c") == 2000 and spoilt.read("a") is None
+    spoilt.take_back(2001)
     assert AnswerLog(tmp_path, "judgments", "0" * 16).get("c") == rows["c"]
     spoilt.remove()
     assert not (tmp_path / "answers").exists()
@@ -196,6 +201,103 @@ def test_a_run_that_is_killed_has_saved_what_was_answered_a_moment_before(
         assert esrp_judge(*command, "--url", url, cwd=tmp_path).returncode == 0
     assert lost(server, began, killed, age=0.5) == set()
     assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+def test_a_log_of_a_batch_whose_texts_were_edited_goes_when_the_run_ends(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Slow(stand_in)
+    server.refusing_after = 5
+    with serving(server) as url:
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 3
+        assert len(list((tmp_path / "run" / "answers").iterdir())) == 1
+        data = tmp_path / "data.jsonl"
+        data.write_text(data.read_text(encoding="utf-8").replace(json.dumps("第7个回答"), '"又"'), encoding="utf-8")
+        server.refusing_after = None
+        assert typed(*command, "--url", url, cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "run" / "answers").exists()
+
+
+def test_an_answer_for_which_the_disk_has_room_for_a_part_only_is_an_error_and_glues_nothing(tmp_path: Path) -> None:
+    log, rows = AnswerLog(tmp_path, "judgments", "0" * 16), [[-0.25, -1.5]]
+    log.add("a", rows)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(EngineError, match="cannot be written"):
+            log.add("b", rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert log.get("b") is None
+    log.add("c", rows)
+    again = AnswerLog(tmp_path, "judgments", "0" * 16)
+    assert [again.get(key) for key in "abc"] == [rows, None, rows]
+
+
+class Chat(Slow):
+    """Chat completions that count the tokens of a prompt; ``reads`` at most. Longer prompts hang while it ``hangs``."""
+
+    reads, hangs = 10**9, True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, owned_by="somebody")
+        self.contents: set[str] = set()
+        self.longer = 0
+
+    def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
+        if len(text) < 800:  # of connecting
+            return Model.respond(self, path, text)
+        content = json.loads(text)["messages"][-1]["content"]
+        if is_longer(content, self.contents):
+            self.longer += 1
+            return (HANG, b"") if self.hangs else Model.respond(self, path, text)
+        self.contents.add(content)
+        time.sleep(self.pause)
+        answer = Model.respond(self, path, text)
+        self.answered.append((time.monotonic(), text))
+        return answer
+
+    def answer(self, path: str, body: Any) -> Any:
+        answer = super().answer(path, body)
+        if "messages" in body:
+            read = len(self.tokenizer.encode("\n".join(message["content"] for message in body["messages"])))
+            answer["usage"] = {"prompt_tokens": min(read, self.reads)}
+        return answer
+
+
+def test_a_kill_loses_no_answer_while_a_chat_server_is_slow_on_the_longer_prompt_of_the_check(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Chat(stand_in)
+    server.pause = 0.1
+    how = [*command, "--min-mass", 0]
+    with serving(server) as url:
+        began, killed = killed_once(server, [*how, "--url", url], tmp_path, after=10, delay=2.5)
+        assert server.longer == 1 and 10 <= len(server.answered) < 80
+        server.pause, server.hangs = 0.0, False
+        assert typed(*how, "--url", url, cwd=tmp_path).returncode == 0
+    assert lost(server, began, killed, age=0.5) == set()
+    assert load_judgments(tmp_path / "run")["score"].notna().all()
+
+
+def test_answers_of_which_a_kill_left_unknown_whether_they_are_to_cut_prompts_are_not_relied_on(
+    stand_in: Path, command: list[object], tmp_path: Path
+) -> None:
+    server = Chat(stand_in)
+    server.reads = 300
+    how = [*command, "--min-mass", 0, "--limit", 6]
+    with serving(server) as url:
+        killed_once(server, [*how, "--url", url], tmp_path, after=12, delay=1.0)
+        assert len(server.answered) == 12 and not list((tmp_path / "run").glob("judgments/*"))
+        server.hangs = False
+        cut = typed(*how, "--url", url, cwd=tmp_path)
+        assert cut.returncode == 3 and f"{url} cuts prompts: it read 300 tokens" in cut.stderr, cut.stderr
+        assert len(server.answered) == 12 and "0 of 12 judgments are saved" in cut.stderr
+        server.reads = 10**9
+        assert typed(*how, "--url", url, cwd=tmp_path).returncode == 0
+    assert len(server.answered) == 24
 
 
 @pytest.mark.long
