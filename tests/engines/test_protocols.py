@@ -1,6 +1,7 @@
 """Each kind of server is asked as it lets itself be asked; scores are the exact ones, or it is refused in a line."""
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import count
@@ -346,9 +347,15 @@ def test_what_goes_wrong_on_the_way_is_asked_again(
 def test_the_tokenizer_of_a_server_waits_while_the_server_is_away(
     asked: Asked, stand_in: Path, packed_scores: np.ndarray, tmp_path: Path
 ) -> None:
-    away: Fault = lambda path, number: (503, b"{}") if path == "/tokenize" and number % 25 == 0 else None  # noqa: E731
+    scored = threading.Event()
+
+    def away(path: str, number: int) -> tuple[int, bytes] | None:
+        is_away = path == "/tokenize" and number % 25 == 0 and not scored.is_set()
+        return (503, b"{}") if is_away else None
+
     with serving(LlamaCppModel(stand_in), away) as url:
         run = score([], asked(url, tmp_path / "run")).run
+        scored.set()
         tokenizer = connect(url, patience=0.1).tokenizer
     assert np.abs(scores(run) - packed_scores).max() < 1e-4
     with pytest.raises(EngineError, match="fails since 0 s"):
