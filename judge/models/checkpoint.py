@@ -72,6 +72,10 @@ TOKENIZER_FILES = FILES[1:]
 """What is fetched of a model that runs elsewhere."""
 
 
+OF_WEIGHTS = {"config.json", "model.safetensors.index.json"}
+"""Those of them that are of a model's weights."""
+
+
 TRAINING = "training.json"
 """The file in the folder of a judge that ``train`` made, with all that is to be known of its training."""
 
@@ -177,10 +181,34 @@ def resolve(judge: str, files: Sequence[str] = FILES, option: str = "--judge") -
 
 
 def _of_folder(asked: str, folder: Path) -> Checkpoint:
-    """The checkpoint of a folder with a model, or with an adapter."""
-    from judge.models.adapter import is_adapter, merged
+    """The checkpoint of a folder with a model, or with an adapter, which is merged into its base."""
+    from judge.models.adapter import CONFIG, base_of, is_adapter, merged
 
-    return Checkpoint(asked, merged(folder) if is_adapter(folder) else folder)
+    found = Checkpoint(asked, folder)
+    if not is_adapter(folder):
+        return found
+    base, training = resolve(base_of(folder), option=f"{folder}: its base"), found.training
+    if training and training["base"]["weights"] != base.weights_digest:
+        raise InputError(
+            f"{folder}: {base.asked} has other weights than the base it was trained on; name that base in {CONFIG}"
+        )
+    if base.quantisation:
+        raise InputError(
+            f"{folder}: its base is quantised ({base.quantisation}) and nothing can be merged into it; name the model "
+            f"before it was quantised in {CONFIG}"
+        )
+    # The adapter's own tokenizer and templates before those of its base, whose training is not this judge's.
+    beside = {
+        file.name: file
+        for place in (base.folder, folder)
+        for pattern in TOKENIZER_FILES
+        for file in sorted(place.glob(pattern))
+        if file.name not in {*OF_WEIGHTS, CONFIG} and (file.name != TRAINING or place == folder)
+    }
+    # As it was trained: in a narrower precision the merged weights would be those of another judge.
+    dtype = training["judge"]["dtype"] if training else "auto"
+    identity = digest([base.weights_digest, base.config_digest])
+    return Checkpoint(asked, merged(folder, base.folder, identity, dtype, beside))
 
 
 def stand_in(levels: tuple[int, ...] | None = None) -> Checkpoint:

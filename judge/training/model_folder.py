@@ -11,13 +11,10 @@ from typing import Any
 
 from judge.errors import InputError
 from judge.files import as_json_text, made_folder
-from judge.models.checkpoint import TOKENIZER_FILES, TRAINING, Checkpoint
+from judge.models.checkpoint import OF_WEIGHTS, TOKENIZER_FILES, TRAINING, Checkpoint
 from judge.scoring.parts import telling
 from judge.training.checkpoints import as_os_error
 from judge.training.tables import TextTable
-
-NOT_COPIED = {"config.json", "model.safetensors.index.json", TRAINING}
-"""Files of the base's folder that are of its weights, or written anew."""
 
 
 def licence_of(base: Checkpoint) -> str | None:
@@ -51,7 +48,7 @@ def write_model(
     def write(beside: Path) -> None:
         for pattern in (*TOKENIZER_FILES, "LICENSE*", "NOTICE*"):
             for file in base.folder.glob(pattern):
-                if file.name not in NOT_COPIED and file.is_file():
+                if file.name not in {*OF_WEIGHTS, TRAINING} and file.is_file():
                     shutil.copyfile(file, beside / file.name)
         with as_os_error():
             if isinstance(weights, Path):

@@ -202,7 +202,7 @@ def test_an_adapter_that_is_damaged_or_its_own_base_is_said_and_its_template_is_
     again = ["score", example_files()[0], "--judge", apart, "--run", "run"]
     weights, config = apart / "adapter_model.safetensors", apart / "adapter_config.json"
     weights.write_bytes(weights.read_bytes()[:5000])
-    refused(typed(*again, cwd=tmp_path), "damaged, or does not fit its base STAND-IN", "save the adapter again", code=3)
+    refused(typed(*again, cwd=tmp_path), "damaged, or does not fit its base", "save the adapter again", code=3)
     for base in (".", "", str(apart)):
         config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
         refused(typed(*again, cwd=tmp_path), "its base leads back to itself; name the model it was trained on")
