@@ -116,20 +116,15 @@ def measure(
     columns = ["source", "character", "scenario", "metric", "judge", "score", "prompt_tokens", *levels]
     scores = scores_of(pd.DataFrame(rows, columns=columns).astype({"score": float}), judge.scheme)
     scores["group"] = [one.group for one, _, _ in slots]
+    groups = {one.dialogue.id: one.group for one in rated}
+    own = ratings[ratings["item_id"].isin(groups)]
     if scores["score"].isna().all():
         raise EngineError(
             f"{judge.name} gives no score at all: its numbers are none; lower --rate, or choose another judge"
         )
     loss = float(np.average(losses, weights=[one.weight for one, _, _ in slots]))
-    return Measured(loss, scores, paired(scores, rated, ratings, judge))
-
-
-def paired(scores: pd.DataFrame, rated: Sequence[RatedDialogue], ratings: pd.DataFrame, judge: Judge) -> Pairing:
-    """Scores of some dialogues beside the ratings of those dialogues."""
-    groups = {one.dialogue.id: one.group for one in rated}
-    own = ratings[ratings["item_id"].isin(groups)]
-    own = own.assign(group=own["item_id"].map(groups))
-    return pair(own, scores[scores["item_id"].isin(groups)], scale=judge.scheme.scales)
+    pairing = pair(own.assign(group=own["item_id"].map(groups)), scores, scale=judge.scheme.scales)
+    return Measured(loss, scores, pairing)
 
 
 def calibrated(held_out: Measured, known: Pairing, seed: int, notes: list[str]) -> Pairing | None:
@@ -240,7 +235,7 @@ def _shared(judges: Mapping[str, Pairing], items: np.ndarray) -> dict[str, Pairi
 def _of_all(rows: Sequence[Figure], part: Mapping[str, Pairing], about: str, seed: int) -> Figure:
     """The means over metrics; a gain is the mean over the metrics on which both judges have a correlation."""
     groups = {str(group) for one in part["base"].metrics.values() for group in one.groups}
-    names = {name: None for row in rows for name in (*row.errors, *row.means)}
+    errors, means = ({name: None for row in rows for name in getattr(row, of)} for of in ("errors", "means"))
     return Figure(
         about,
         ALL,
@@ -249,8 +244,8 @@ def _of_all(rows: Sequence[Figure], part: Mapping[str, Pairing], about: str, see
         {name: _mean(row.spearman[name] for row in rows) for name in JUDGES},
         {other: _mean_gain(part["trained"], part[other], seed) for other in GAINS if other in part},
         Estimate(_mean(row.ceiling.value for row in rows), reason="it is defined on no metric"),
-        {name: _mean(row.errors.get(name) for row in rows) for name in names if name != "annotators"},
-        {name: _mean(row.means.get(name) for row in rows) for name in names if name != "constant"},
+        {name: _mean(row.errors.get(name) for row in rows) for name in errors},
+        {name: _mean(row.means.get(name) for row in rows) for name in means},
     )
 
 

@@ -221,6 +221,9 @@ def test_packed_gradients_equal_plain_ones(
         engine.model.zero_grad()
     (packed_loss, packed), (plain_loss, plain) = found
     assert packed_loss == pytest.approx(plain_loss, rel=1e-5)
+    trainer.refused = ""
+    alone = [one.weight * trainer.add([replace(one, weight=1.0)], 1.0) for one in some]
+    assert packed_loss == pytest.approx(sum(alone), rel=1e-5)  # each counts by its weight
     apart = {name: float((packed[name] - plain[name]).norm() / plain[name].norm()) for name in plain}
     whole = [torch.cat([value.flatten() for value in gradient.values()]) for gradient in (packed, plain)]
     assert float((whole[0] - whole[1]).norm() / whole[1].norm()) < 1e-5
