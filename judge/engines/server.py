@@ -102,14 +102,27 @@ class ServerEngine:
         return [next(asked) if kept is None else kept for kept in found]
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
-        """See ``Engine.generate``."""
+        """See ``Engine.generate``; what the log of a tree has is not asked for again, and the rest is kept there.
 
-        async def written(prompt: Ids) -> Text:
-            answer = await self._client.ask(self.served.protocol.text(prompt, max_tokens))
+        Errors as those of ``level_logprobs``. A text is kept as a row of its ids.
+        """
+
+        async def written(prompt: Ids, log: AnswerLog | None) -> Text:
+            request = self.served.protocol.text(prompt, max_tokens)
+            kept = log.get(request.key) if log else None
+            if kept is None:
+                answer = await self._client.ask(request)
+                if isinstance(answer, Failure):
+                    return answer
+                kept = [[float(token) for token in answer.values[0]]]
+                if log:
+                    log.add(request.key, kept)
             self.on_progress(1)
-            return answer if isinstance(answer, Failure) else answer.values[0]
+            return tuple(int(token) for token in kept[0])
 
-        texts = iter(self._all([partial(written, prompt) for tree in trees for prompt in tree.prompts], []))
+        logs = {id(log): log for log in map(self.log_of, trees) if log}
+        jobs = [partial(written, prompt, self.log_of(tree)) for tree in trees for prompt in tree.prompts]
+        texts = iter(self._all(jobs, list(logs.values())))
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
     def _kept(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Answer | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from judge.errors import EngineError, InputError, one_line
 from judge.files import cache_folder, made_folder, remembered_sha256
@@ -87,17 +88,22 @@ def merged(folder: Path, base: Path, identity: str, dtype: str, beside: Mapping[
 def _merge(folder: Path, base: Path, dtype: str, out: Path) -> None:
     if missing := [name for name in ("peft", "accelerate") if find_spec(name) is None]:
         raise InputError(f"{folder}: an adapter needs {' and '.join(missing)}; pip install 'esrp-judge[train]'")
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
+    from peft import PeftModel, get_peft_model_state_dict
 
-    disable_progress_bar()
+    from judge.models.weights import load_model
+
     try:
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
-        )
-        network = PeftModel.from_pretrained(network, str(folder)).merge_and_unload()
-        network.save_pretrained(out)
+        network: Any = load_model(base, dtype)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")
+            network = PeftModel.from_pretrained(network, str(folder))
+        # peft warns of what it misses, says nothing of what it has no place for, and goes on.
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            learned = set(file.keys())
+        read = set(get_peft_model_state_dict(network, save_embedding_layers=False))
+        if other := sorted(name for name in learned ^ read if network.base_model.prefix in name):
+            raise ValueError(f"{len(other)} of its weights have no place there or are missing, {other[0]} for one")
+        network.merge_and_unload().save_pretrained(out)
     except (ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise EngineError(
             f"{folder}: damaged, or does not fit its base {base} ({one_line(error)}); save the adapter again"

@@ -1,7 +1,7 @@
 """GGUF files as judges: transformers' own loader turns one into a model folder in the cache, once.
 
-Weights are dequantised to float32, so that what is scored is what the file says. The loader is lenient: weights that it
-does not find are random, and scaled rotary frequencies are forgotten. Here both are refused.
+Weights are dequantised to float32, so that what is scored is what the file says. The loader is lenient: scaled rotary
+frequencies are forgotten. Here they are refused, as are weights that it does not find (``judge.models.weights``).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +61,9 @@ def _convert(file: Path, folder: Path) -> None:
             "free some or set ESRP_CACHE to another disk"
         )
     # Alone in a folder, as the loader would also read a tokenizer or an adapter that lies beside the file.
-    with tempfile.TemporaryDirectory() as alone, _quiet():
+    from judge.models.weights import quiet
+
+    with tempfile.TemporaryDirectory() as alone, quiet():
         (Path(alone) / "model.gguf").symlink_to(file.resolve())
         try:
             _save_model_and_tokenizer(Path(alone), folder)
@@ -122,11 +122,9 @@ def _save_model_and_tokenizer(alone: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    loaded, found = AutoModelForCausalLM.from_pretrained(
-        alone, gguf_file="model.gguf", dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-    )
-    if lost := sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]])):
-        raise ValueError(f"{len(lost)} weights are missing or of another shape, {lost[0]} for one")
+    from judge.models.weights import load_model
+
+    loaded = load_model(alone, torch.float32, gguf_file="model.gguf")
     # What was loaded counts as quantised and refuses to be saved: a model without that takes over its weights.
     settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
     with torch.device("meta"):
@@ -135,20 +133,3 @@ def _save_model_and_tokenizer(alone: Path, folder: Path) -> None:
     model.tie_weights()
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False).save_pretrained(folder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither bars nor warnings of the loader's: what they warn of is an error here."""
-    from transformers import modeling_gguf_pytorch_utils as loader
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    verbosity, bar = logging.get_verbosity(), loader.tqdm
-    logging.set_verbosity_error()
-    loader.tqdm = lambda tensors, **_: tensors  # this bar asks no setting
-    try:
-        yield
-    finally:
-        loader.tqdm = bar
-        logging.set_verbosity(verbosity)

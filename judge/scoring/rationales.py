@@ -137,6 +137,10 @@ TOGETHER = 8
 """How many dialogues are asked about together and then saved."""
 
 
+TEXTS = "rationales"
+"""The kind of the log of what a server wrote that is not in the file yet."""
+
+
 Scores = Mapping[str, float]
 """Scores of one dialogue by metric."""
 
@@ -244,8 +248,10 @@ def explain_run(
     missing = chosen - {row.key[0] for row in rows}
     todo = [dialogue for dialogue in corpus if dialogue.id in missing]
     progress.begin("rationales", len(chosen), len(chosen) - len(todo), "dialogues")
+    log = store.answers(TEXTS, explainer.judge.identity.judge_id)
     if todo and isinstance(engine := explainer.judge.engine, ServerEngine):
         engine.stop_by(stop)
+        engine.log_of = lambda tree: log
     for start in range(0, len(todo), TOGETHER):
         some = todo[start : start + TOGETHER]
         try:
@@ -255,9 +261,11 @@ def explain_run(
         except Interrupted as error:
             raise Interrupted(f"stopped; all written so far is in {store.folder};", can_go_on=True) from error
         rows += [row for found in explained for row in found]
-        # The file is written anew after every few dialogues, so that a run that is stopped loses only those.
+        # The file is written anew after every few dialogues, so that a run that is stopped loses only those; of a
+        # server, none of its answers.
         with store.replacing(RATIONALES) as file:
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        log.remove()
         progress.advance(len(some), 0)
     return len(chosen & {row.key[0] for row in rows})
 

@@ -209,7 +209,7 @@ class Store:
         """
         for path in (self.folder / ANSWERS).glob("*.jsonl"):
             kind, _, batch = path.stem.rpartition("-")
-            if batch not in units.get(kind, ()):
+            if kind in units and batch not in units[kind]:
                 self.answers(kind, batch).remove()
 
     def read_parts(self, kind: str, batches: Iterable[str]) -> Iterator[pd.DataFrame]:

@@ -113,10 +113,13 @@ def _left_out(rated: Sequence[RatedDialogue], system: str | None, generator: np.
         return systems[generator.integers(len(systems))] if len(systems) >= LEAST_SYSTEMS else None
     if system == NO_SYSTEM:
         return None
-    known = meant(system, systems)
-    if known is None or len(systems) == 1:
+    if len(systems) == 1:
         raise InputError(
-            f"--left-out-system {system}: choose among the rated systems ({', '.join(systems)}), of which another must "
-            f"be left to learn from, or {NO_SYSTEM}"
+            f"--left-out-system {system}: all ratings are of {systems[0]}, which has to be learned from; name "
+            f"{NO_SYSTEM}"
+        )
+    if (known := meant(system, systems)) is None:
+        raise InputError(
+            f"--left-out-system {system}: choose among the rated systems ({', '.join(systems)}), or {NO_SYSTEM}"
         )
     return known

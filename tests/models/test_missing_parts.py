@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.helpers.commands import Result, esrp_judge, refused, typed, without_waits
 from tests.helpers.hub import hub_of
+
+Weights = dict[str, torch.Tensor]
 
 FEW = ("--metrics", "fluency", "--limit", "2", "--answer-form", "none", "--min-mass", "0", "--no-report")
 
@@ -41,6 +46,83 @@ def test_quantised_weights_without_their_library_name_it(
     assert result.returncode == 3 and "quantised" in line and f"pip install {library}" in line.replace("-U ", "")
     (judge / "config.json").write_text(json.dumps(config), encoding="utf-8")  # the same model without quantisation
     assert typed(*how[:3], "--run", tmp_path / "other", *FEW, cwd=tmp_path).returncode == 0
+
+
+DOWN = "model.layers.0.mlp.down_proj.weight"
+
+
+def without(weights: Weights) -> None:
+    del weights[DOWN]
+
+
+def narrower(weights: Weights) -> None:
+    weights[DOWN] = weights[DOWN][:-1].contiguous()
+
+
+def without_a_layer(weights: Weights) -> None:
+    for name in [name for name in weights if "layers.3." in name]:
+        del weights[name]
+
+
+def eight_bits(weights: Weights) -> None:
+    scale = weights[DOWN].abs().amax(1) / 127
+    weights[DOWN], weights[f"{DOWN}_scale"] = (weights[DOWN] / scale[:, None]).to(torch.int8), scale
+
+
+def with_a_bias(weights: Weights) -> None:
+    weights["model.layers.0.self_attn.q_proj.bias"] = torch.ones(len(weights["model.layers.0.self_attn.q_proj.weight"]))
+
+
+def with_parts_for_pictures(weights: Weights) -> None:
+    weights["vision_tower.patch_embed.weight"] = torch.ones(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "method", "said"),
+    [
+        (without, None, f"weights are missing or of another shape ({DOWN}); fetch it again"),
+        (narrower, None, f"weights are missing or of another shape ({DOWN}); fetch it again"),
+        (without_a_layer, None, "weights are missing or of another shape (11, one is model.layers.3."),
+        (eight_bits, None, f"weights that config.json has no place for ({DOWN}_scale)"),
+        (with_a_bias, None, "weights that config.json has no place for (model.layers.0.self_attn.q_proj.bias)"),
+        (eight_bits, {"quant_method": "own"}, "quantised by 'own', which transformers does not know"),
+        (lambda weights: None, {"quant_method": "bitsandbytes"}, "quantised by 'bitsandbytes'"),
+    ],
+)
+def test_a_model_with_a_weight_that_would_be_random_or_passed_over_is_no_judge(
+    nameless: Path,
+    tmp_path: Path,
+    change: Callable[[Weights], None],
+    method: dict[str, object] | None,
+    said: str,
+) -> None:
+    judge = changed(nameless, tmp_path / "judge", change)
+    config = json.loads((judge / "config.json").read_text(encoding="utf-8"))
+    (judge / "config.json").write_text(json.dumps({**config, "quantization_config": method}), encoding="utf-8")
+    result = typed("score", "--judge", judge, "--run", tmp_path / "run", *FEW, cwd=tmp_path)
+    assert result.returncode == 3 and said in last_line(result)
+    assert len(without_waits(result.stderr)) == 2  # that, and what is scored; nothing of a library's
+    assert not list((tmp_path / "run").glob("judgments/*"))
+
+
+def test_a_model_may_have_parts_that_a_judge_does_not_need(nameless: Path, tmp_path: Path) -> None:
+    scores = []
+    for judge in (nameless, changed(nameless, tmp_path / nameless.name, with_parts_for_pictures)):
+        run = tmp_path / f"run-{len(scores)}"
+        result = typed("score", "--judge", judge, "--run", run, *FEW, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "transformers" not in result.stderr
+        scores.append((run / "scores.csv").read_text(encoding="utf-8"))
+    assert scores[0] == scores[1]
+
+
+def changed(judge: Path, folder: Path, change: Callable[[Weights], None]) -> Path:
+    """A copy of a model whose weights are changed."""
+    shutil.copytree(judge, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.mark.parametrize("wrong", ["{host}/", "htps://{host}"])

@@ -175,10 +175,15 @@ def test_a_line_of_a_log_that_is_not_as_it_was_written_is_asked_again(tmp_path: 
     assert not (tmp_path / "answers").exists()
 
 
+def wait_until_idle() -> None:
+    """Wait while the server still answers a session that was killed before."""
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.1)
+
+
 def killed_once(server: Slow, command: list[object], cwd: Path, after: int, delay: float) -> tuple[float, float]:
     """Kill a session of a run some time after so many answers; the moments at which it began and was killed."""
-    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
-        time.sleep(0.1)  # the server still answers a session that was killed before
+    wait_until_idle()
     began = time.monotonic()
     with running(command, cwd) as process:
         wait_for_answers(server, len(server.answered) + after, process)
@@ -351,22 +356,39 @@ def test_ctrl_c_is_heard_at_once_while_a_server_fails(stand_in: Path, command: l
     assert process.returncode == 130 and "all judged so far is in" in said
 
 
-def test_ctrl_c_asks_for_no_more_rationales(stand_in: Path, command: list[object], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_ends_among_its_rationales_keeps_those_that_were_written_and_asks_for_no_more(
+    stand_in: Path, command: list[object], tmp_path: Path, number: signal.Signals
+) -> None:
     asked = []
 
     class Writing(Model):
+        pause = 0.5
+
         def respond(self, path: str, text: bytes) -> tuple[int, bytes]:
             if "chat" in path and b"logprobs" not in text:
                 asked.append(text)
-                time.sleep(0.5)
+                time.sleep(self.pause)
             return super().respond(path, text)
 
-    with serving(Writing(stand_in, owned_by="somebody")) as url:
+    server = Writing(stand_in, owned_by="somebody")
+    with serving(server) as url:
         how = [*command, "--url", url, "--rationales", 20, "--limit", 20, "--concurrency", 2, "--min-mass", 0]
         with running(how, tmp_path) as process:
-            while len(asked) < 2:
+            while len(asked) < 5:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "all written so far is in" in said and len(asked) <= 2 + 2
+        assert process.returncode == (130 if number == signal.SIGINT else -number) and len(asked) <= 5 + 2
+        assert number == signal.SIGKILL or "all written so far is in" in said
+        assert not (tmp_path / "run" / "rationales.jsonl").exists()  # it has eight dialogues at a time
+        wait_until_idle()
+        before, server.pause, asked = set(asked[:3]), 0.0, []
+        ended = typed(*how, "--url", url, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    rationales = [json.loads(line) for line in (tmp_path / "run" / "rationales.jsonl").read_text().splitlines()]
+    assert (
+        not before & set(asked) and len(asked) == len(set(asked)) and len({one["scenario"] for one in rationales}) == 20
+    )
+    assert not (tmp_path / "run" / "answers").exists()

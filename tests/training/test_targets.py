@@ -141,10 +141,15 @@ def test_one_system_is_left_out_where_there_are_four() -> None:
     assert split(SYSTEMS, 0.2, 0, "none").left_out_system is None
 
 
-@pytest.mark.parametrize("rated", [SYSTEMS, [one for one in SYSTEMS if one.dialogue.source == "x"]])
-def test_a_system_that_is_not_there_is_named_with_those_that_are(rated: list[RatedDialogue]) -> None:
-    with pytest.raises(InputError, match=r"--left-out-system x: choose among the rated systems \(a, b, c, d\)"):
-        split(rated or SYSTEMS, 0.2, 0, "x")
+def test_a_system_that_is_not_there_or_the_only_one_is_refused_with_what_to_name() -> None:
+    with pytest.raises(
+        InputError, match=r"--left-out-system x: choose among the rated systems \(a, b, c, d\), or none"
+    ):
+        split(SYSTEMS, 0.2, 0, "x")
+    only = [one for one in SYSTEMS if one.dialogue.source == "b"]
+    for name in ("b", "x"):
+        with pytest.raises(InputError, match=f"--left-out-system {name}: all ratings are of b, .* name none"):
+            split(only, 0.2, 0, name)
 
 
 def test_severity_is_found_and_taken_out() -> None:

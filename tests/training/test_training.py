@@ -201,8 +201,13 @@ def test_an_adapter_that_is_damaged_or_its_own_base_is_said_and_its_template_is_
     assert after != before and "mine" in (after / "chat_template.jinja").read_text()
     again = ["score", example_files()[0], "--judge", apart, "--run", "run"]
     weights, config = apart / "adapter_model.safetensors", apart / "adapter_config.json"
+    learned = {name: tensor.clone() for name, tensor in load_file(weights).items()}  # and not a map of the file
     weights.write_bytes(weights.read_bytes()[:5000])
     refused(typed(*again, cwd=tmp_path), "damaged, or does not fit its base", "save the adapter again", code=3)
+    name = next(iter(learned))
+    for other in ({k: v for k, v in learned.items() if k != name}, {**learned, f"more.{name}": learned[name].clone()}):
+        save_file(other, weights)
+        refused(typed(*again, cwd=tmp_path), "have no place there or are missing", name, code=3)
     for base in (".", "", str(apart)):
         config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
         refused(typed(*again, cwd=tmp_path), "its base leads back to itself; name the model it was trained on")

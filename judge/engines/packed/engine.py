@@ -28,8 +28,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig
-from transformers.utils.logging import disable_progress_bar
+from transformers import GenerationConfig
 
 from judge.engines import GREEDY, Array, Sampling, silent
 from judge.engines.packed.forked import LONGEST_PIECE, ForkedCaches
@@ -37,6 +36,7 @@ from judge.engines.packed.kept import KEPT_OPENINGS, KEPT_PREFIXES, Kept
 from judge.engines.packed.tree_layers import led_along
 from judge.engines.packed.tree_pass import Computed, Place, Row, TreePass
 from judge.errors import EngineError, one_line
+from judge.models.weights import load_model
 from judge.prompting.prompt_tree import Ids, PromptTree
 
 METHODS = ("packed", "forked", "plain")
@@ -112,12 +112,8 @@ class PackedEngine:
             # was a sixth of a small model's time. Other C libraries have no mallopt and are left as they are.
             for option, value in MALLOC.items():
                 mallopt(option, value)
-        disable_progress_bar()
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
-            )
-            model = model.to(device).eval()
+            model = load_model(folder, dtype).to(device).eval()
         except ImportError as error:  # of what reads weights that are quantised in another way than GGUF's
             raise EngineError(
                 f"{folder}: its weights are quantised in a way that needs a library which is not here ("
