@@ -114,7 +114,7 @@ class Served:
         return f"{UNVERIFIED}{self.model}"
 
     config_digest = "unverified"
-    quantisation = None
+    quantisation = vocabulary = None
 
     def dtype(self, hardware: Hardware) -> str:
         """Not known of a server."""

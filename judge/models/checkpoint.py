@@ -128,6 +128,12 @@ class Checkpoint:
         return digest({key: value for key, value in self.config.items() if key not in ignored})
 
     @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the model knows; None where its configuration does not say."""
+        size = (self.config.get("text_config") or self.config).get("vocab_size")
+        return size if isinstance(size, int) else None
+
+    @property
     def training(self) -> dict[str, Any] | None:
         """What is noted of its training; None of a model that ``train`` did not make."""
         try:

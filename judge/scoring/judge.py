@@ -165,8 +165,17 @@ class JudgeModel:
         }
 
     def engine(self, tree: PromptTree) -> Engine:
-        """What runs it, loaded on first use and then checked on a tree."""
+        """What runs it, loaded on first use and then checked on a tree.
+
+        InputError where its tokenizer is another model's, by the tokens of the tree.
+        """
         if self._engine is None:
+            known, most = self.origin.vocabulary, max(map(max, tree.prompts))
+            if known is not None and most >= known:
+                raise InputError(
+                    f"{self.place}: its tokenizer writes token {most}, and its model has {known}: they belong to two "
+                    "models; name a folder with all files of one"
+                )
             self._engine = self._load()
             self._engine.verify(tree)
         return self._engine

@@ -121,20 +121,29 @@ def test_texts_come_back_as_they_went_in(studio: httpx.Client, rated: tuple[Path
     assert [task["data"] for task in json.loads(export(studio, project))] == [task["data"] for task in sent]
 
 
-def test_what_the_server_takes_is_refused_in_reading(
-    studio: httpx.Client, rated: tuple[Path, int, pd.DataFrame]
+@pytest.mark.parametrize(
+    ("level", "code", "said"),
+    [
+        (9, 2, "metric 'fluency' is 9, not one of 1 to 5"),
+        (3, 0, "answers to 'mood' (rating), which is no metric of this plan"),
+    ],
+)
+def test_a_level_that_the_form_lacks_is_refused_and_a_control_that_is_not_ours_is_counted(
+    studio: httpx.Client, rated: tuple[Path, int, pd.DataFrame], level: int, code: int, said: str
 ) -> None:
-    """A rating of 9, and a control that is not in the project."""
+    """The server takes both."""
     folder, project, _ = rated
-    first = json.loads(export(studio, project))[0]["id"]
-    for control, level in (("fluency", 9), ("mood", 3)):
-        result = {"from_name": control, "to_name": "dialogue", "type": "rating", "value": {"rating": level}}
-        ask(studio, f"/tasks/{first}/annotations/", json={"result": [result]})
-    (folder / "wrong.json").write_bytes(export(studio, project))
-    how = ["--key", "plan.key.json", "--out", "wrong.csv"]
-    result = typed("import-annotations", "wrong.json", *how, cwd=folder)
-    assert result.returncode == 2 and not (folder / "wrong.csv").exists()
-    assert (
-        "metric 'fluency' is 9, not one of 1 to 5" in result.stderr
-        and "metric 'mood' is not of this plan" in result.stderr
-    )
+    tasks = json.loads((folder / "plan.label-studio.json").read_text(encoding="utf-8"))
+    config = studio.get(f"/projects/{project}/").json()["label_config"]
+    other = ask(studio, "/projects/", json={"title": said[:40], "label_config": config})["id"]
+    (task,) = ask(studio, f"/projects/{other}/import?return_task_ids=true", json=tasks[:1])["task_ids"]
+    answers = [
+        {"from_name": control, "to_name": "dialogue", "type": "rating", "value": {"rating": chosen}}
+        for control, chosen in (("fluency", level), ("mood", 3))
+    ]
+    ask(studio, f"/tasks/{task}/annotations/", json={"result": answers})
+    (folder / f"{level}.json").write_bytes(export(studio, other))
+    how = ["--key", "plan.key.json", "--out", f"{level}.csv"]
+    result = typed("import-annotations", f"{level}.json", *how, cwd=folder)
+    assert result.returncode == code and said in result.stdout + result.stderr
+    assert (folder / f"{level}.csv").exists() == (code == 0)

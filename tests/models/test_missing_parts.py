@@ -105,6 +105,19 @@ def test_a_model_with_a_weight_that_would_be_random_or_passed_over_is_no_judge(
     assert not list((tmp_path / "run").glob("judgments/*"))
 
 
+def test_a_tokenizer_of_another_model_is_told_as_such(nameless: Path, tmp_path: Path) -> None:
+    def of_fewer_tokens(weights: Weights) -> None:
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            weights[name] = weights[name][:1000].clone()
+
+    judge = changed(nameless, tmp_path / "judge", of_fewer_tokens)
+    config = json.loads((judge / "config.json").read_text(encoding="utf-8"))
+    (judge / "config.json").write_text(json.dumps({**config, "vocab_size": 1000}), encoding="utf-8")
+    result = typed("score", "--judge", judge, "--run", tmp_path / "run", *FEW, cwd=tmp_path)
+    assert result.returncode == 2 and "its tokenizer writes token" in (line := last_line(result))
+    assert "its model has 1000" in line and "name a folder with all files of one" in line
+
+
 def test_a_model_may_have_parts_that_a_judge_does_not_need(nameless: Path, tmp_path: Path) -> None:
     scores = []
     for judge in (nameless, changed(nameless, tmp_path / nameless.name, with_parts_for_pictures)):
