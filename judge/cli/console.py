@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from judge.errors import plain
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.progress import Progress, TaskID
     from rich.table import Table
     from rich.text import Text
@@ -158,17 +158,26 @@ class TerminalProgress:
         self.finish()
 
 
-def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+def titled(title: str, table: Table, below: str = "") -> Group:
+    """A table under its title, with a remark below it; both may be wider than it is."""
+    from rich.console import Group
+
+    return Group(
+        *([line(title, "table.title")] if title else []), table, *([line(below, "table.caption")] if below else [])
+    )
+
+
+def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Group:
     """A table of texts: the first ``left`` columns to the left, the others to the right, as they hold numbers."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number >= left else "left", overflow="fold")
     for row in rows:
         table.add_row(*(line(cell) for cell in row))
-    return table
+    return titled(title, table)
 
 
 @contextmanager

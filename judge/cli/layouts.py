@@ -24,13 +24,13 @@ from judge.cli.common import (
     names,
     refuse_unwritable,
 )
-from judge.cli.console import STAND_IN_WARNING, cell, console, line, terminal_progress
+from judge.cli.console import STAND_IN_WARNING, cell, console, line, terminal_progress, titled
 from judge.files import save_csv
 from judge.types import CHATANIME, STAND_IN
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
+    from rich.console import Group
 
     from judge.robustness.prompt_variants import LayoutComparison
 
@@ -84,18 +84,18 @@ def show_layouts(comparison: LayoutComparison) -> None:
         out.print(line(STAND_IN_WARNING, "bold red"))
 
 
-def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Table:
+def variants_table(title: str, overall: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> Group:
     """A row per variant, with some of its numbers."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=line(title, "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
     for heading, _ in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in overall.iterrows():
         table.add_row(str(name), *(cell(row[column], form) for column, (_, form) in columns.items()))
-    return table
+    return titled(title, table)
 
 
 def layouts(

@@ -35,7 +35,7 @@ from judge.cli.common import (
     names,
     some_names,
 )
-from judge.cli.console import STAND_IN_WARNING, console, line
+from judge.cli.console import STAND_IN_WARNING, console, line, titled
 from judge.cli.report import write_after_run
 from judge.errors import InputError, plain
 from judge.files import as_json_text
@@ -44,7 +44,7 @@ from judge.types import AS_ASKED, CHATANIME, MIN_MASS, OVERALL, STAND_IN, Option
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
+    from rich.console import Group
 
     from judge.scoring.run import Result, Shard
 
@@ -53,7 +53,7 @@ ROOM = 12
 """Characters of a terminal's width for each column of the table."""
 
 
-def leaderboard_table(result: Result, scheme: Scheme, width: int) -> Table:
+def leaderboard_table(result: Result, scheme: Scheme, width: int) -> Group:
     """Systems by their overall mean, highest first, with the half-width of its confidence interval beside it.
 
     A column per metric where ``width`` (in characters) has room for them, or else one per dimension.
@@ -71,9 +71,7 @@ def leaderboard_table(result: Result, scheme: Scheme, width: int) -> Table:
         columns += [metric for metric in metrics if metric in there]
     ends = dict.fromkeys(scheme.scales.values())
     scales = " or ".join(f"{low:g} to {high:g}" for low, high in ends)
-    title = line(f"judge means by {result.judge} ({scales}; ± is the 95% CI over scenarios)", "table.title")
-    reason = None if result.chosen == AS_ASKED else line(f"{result.judge}: {result.chosen}", "table.caption")
-    table = Table(title=title, caption=reason, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", overflow="fold")
     for column in columns:
         table.add_column({**metrics, **titles}[column], justify="right", no_wrap=column == OVERALL)
@@ -90,7 +88,8 @@ def leaderboard_table(result: Result, scheme: Scheme, width: int) -> Table:
         cells.setdefault(source, {})[row["metric"]] = text
     for source in sorted(cells, key=order.__getitem__):
         table.add_row(line(source), *(cells[source][column] for column in columns))
-    return table
+    reason = "" if result.chosen == AS_ASKED else f"{result.judge}: {result.chosen}"
+    return titled(f"judge means by {result.judge} ({scales}; ± is the 95% CI over scenarios)", table, reason)
 
 
 def show_result(result: Result, scheme: Scheme) -> None:
@@ -130,13 +129,13 @@ def show_diversity(table: pd.DataFrame) -> None:
     from rich.table import Table
 
     title = "response diversity: means over characters (distinct-2: higher is more varied; the others: lower)"
-    out = Table(title=title)
+    out = Table()
     systems = table[table["level"] == "source"].drop(columns=["level", "character"])
     for column in systems.columns:
         out.add_column("system" if column == "source" else column, justify="left" if column == "source" else "right")
     for source, dialogues, *values in systems.itertuples(index=False):
         out.add_row(line(source), f"{dialogues:,}", *("–" if pd.isna(v) else f"{v:.3f}" for v in values))
-    console().print(out)
+    console().print(titled(title, out))
 
 
 def score(
