@@ -146,7 +146,9 @@ def find_chat_server(
             prefix, listing = "", other
         if listing.status_code not in ABSENT:
             listing.raise_for_status()
-        known = [one for one in listed_models(listing.json()) if isinstance(one, dict)] if listing.is_success else []
+        known = (
+            [one for one in listed_models(answer_of(listing)) if isinstance(one, dict)] if listing.is_success else []
+        )
         names = [str(one.get("id")) for one in known]
         chosen = next((name for name in names if model in (name, short_name(name))), model)
         if model == "auto":

@@ -27,15 +27,17 @@ from judge.engines.server_protocols import (
     REFUSED,
     Ask,
     ByIds,
+    HiddenError,
     PromptCut,
     Protocol,
     Request,
     Sglang,
     Vllm,
+    answer_of,
     answered,
     said,
 )
-from judge.errors import EngineError, InputError, JudgeError, one_line, plain
+from judge.errors import EngineError, InputError, JudgeError, discreet, one_line, plain
 from judge.models.checkpoint import TOKENIZER_FILES, Checkpoint, resolve
 from judge.models.hardware import Hardware
 from judge.models.presets import PRESETS
@@ -50,8 +52,8 @@ LONGEST_NAME = 150
 """The most characters of a model's name, which is in every row and in the name of the run's folder."""
 
 
-NOT_READY = (429, 502, 503, 504)
-"""HTTP status codes of a server that loads its model, or has too much to do."""
+NOT_READY = (502, 503, 504)
+"""HTTP status codes of a server that loads its model, or of a proxy before one that is away."""
 
 
 SERVER_FAULT = 500
@@ -194,7 +196,10 @@ def address(url: str, option: str = "--url", key: str = API_KEY) -> str:
 
     ``option`` is what gave it, and ``key`` the environment variable for the server's key, for messages.
     """
+    url = url.strip()  # as it is read from a file, with the end of its line
     shown = url.rpartition("@")[2]
+    if not url.isprintable() or " " in url:  # what takes an address apart would drop some of them in silence
+        raise InputError(f"{option} {plain(shown)}: holds blanks or signs that no address has; write it anew")
     try:
         parts = urlsplit(url)
         _ = parts.port  # read for its error: a port that is no number is found only now
@@ -281,6 +286,8 @@ def asking(
     """
     try:
         client = httpx.Client(**connecting(url, key), timeout=TIMEOUT)
+    except InputError:  # of the key
+        raise
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         reason = one_line(error)
         raise InputError(f"{url} cannot be asked ({reason}){through(url)}; correct or unset the proxy") from error
@@ -288,11 +295,14 @@ def asking(
         with client:
             yield client
     except httpx.HTTPStatusError as error:
-        raise _refusal(error.response, url, key, remedy) from error
+        raise _refusal(error.response, url, key, remedy, option) from error
     except httpx.HTTPError as error:
         raise EngineError(_unreachable(error, url, option)) from error
     except PromptCut as error:
         raise InputError(f"{url} {error}") from error
+    except HiddenError as error:
+        way = through(url)
+        raise EngineError(f"{url} reports an error ({error}){way}; see to it there, then run it again") from error
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
@@ -301,19 +311,32 @@ def asking(
         ) from error
 
 
-def _refusal(response: httpx.Response, url: str, key: str, remedy: str) -> JudgeError:
+def _refusal(response: httpx.Response, url: str, key: str, remedy: str, option: str) -> JudgeError:
     """What is said where a server, or a proxy before it, answers by a status that is no answer."""
     code = response.status_code
     told = f"(HTTP {code}: {said(response)}){through(url)}"
-    if code in (401, 403):
-        return InputError(f"{url} refuses the key {told}; set {key} to the server's key")
-    if code in NOT_READY:
-        return EngineError(f"{url} is not ready {told}; run the same command again when it is")
-    if code >= SERVER_FAULT and code not in ABSENT:
-        return EngineError(f"{url} fails {told}; see its log for why, then run the same command again")
-    if code in REFUSED:
-        return InputError(f"{url} finds fault with what it is asked {told}; see its log for more, or update it")
-    return InputError(f"{url} answers HTTP {code} ({said(response)}){through(url)}; {remedy}")
+    kind: type[JudgeError] = InputError
+    if response.has_redirect_location:
+        asked = response.request.url.path
+        place = discreet(str(response.url.join(response.headers["location"])).partition("?")[0].removesuffix(asked))
+        words = f"has moved to {place} (HTTP {code}){through(url)}; give that by {option}"
+    elif code == 401:
+        words = f"refuses the key {told}; set {key} to the server's key"
+    elif code == 402:
+        words = f"wants to be paid {told}; see to the account there, then run the same command again"
+    elif code == 403:
+        words = f"refuses access {told}; if it is for the key, set {key} to one that may ask the model"
+    elif code == 429:
+        kind, words = EngineError, f"takes no more requests {told}; run the same command again when it does"
+    elif code in NOT_READY:
+        kind, words = EngineError, f"is not ready {told}; run the same command again when it is"
+    elif code >= SERVER_FAULT and code not in ABSENT:
+        kind, words = EngineError, f"fails {told}; see its log for why, then run the same command again"
+    elif code in REFUSED:
+        words = f"finds fault with what it is asked {told}; see its log for more, or update it"
+    else:
+        words = f"answers HTTP {code} ({said(response)}){through(url)}; {remedy}"
+    return kind(f"{url} {words}")
 
 
 def _unreachable(error: httpx.HTTPError, url: str, option: str) -> str:
@@ -347,7 +370,9 @@ def short_name(name: str) -> str:
 
 def _chosen(client: httpx.Client, url: str, judge: str) -> dict[str, Any]:
     """The entry in the server's list of the model that is to be the judge; InputError where it is not clear which."""
-    answer = client.get(f"{url}/v1/models").raise_for_status().json()
+    answer = answer_of(client.get(f"{url}/v1/models").raise_for_status())
+    if not isinstance(answer, dict) or "data" not in answer:
+        raise ValueError("no list of models")
     models = [{**model, "id": str(model["id"])} for model in listed_models(answer)]
     names = [short_name(model["id"]) for model in models]
     if any(name != plain(name) or not 0 < len(name) <= LONGEST_NAME for name in names):

@@ -298,8 +298,7 @@ def write_tables(run: Path) -> Result:
     """
     manifest, store = run_folder.read_manifest(run), Store(run)
     scheme, units = run_folder.scheme_of(manifest), manifest["units"]
-    absent = sum(not store.part(kind, name).is_file() for kind, names in units.items() for name in names)
-    if absent:
+    if absent := store.absent(units):
         total = sum(map(len, units.values()))
         raise EngineError(
             f"{store}: {absent:,} of {total:,} parts are not there; score what is missing first "

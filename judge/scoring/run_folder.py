@@ -190,6 +190,10 @@ class Store:
         """The file of a batch's part; ``kind`` is ``JUDGMENTS`` or ``DIVERSITY``."""
         return self.folder / part_name(kind, batch)
 
+    def absent(self, units: Mapping[str, Collection[str]]) -> int:
+        """How many of the parts of some batches, whose names are given by kind, are not there."""
+        return sum(not self.part(kind, name).is_file() for kind, names in units.items() for name in names)
+
     def write_part(self, kind: str, batch: str, rows: list[dict[str, Any]]) -> None:
         """Write the part of a batch by an atomic write; its log of answers goes, unless something is asked again."""
         write_part(self.part(kind, batch), kind, rows)
@@ -284,9 +288,21 @@ def draw_judgments(run: Path, most: int, also: Collection[str] = ()) -> pd.DataF
     return _load(run, drawn)
 
 
+def _whole(run: Path) -> tuple[dict[str, Any], Store]:
+    """The manifest and the folder of a run; InputError where it has ended and has lost judgments since."""
+    manifest, store = read_manifest(run), Store(run)
+    names = manifest["units"][JUDGMENTS]
+    if manifest.get("finished") and (absent := store.absent({JUDGMENTS: names})):
+        raise InputError(
+            f"{store}: {absent:,} of {len(names):,} parts of its judgments are not there any more; copy the folder "
+            "anew, or give the run's score command again"
+        )
+    return manifest, store
+
+
 def _load(run: Path, choose: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """What is chosen of each part of a run's current judgments, with calibrated scores where there are any."""
-    manifest, store = read_manifest(run), Store(run)
+    manifest, store = _whole(run)
     frames = [choose(part) for part in store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS])]
     if frames:
         judgments = pd.concat(frames, ignore_index=True)
@@ -308,7 +324,8 @@ def mean_scores(run: Path) -> pd.DataFrame:
     Parts are read one at a time. InputError where there is no such run.
     """
     keys, sums = ["source", "metric"], []
-    for part in Store(run).read_parts(JUDGMENTS, read_manifest(run)["units"][JUDGMENTS]):
+    manifest, store = _whole(run)
+    for part in store.read_parts(JUDGMENTS, manifest["units"][JUDGMENTS]):
         sums.append(part.groupby(keys)["score"].agg(["sum", "count"]))
     if not sums:
         return pd.DataFrame(columns=[*keys, "mean"])

@@ -79,6 +79,21 @@ def test_a_run_without_any_judgment_names_the_command_that_says_why(tmp_path: Pa
     assert "missing: 10 judgments, empty_answer" in typed("tables", "run", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize("lost", ["all", "one part"])
+def test_a_run_that_lost_judgments_after_its_end_is_refused_until_they_are_there_again(
+    tmp_path: Path, lost: str
+) -> None:
+    assert score(tmp_path, "fluency,coherency").returncode == 0
+    parts = list((tmp_path / "run" / "judgments").glob("*.parquet"))
+    for part in parts if lost == "all" else parts[:1]:
+        part.unlink()
+    for command in COMMANDS:
+        result = typed(*command, cwd=tmp_path)
+        refused(result, "parts of its judgments are not there any more", "give the run's score command again")
+    assert score(tmp_path, "fluency,coherency").returncode == 0
+    assert all(typed(*command, cwd=tmp_path).returncode == 0 for command in COMMANDS)
+
+
 def test_the_version_is_told(tmp_path: Path) -> None:
     result = typed("--version", cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, f"esrp-judge {version('esrp-judge')}\n", "")

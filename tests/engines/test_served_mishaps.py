@@ -384,6 +384,16 @@ REFUSALS: dict[str, tuple[int, bytes, int, str]] = {
     ),
     "a fault of its own": (500, b"out of memory", 3, "fails (HTTP 500: out of memory); see its log for why"),
     "no key": (401, b"{}", 2, "refuses the key (HTTP 401: {}); set ESRP_API_KEY to the server's key"),
+    "no access": (
+        403,
+        b"not in your country",
+        2,
+        "refuses access (HTTP 403: not in your country); if it is for the key",
+    ),
+    "no money": (402, b"{}", 2, "wants to be paid (HTTP 402: {}); see to the account there"),
+    "no quota": (429, b"{}", 3, "takes no more requests (HTTP 429: {}); run the same command again"),
+    "an error in good order": (200, b'{"error": {"message": "no balance"}}', 3, "reports an error (no balance)"),
+    "no list": (200, b"[]", 2, "does not answer as an OpenAI-compatible server does"),
     "no model": (200, b'{"data": []}', 2, "serves no model; have it load one"),
     "half an answer": (0, b"", 3, "breaks off its answers"),
 }
@@ -396,6 +406,44 @@ def test_what_a_server_says_at_first_is_said_with_what_helps(stand_in: Path, sco
         ended = scored(url, MANY[:1])
     assert ended.returncode == code and said in ended.stderr.splitlines()[-1], ended.stderr
     assert ("--judge" in ended.stderr.splitlines()[-1].partition("; ")[2]) is (case == "no such path")
+
+
+def test_an_address_as_it_is_read_from_a_file_is_taken_and_one_with_a_sign_in_it_is_not(
+    stand_in: Path, scored: Command
+) -> None:
+    with serving(Model(stand_in)) as url:
+        for number, read in enumerate((f"{url}\r", f" {url}\n")):
+            assert scored(read, MANY[:1], "--run", f"run-{number}").returncode == 0
+        for wrong in (url.replace("127", "1\r27"), f"{url}/a b", f"\ufeff{url}"):
+            ended = scored(wrong, MANY[:1])
+            assert ended.returncode == 2 and "holds blanks or signs that no address has" in ended.stderr
+
+
+def test_a_key_with_the_end_of_its_line_is_named_and_no_proxy(stand_in: Path, scored: Command) -> None:
+    with serving(Model(stand_in)) as url:
+        ended = scored(url, MANY[:1], ESRP_API_KEY="abc\n")
+        assert ended.returncode == 2 and "proxy" not in ended.stderr
+        assert ended.stderr.splitlines()[-1].startswith("esrp-judge: ESRP_API_KEY holds blanks or characters")
+        assert scored(url, MANY[:1], ESRP_API_KEY="abc").returncode == 0
+
+
+def test_a_server_that_has_moved_is_found_by_what_the_message_says(stand_in: Path, scored: Command) -> None:
+    class Moved(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(308)
+            self.send_header("Location", f"{there}{self.path}?session=1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            """Quiet."""
+
+    with serving(Model(stand_in)) as there, ThreadingHTTPServer(("127.0.0.1", 0), Moved) as old:
+        threading.Thread(target=old.serve_forever, daemon=True).start()
+        ended = scored(f"http://127.0.0.1:{old.server_port}", MANY[:1])
+        old.shutdown()
+        (place,) = re.findall(r"has moved to (\S+) \(HTTP 308\); give that by --url", ended.stderr)
+        assert place == there and scored(place, MANY[:1]).returncode == 0
 
 
 def test_a_server_that_is_not_there_is_not_to_be_started_here_where_it_is_elsewhere(scored: Command) -> None:
