@@ -204,6 +204,11 @@ def _sides(speakers: list[str], where: str, mapped: Mapping[str, str], judged_to
     if len(others) == 1 and named and "user" not in sides.values() and folded(others[0]) not in UNSPOKEN:
         sides[others[0]] = "user"
         others = []
+    if programs := [speaker for speaker in others if folded(speaker) in UNSPOKEN]:
+        raise Wrong(
+            f"field {where} has a speaker {programs[0]!r}, which is a program and neither user nor judged; take its "
+            "messages out, or the dialogue"
+        )
     if others:
         ways = f'--map "user={others[0]}" or "judged={others[0]}"'
         raise Wrong(f"field {where} has a speaker {others[0]!r} who is not known; say who that is: {ways}")

@@ -265,7 +265,10 @@ def test_what_cannot_be_understood_is_one_line_that_names_it(tmp_path: Path, nam
 
 RECORDS = {
     "an unknown role": (chat([*SAID, ("narrator", "x")]), "messages has a speaker 'narrator'"),
-    "a tool": (chat([*SAID, ("tool", "x")]), "messages has a speaker 'tool'"),
+    "a tool": (
+        chat([*SAID, ("tool", "x")]),
+        "messages has a speaker 'tool', which is a program and neither user nor judged; take its",
+    ),
     "two who are judged": (chat([*SAID, ("supporter", "x")]), "'assistant' and 'supporter'"),
     "two profiles": (chat([("system", "a"), *SAID], profile="b"), "has two profiles"),
     "an image": (

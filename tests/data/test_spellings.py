@@ -34,7 +34,7 @@ def other(row: dict[str, str]) -> dict[str, str]:
     """Every second dialogue with its names in another case, full width, or with blanks."""
     if int(row["scenario"]) % 2 == 0:
         return row
-    full_width = row["character"].translate({n: n + 0xFEE0 for n in range(33, 127)})
+    full_width = row["character"].translate({n: n + 0xFEE0 for n in range(33, 127)}).replace("爱丽", "爱　丽")
     return {**row, "source": f" {row['source'].lower()}", "character": f"{full_width}　"}
 
 
@@ -46,6 +46,7 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0
     assert "source 'gpt-4' was read as 'GPT-4' (dialogues: 4)" in result.stderr
     assert "character 'Ａｎｎａ' was read as 'Anna' (dialogues: 4)" in result.stderr
+    assert r"character '爱\u3000丽丝' was read as '爱丽丝' (dialogues: 4)" in result.stderr
     return folder / "run"
 
 
