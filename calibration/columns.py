@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import TableError
 from calibration.names import fold
+from calibration.records import SHEET
 
 IDS = ("item_id", "source", "character", "scenario", "metric", "annotator")
 
@@ -122,9 +123,11 @@ def arranged(
             columns = {name: name for name in guessed()}
             if columns and "annotator" in who and "annotator" not in raw:
                 names = "+".join(columns)
+                of_sheets = f"; where a sheet is an annotator's: --map metric={names},annotator={SHEET}"
                 text = (
                     f"columns {', '.join(columns)} hold scores of metrics, or by annotators; say which: --map "
                     f"\"metric={names},annotator='NAME'\" or --map \"annotator={names},metric='NAME'\""
+                    f"{of_sheets if SHEET in raw else ''}"
                 )
                 raise TableError(path, [(0, text)])
     if not columns:
@@ -155,8 +158,10 @@ def absent(raw: pd.DataFrame, needed: Iterable[str], can_map: bool) -> list[tupl
         else:
             remedy = "add or rename one"
             if can_map:
-                of_all = ", or of all --map \"annotator='NAME'\"" if field == "annotator" else ""
-                remedy += f", or name it: --map {field}=COLUMN{of_all}"
+                remedy += f", or name it: --map {field}=COLUMN"
+            if can_map and field == "annotator":
+                remedy += f", where a sheet is an annotator's: --map annotator={SHEET}" if SHEET in raw else ""
+                remedy += ", or of all --map \"annotator='NAME'\""
         problems.append((0, f"no column {field!r} (found: {found}); {remedy}"))
     return problems
 

@@ -283,7 +283,9 @@ def import_entries(found: Iterable[Found], key: Key) -> Imported:
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
         COLUMNS[:5], key=lambda cells: cells.map(order) if cells.name == "metric" else cells
     )
-    empty = sum(is_missing(entry.score) for entry in entries if entry.annotator)
+    # A cell that is empty in one file may be filled in another: there may be a sheet for each metric.
+    filled, every = ({(one.task, one.metric, one.annotator) for one in some} for some in (given, entries))
+    empty = sum(bool(annotator) for _, _, annotator in every - filled)
     return Imported(table.reset_index(drop=True), empty, tuple(notes))
 
 

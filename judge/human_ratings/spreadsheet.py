@@ -158,7 +158,8 @@ def sheet_entries(
 ) -> Iterator[Found]:
     """What a sheet or a long table (``task, metric, annotator, score``) holds: an entry per row and metric.
 
-    A sheet may also be what Label Studio exports as CSV or JSON-MIN. Cells of other columns are counted.
+    A sheet may also be what Label Studio exports as CSV or JSON-MIN. Cells of other columns are counted, and those of a
+    metric without a column are empty ones.
 
     Args:
         place: the file, and the sheet where there are several.
@@ -191,6 +192,7 @@ def sheet_entries(
         raise InputError(f"{place}: column {strange[0]!r} is of no metric of this plan; take it out, or check the key")
     table = table.set_axis(ids, axis=1)
     others = [name for name in ids if name not in {*known, *EXPORTED, "metric", "score"}]
+    absent = [] if long else [metric for metric in key.metrics if metric not in ids]
     for number, row in zip(part.numbers, table.to_dict(orient="records"), strict=True):
         cells = {"score": str(row["metric"])} if long else {metric: metric for metric in key.metrics if metric in row}
         where = f"{place}: record {number}"
@@ -200,6 +202,10 @@ def sheet_entries(
                 yield Entry(where, *who, chosen(row[column]))
             except TypeError:
                 yield Wrong(where, f"metric {metric!r} holds neither a rating nor a choice; export it again")
+        for metric in absent if _word(row["annotator"]) else []:
+            yield Entry(where, _word(row["task"]), metric, _word(row["annotator"]), None)
+            heading = f"if its heading is another one, give --map {metric}=HEADING"
+            yield Aside(f"cells of metric {metric!r}, which has no column in {place}; {heading}")
         yield from (Aside(f"cells of column {name!r}") for name in others if not is_empty(row[name]))
 
 

@@ -183,6 +183,23 @@ def test_a_sheet_may_say_who_rated(tmp_path: Path):
     assert found == EXPECTED
 
 
+SHEETS: dict[str, tuple[pd.DataFrame, str, dict[str, str]]] = {
+    "long": (LONG, "--map annotator=sheet", {}),
+    "wide": (by_metric(), "--map metric=empathy+fluency,annotator=sheet", {"metric": "empathy+fluency"}),
+}
+
+
+@pytest.mark.parametrize("shape", SHEETS)
+def test_sheets_without_a_column_annotator_may_be_an_annotators_each(tmp_path: Path, shape: str):
+    table, remedy, mapping = SHEETS[shape]
+    sheets = {who: part.drop(columns="annotator") for who, part in table.groupby("annotator")}
+    path = workbook(tmp_path / "t.xlsx", **sheets)
+    assert f"where a sheet is an annotator's: {remedy}" in refusal(path, metrics=None)
+    assert read(path, mapping={**mapping, "annotator": "sheet"})[0] == EXPECTED
+    one = csv_of(table.drop(columns="annotator"), tmp_path / "t.csv")
+    assert "annotator=sheet" not in refusal(one, metrics=None)
+
+
 def test_the_systems_of_a_table_without_them_come_from_the_scores(tmp_path: Path):
     path = csv_of(LONG.drop(columns="source"), tmp_path / "t.csv")
     table = read_ratings(path, source={"i1": "s1"})

@@ -109,6 +109,31 @@ def test_sheets_that_are_called_like_their_annotators(tmp_path: Path, hand_in: C
     assert hand_in("a.xlsx", "--map", "annotator=sheet").returncode == 0 and all_came_in(tmp_path)
 
 
+def test_a_metric_whose_column_was_deleted_is_named_and_its_cells_are_empty(
+    tmp_path: Path, hand_in: Callable[..., Result]
+) -> None:
+    unrated = sheet("bo").iloc[:1].assign(task="t0", fluency=None, annotator=None)  # a row that nobody took
+    pd.concat([sheet("anna"), unrated]).drop(columns="coherency").to_csv(tmp_path / "a.csv", index=False)
+    result = hand_in("a.csv")
+    said = " ".join(result.stdout.split())
+    assert result.returncode == 0
+    assert "cells of metric 'coherency', which has no column in a.csv; if its heading is another one, give" in said
+    assert "--map coherency=HEADING (6)" in said
+    assert f"; {6 + int(sheet('anna')['fluency'].isna().sum())} cells are empty" in said
+
+
+def test_a_sheet_for_each_metric_leaves_no_cell_empty_that_is_filled(
+    tmp_path: Path, hand_in: Callable[..., Result]
+) -> None:
+    both = pd.concat([sheet("anna"), sheet("bo")])
+    workbook(tmp_path / "a.xlsx", **{metric: both[["task", "annotator", metric]] for metric in METRICS})
+    result = hand_in("a.xlsx")
+    said = " ".join(result.stdout.split())
+    assert result.returncode == 0 and all_came_in(tmp_path)
+    assert f"; {int(CELLS['score'].isna().sum())} cells are empty" in said
+    assert "cells of metric 'coherency', which has no column in a.xlsx: sheet 'fluency'" in said
+
+
 def test_both_sheets_of_a_table_of_ratings_are_compared_with_the_judge(tmp_path: Path) -> None:
     rated = written_ratings(tmp_path)
     mine = {who: rated[rated["annotator"] == who] for who in ANNOTATORS}
