@@ -30,8 +30,8 @@ FIELDS = (*IDS, "score", "group", "block", "inclusion_probability")
 _OTHER_WORDS = {
     "item_id": "item id sample sample_id example_id dialogue_id dialog_id conversation_id 编号 样本 对话",
     "source": "system model model_name bot chatbot engine 系统 模型 来源",
-    "character": "role persona 角色",
-    "scenario": "scene scenario_id dialog_id dialogue_id prompt_id 场景 情景",
+    "character": "role persona 角色 角色名",
+    "scenario": "scene scenario_id dialog_id dialogue_id prompt_id 场景 情景 场景编号",
     "metric": "dimension criterion aspect attribute question quality 指标 维度 标准",
     "annotator": "rater worker worker_id evaluator coder user annotator_id rater_id 评分者 标注者 标注员 评分人 评委",
     "score": "rating value label grade mark answer 评分 得分 分数 打分",
@@ -100,8 +100,12 @@ def arranged(
     # A column called as an annotator's or a score's may be is not taken for that, nor for anything else: it is mapped.
     called_so = {word for name in ("annotator", "score") for word in _OTHER_WORDS[name].split()}
 
+    called_as_ids = {
+        word for name in ("item_id", "source", "character", "scenario") for word in _OTHER_WORDS[name].split()
+    }
+
     def guessed() -> list[str]:
-        return [name for name in rest if _key(name) not in _NO_SCORES and holds_scores(raw[name])]
+        return [name for name in rest if _key(name) not in {*_NO_SCORES, *called_as_ids} and holds_scores(raw[name])]
 
     says_who = "annotator" in raw or "annotator" not in who
     is_to_be_mapped = any(_key(name) in called_so for name in rest)
@@ -151,9 +155,7 @@ def absent(raw: pd.DataFrame, needed: Iterable[str], can_map: bool) -> list[tupl
     for field in needed:
         if field in raw:
             continue
-        words = _OTHER_WORDS.get(field, "").split()
-        like = [str(name) for name in raw if _key(str(name)) in words and name not in FIELDS]
-        if like:
+        if like := called_alike(raw, field):
             remedy = f"there is {like[0]!r}: " + (f"--map {field}={like[0]}" if can_map else f"rename it {field}")
         else:
             remedy = "add or rename one"
@@ -164,6 +166,12 @@ def absent(raw: pd.DataFrame, needed: Iterable[str], can_map: bool) -> list[tupl
                 remedy += ", or of all --map \"annotator='NAME'\""
         problems.append((0, f"no column {field!r} (found: {found}); {remedy}"))
     return problems
+
+
+def called_alike(raw: pd.DataFrame, field: str) -> list[str]:
+    """The columns that are called as a field may be elsewhere."""
+    words = _OTHER_WORDS.get(field, "").split()
+    return [str(name) for name in raw if _key(str(name)) in words and name not in FIELDS]
 
 
 def _key(heading: str) -> str:

@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from calibration.columns import Long, absent, arranged
+from calibration.columns import Long, absent, arranged, called_alike
 from calibration.errors import Problem, TableError
 from calibration.names import fold
 from calibration.records import Records, read_records
@@ -254,7 +254,7 @@ def _read(
         notes=notes,
     )
     raw = long.table
-    item = ["character", "scenario"] if "item_id" not in raw and {"character", "scenario"} & set(raw) else ["item_id"]
+    item = _item(raw)
     if source is not None and "source" not in raw and "item_id" in raw:
         of_item = source if isinstance(source, Mapping) else {}
         other = "unknown" if isinstance(source, Mapping) else source
@@ -284,6 +284,20 @@ def _read(
     more_ids = [name for name in who if name in ids]
     first = ["item_id", "source", "metric", *more_ids, "score", "group"]
     return _Read(path, table[[*first, *(name for name in table if name not in first)]], ids, long, records)
+
+
+def _item(raw: pd.DataFrame) -> list[str]:
+    """The columns that say which item it is: ``item_id``, or ``character`` and ``scenario``; missing ones as well.
+
+    Where there is none of them, columns that are called alike decide, which are then named as the remedy.
+    """
+    parts = ["character", "scenario"]
+    if "item_id" in raw:
+        return ["item_id"]
+    alike = [bool(called_alike(raw, name)) for name in parts]
+    if set(parts) & set(raw) or all(alike) or (any(alike) and not called_alike(raw, "item_id")):
+        return parts
+    return ["item_id"]
 
 
 def _holds_scores(cells: pd.Series, lowest: float, highest: float) -> bool:

@@ -38,7 +38,19 @@ ALIKE = 0.81
 LIKELY = {
     "source": ("model", "model_name", "system", "bot", "llm", "generator", "模型", "来源"),
     "character": ("bot_name", "role_name", "char_name", "character_name", "persona_name", "char", "name", "角色"),
-    "scenario": ("id", "dialogue_id", "conversation_id", "conv_id", "item_id", "session_id", "uid", "idx", "编号"),
+    "scenario": (
+        "id",
+        "dialogue_id",
+        "conversation_id",
+        "conv_id",
+        "item_id",
+        "session_id",
+        "uid",
+        "idx",
+        "场景",
+        "场景编号",
+        "编号",
+    ),
     "question_r1": ("question", "prompt", "query", "instruction", "input", "问题", "提问"),
     "answer_r1": ("answer", "response", "reply", "output", "completion", "回答", "回复"),
 }
@@ -187,6 +199,11 @@ def missing_remedy(missing: Sequence[str], keys: Sequence[str], called: str = "c
     for name in missing:
         column = next((by_name[like] for like in LIKELY[name] if like in by_name), OTHERWISE.get(name))
         found += [f"{name}={column}"] if column else []
+        if ROUND.fullmatch(name):  # 问题1, 问题2: all of them are named, as a round would be lost otherwise
+            words = "|".join(LIKELY[name])
+            numbers = {key: re.fullmatch(rf"(?:{words})[\s_-]?([1-9]\d*)", like) for like, key in by_name.items()}
+            rounds = {f"{name.removesuffix('1')}{number[1]}": key for key, number in numbers.items() if number}
+            found += [f"{one}={key}" for one, key in rounds.items() if not (column and one == name)]
     there = f"there are {shortened(list(keys))}" if keys else "there are none"
     hint = f'; add it, or say what stands for it: --map "{",".join(found)}"' if found else "; add it"
     return f"{called} {', '.join(missing)} is missing ({there}){hint}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,38 @@ def test_a_column_called_as_a_field_may_be_is_never_taken_for_an_annotator(tmp_p
         read_ratings(csv_of(table, tmp_path / "t.csv"))
     mapped = read_ratings(tmp_path / "t.csv", mapping={"annotator": heading, "score": "rating"})
     assert mapped["score"].tolist() == [4, 5] and mapped["annotator"].tolist() == ["1", "2"]
+
+
+HEADINGS = {
+    "Chinese": "模型 角色 场景 指标 评分者 得分",
+    "Chinese, with a number a row": "模型 角色 场景编号 指标 评分者 得分 编号",
+    "English": "model role dialogue_id dimension rater rating",
+    "an item": "model sample_id dimension rater rating role",
+}
+
+
+@pytest.mark.parametrize("case", HEADINGS)
+def test_the_maps_that_are_suggested_for_other_headings_are_all_that_is_needed(tmp_path: Path, case: str) -> None:
+    ids = ["item_id"] if case == "an item" else ["character", "scenario"]
+    fields = ["source", *ids, "metric", "annotator", "score"]
+    headings = dict(zip(fields, HEADINGS[case].split(), strict=False))
+    more = {name: range(1, 9) for name in HEADINGS[case].split()[len(fields) :]}
+    table = LONG.assign(character="路飞", scenario=LONG["item_id"])[fields].rename(columns=headings).assign(**more)
+    path = csv_of(table, tmp_path / "t.csv")
+    with pytest.raises(TableError) as caught:
+        read_ratings(path, metrics=TITLES)
+    suggested = dict(re.findall(r"there is '.*': --map (\w+)=(\w+)", str(caught.value)))
+    assert suggested == headings
+    found = read_ratings(path, metrics=TITLES, mapping=suggested)
+    assert found["score"].tolist() == LONG["score"].tolist()
+
+
+def test_a_column_called_as_an_id_may_be_is_never_taken_for_an_annotator(tmp_path: Path) -> None:
+    table = by_annotator().assign(character="路飞", 场景=[1, 1, 2, 2]).drop(columns="item_id")
+    path = csv_of(table, tmp_path / "t.csv")
+    assert "there is '场景': --map scenario=场景" in refusal(path)
+    found = read_ratings(path, metrics=TITLES, mapping={"scenario": "场景"})
+    assert set(found["annotator"]) == {"anna", "bo"} and len(found) == len(LONG)
 
 
 def test_a_metric_may_be_mapped_to_its_column(tmp_path: Path) -> None:

@@ -263,6 +263,20 @@ def test_what_cannot_be_understood_is_one_line_that_names_it(tmp_path: Path, nam
     assert what in problem(path)
 
 
+@pytest.mark.parametrize(
+    "headings", ["模型 角色 场景 问题1 回答1 问题2 回答2", "模型 角色 场景编号 提问 回复 提问_2 回复_2"]
+)
+def test_the_map_that_is_suggested_for_chinese_headings_reads_every_round(tmp_path: Path, headings: str) -> None:
+    path = tmp_path / "a.csv"
+    names = dict(zip(ROW, headings.split(), strict=True))
+    pd.DataFrame([renamed(names)]).to_csv(path, index=False)
+    suggested = problem(path).split('--map "')[1].removesuffix('"')
+    assert dict(pair.split("=") for pair in suggested.split(",")) == names
+    assert [item.dialogue for item in read_dialogues([path], suggested) if isinstance(item, Record)] == [
+        SHAPES["chinese headers"].dialogue
+    ]
+
+
 RECORDS = {
     "an unknown role": (chat([*SAID, ("narrator", "x")]), "messages has a speaker 'narrator'"),
     "a tool": (
