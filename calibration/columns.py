@@ -98,14 +98,11 @@ def arranged(
     rest = [str(name) for name in raw if name not in known and name not in used and _is_named(str(name))]
 
     # A column called as an annotator's or a score's may be is not taken for that, nor for anything else: it is mapped.
-    called_so = {word for name in ("annotator", "score") for word in _OTHER_WORDS[name].split()}
-
-    called_as_ids = {
-        word for name in ("item_id", "source", "character", "scenario") for word in _OTHER_WORDS[name].split()
-    }
+    called_so = _other_words("annotator", "score")
+    no_scores = _NO_SCORES | _other_words("item_id", "source", "character", "scenario")
 
     def guessed() -> list[str]:
-        return [name for name in rest if _key(name) not in {*_NO_SCORES, *called_as_ids} and holds_scores(raw[name])]
+        return [name for name in rest if _key(name) not in no_scores and holds_scores(raw[name])]
 
     says_who = "annotator" in raw or "annotator" not in who
     is_to_be_mapped = any(_key(name) in called_so for name in rest)
@@ -161,17 +158,21 @@ def absent(raw: pd.DataFrame, needed: Iterable[str], can_map: bool) -> list[tupl
             remedy = "add or rename one"
             if can_map:
                 remedy += f", or name it: --map {field}=COLUMN"
-            if can_map and field == "annotator":
-                remedy += f", where a sheet is an annotator's: --map annotator={SHEET}" if SHEET in raw else ""
-                remedy += ", or of all --map \"annotator='NAME'\""
+                if field == "annotator":
+                    remedy += f", where a sheet is an annotator's: --map annotator={SHEET}" if SHEET in raw else ""
+                    remedy += ", or of all --map \"annotator='NAME'\""
         problems.append((0, f"no column {field!r} (found: {found}); {remedy}"))
     return problems
 
 
 def called_alike(raw: pd.DataFrame, field: str) -> list[str]:
     """The columns that are called as a field may be elsewhere."""
-    words = _OTHER_WORDS.get(field, "").split()
+    words = _other_words(field)
     return [str(name) for name in raw if _key(str(name)) in words and name not in FIELDS]
+
+
+def _other_words(*fields: str) -> set[str]:
+    return {word for field in fields for word in _OTHER_WORDS.get(field, "").split()}
 
 
 def _key(heading: str) -> str:

@@ -94,11 +94,10 @@ class ServerEngine:
             EngineError: the server failed for too long, or cuts prompts; then answers to cut ones are in no log.
             Interrupted: ``stop`` was set; what came before it is in the logs.
         """
-        logs = {id(log): log for log in map(self.log_of, trees) if log}
         found = [self._kept(tree, level_ids) for tree in trees]
         # Only these: those that are there would be done at once, and the server would seem to be faster than it is.
         jobs = [partial(self._leaves, tree, level_ids) for tree, kept in zip(trees, found, strict=True) if kept is None]
-        asked = iter(self._all(jobs, list(logs.values())))
+        asked = iter(self._all(jobs, trees))
         return [next(asked) if kept is None else kept for kept in found]
 
     def generate(self, trees: Sequence[PromptTree], max_tokens: int) -> list[list[Text]]:
@@ -108,21 +107,13 @@ class ServerEngine:
         """
 
         async def written(prompt: Ids, log: AnswerLog | None) -> Text:
-            request = self.served.protocol.text(prompt, max_tokens)
-            kept = log.get(request.key) if log else None
-            if kept is None:
-                answer = await self._client.ask(request)
-                if isinstance(answer, Failure):
-                    return answer
-                kept = [[float(token) for token in answer.values[0]]]
-                if log:
-                    log.add(request.key, kept)
-            self.on_progress(1)
-            return tuple(int(token) for token in kept[0])
+            found = await self._rows(
+                self.served.protocol.text(prompt, max_tokens), log, lambda ids: list(map(float, ids))
+            )
+            return found if isinstance(found, Failure) else tuple(map(int, found[0]))
 
-        logs = {id(log): log for log in map(self.log_of, trees) if log}
         jobs = [partial(written, prompt, self.log_of(tree)) for tree in trees for prompt in tree.prompts]
-        texts = iter(self._all(jobs, list(logs.values())))
+        texts = iter(self._all(jobs, trees))
         return [list(islice(texts, len(tree.leaves))) for tree in trees]
 
     def _kept(self, tree: PromptTree, level_ids: Sequence[Ids]) -> Answer | None:
@@ -151,26 +142,36 @@ class ServerEngine:
         """
         log, rows = self.log_of(tree), Rows()
         for request in self.served.protocol.levels(tree, level_ids):
-            key = request.key
-            found = log.get(key) if log else None
-            if found is None:
-                answer = await self._client.ask(request)
-                if isinstance(answer, Failure):
-                    return answer
-                found = [self._row(logprobs, level_ids) for logprobs in answer.values]
-                if log:
-                    log.add(key, found, answer.read)
+            found = await self._rows(request, log, lambda logprobs: self._row(logprobs, level_ids))
+            if isinstance(found, Failure):
+                return found
             rows += found
-            self.on_progress(len(found))
         return np.array(rows)
+
+    async def _rows(
+        self, request: Request[Found], log: AnswerLog | None, row: Callable[[Found], list[float]]
+    ) -> Rows | Failure:
+        """A row of what is found for each prompt of a request: from the log, or asked for and then kept there."""
+        key = request.key
+        rows = log.get(key) if log else None
+        if rows is None:
+            answer = await self._client.ask(request)
+            if isinstance(answer, Failure):
+                return answer
+            rows = [row(value) for value in answer.values]
+            if log:
+                log.add(key, rows, answer.read)
+        self.on_progress(len(rows))
+        return rows
 
     def _row(self, logprobs: Logprobs, level_ids: Sequence[Ids]) -> list[float]:
         self._unlisted += sum(not logprobs.keys() & ids for ids in map(set, level_ids))
         row: list[float] = self.served.protocol.by_level(logprobs, level_ids).tolist()
         return row
 
-    def _all(self, jobs: Sequence[Callable[[], Awaitable[Found]]], logs: Sequence[AnswerLog]) -> list[Found]:
-        """What jobs find, each about one dialogue, while logs are synced again and again."""
+    def _all(self, jobs: Sequence[Callable[[], Awaitable[Found]]], trees: Sequence[PromptTree]) -> list[Found]:
+        """What jobs about some trees find, while the trees' logs are synced again and again."""
+        logs = list({id(log): log for log in map(self.log_of, trees) if log}.values())
 
         async def synced() -> None:
             while True:

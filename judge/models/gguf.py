@@ -60,9 +60,9 @@ def _convert(file: Path, folder: Path) -> None:
             f"{file} needs {needed / GIB:.1f} GiB as float32, {folder.parent} has {free / GIB:.1f} GiB free; "
             "free some or set ESRP_CACHE to another disk"
         )
-    # Alone in a folder, as the loader would also read a tokenizer or an adapter that lies beside the file.
     from judge.models.weights import quiet
 
+    # Alone in a folder, as the loader would also read a tokenizer or an adapter that lies beside the file.
     with tempfile.TemporaryDirectory() as alone, quiet():
         (Path(alone) / "model.gguf").symlink_to(file.resolve())
         try:

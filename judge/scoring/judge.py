@@ -170,8 +170,8 @@ class JudgeModel:
         InputError where its tokenizer is another model's, by the tokens of the tree.
         """
         if self._engine is None:
-            known, most = self.origin.vocabulary, max(map(max, tree.prompts))
-            if known is not None and most >= known:
+            known = self.origin.vocabulary
+            if known is not None and (most := max(map(max, tree.prompts))) >= known:
                 raise InputError(
                     f"{self.place}: its tokenizer writes token {most}, and its model has {known}: they belong to two "
                     "models; name a folder with all files of one"
