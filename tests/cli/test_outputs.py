@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.table import Table
 
 from calibration.records import read_records
 from judge import cli as app
-from judge.cli.console import console, line, plain_table
+from judge.cli.console import console, line, plain_table, titled
 from judge.errors import plain, readable
 from judge.files import FORMULA, as_json_text, save_csv
 from judge.scoring.summary import summarise
@@ -121,3 +122,13 @@ def test_an_error_is_a_line_that_can_be_read(
     assert stopped.value.code == 2
     assert "\x1b" not in said and "\u202e" not in said and "such" in said
     assert len(readable("x" * 10_000)) < 1000
+
+
+def test_a_title_and_a_remark_that_are_wider_than_their_table_stand_on_a_line_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    title, below = "judge means by a judge (1 to 5)", "a judge: there is no GPU here, and no Hub can be reached"
+    console().print(titled(title, Table("head"), below))
+    console().print(plain_table(title, ("head",), [("1",)]))
+    lines = [row.strip() for row in capsys.readouterr().out.splitlines()]
+    assert lines[0] == title and lines.count(title) == 2 and lines.count(below) == 1
